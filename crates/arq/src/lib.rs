@@ -1,0 +1,1 @@
+//! The KCP machine: windows, acknowledgements, resend.

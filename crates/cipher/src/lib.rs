@@ -1,0 +1,1 @@
+//! Packet ciphers: seal and open runs of datagrams.

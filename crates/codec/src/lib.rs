@@ -1,0 +1,1 @@
+//! Byte-stream transformations: snappy framing and QPP.

@@ -1,0 +1,1 @@
+//! One typed configuration model, with provenance, and a front end per syntax.

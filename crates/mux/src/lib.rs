@@ -1,0 +1,1 @@
+//! Stream multiplexers: frames in, stream events out.

@@ -1,0 +1,1 @@
+//! UDP sockets in runs, and raw TCP segments.

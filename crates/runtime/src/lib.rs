@@ -1,0 +1,1 @@
+//! Tokio glue: drivers, listeners, name lookup, shutdown.

@@ -1,0 +1,1 @@
+//! Composes cipher, FEC, ARQ, codec and mux into one pipeline per dialect.

@@ -1,0 +1,23 @@
+//! Packet and frame formats of every dialect: views, parse, emit.
+//!
+//! This crate knows what bytes mean and nothing of what to do about them: no I/O, no clock,
+//! no state between calls, no dependencies. Parsing returns a typed error and never panics.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`time`] | the virtual clock of all machines, and the 32-bit millisecond clock of the wire |
+//! | [`seq`] | 32-bit sequence numbers with wrapping comparison |
+//! | [`kcp`] | KCP segments |
+//! | [`fec`] | the FEC header |
+//! | [`smux`] | smux frames, versions 1 and 2 |
+//! | [`kcptun`] | the kcptun datagram: methods, header sizes, MTU arithmetic |
+//! | [`rawtcp`] | TCP-looking packets of `--tcp` |
+#![forbid(unsafe_code)]
+
+pub mod fec;
+pub mod kcp;
+pub mod kcptun;
+pub mod rawtcp;
+pub mod seq;
+pub mod smux;
+pub mod time;
