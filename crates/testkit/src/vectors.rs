@@ -26,7 +26,7 @@ pub fn load(name: &str) -> Value {
 /// On anything that is not hex.
 #[must_use]
 pub fn hex(text: &str) -> Vec<u8> {
-    assert!(text.len() % 2 == 0, "odd hex");
+    assert!(text.len().is_multiple_of(2), "odd hex");
     (0..text.len() / 2)
         .map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).expect("hex digit"))
         .collect()
