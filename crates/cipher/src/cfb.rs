@@ -1,0 +1,206 @@
+//! Cipher feedback with full blocks and a constant IV (spec/kcptun.md, section 3.3), for any block cipher.
+//!
+//! Encrypting is a chain: a block has to wait for the one before it. The chains of different packets are
+//! independent, so the same block of several packets goes through the cipher together (*lanes*). Decrypting knows all
+//! inputs beforehand, so consecutive blocks of one packet are the lanes. In both directions the previous block of
+//! ciphertext is read back from the run itself; no state outlives a step.
+
+use crate::framed::Scheme;
+use crate::run::{datagrams, stride};
+
+const IV: [u8; 16] = [
+    0xA7, 0x73, 0x4F, 0x9C, 0x12, 0xAC, 0x1B, 0x01, 0xA4, 0x15, 0xF2, 0xC1, 0xFC, 0x78, 0xE6, 0x6B,
+];
+
+/// The constant initialisation vector for a block size of `B` (at most 16).
+pub(crate) fn iv<const B: usize>() -> [u8; B] {
+    const { assert!(B <= 16) };
+    let mut iv = [0; B];
+    iv.copy_from_slice(&IV[..B]);
+    iv
+}
+
+/// The forward direction of a block cipher with blocks of `B` bytes.
+pub(crate) trait LaneCipher<const B: usize>: Send {
+    /// Encrypts independent blocks in place.
+    fn encrypt<const L: usize>(&self, blocks: &mut [[u8; B]; L]);
+}
+
+/// CFB over a run with up to `LANES` blocks at once (a power of two, at most 32).
+pub(crate) struct Cfb<const B: usize, const LANES: usize, C> {
+    cipher: C,
+}
+
+impl<const B: usize, const LANES: usize, C: LaneCipher<B>> Cfb<B, LANES, C> {
+    pub(crate) fn new(cipher: C) -> Self {
+        const { assert!(LANES.is_power_of_two() && LANES <= 32) };
+        Self { cipher }
+    }
+
+    /// Encrypts up to `L` packets that lie `stride` bytes apart; all but the last are `stride` long.
+    fn encrypt_group<const L: usize>(&self, group: &mut [u8], stride: usize) {
+        let count = group.len().div_ceil(stride);
+        let last_len = group.len() - (count - 1) * stride;
+        // Lanes without a packet of their own repeat the last one: a step reads all its inputs before it writes.
+        let starts = |n: usize| core::array::from_fn(|lane: usize| lane.min(n - 1) * stride);
+        let common = last_len / B * B;
+        let whole = stride / B * B;
+
+        self.encrypt_blocks::<L>(group, &starts(count), 0..common);
+        if count == 1 || last_len == stride {
+            self.step::<L>(group, &starts(count), common..last_len);
+        } else {
+            self.step::<1>(group, &[(count - 1) * stride], common..last_len);
+            self.encrypt_blocks::<L>(group, &starts(count - 1), common..whole);
+            self.step::<L>(group, &starts(count - 1), whole..stride);
+        }
+    }
+
+    /// The whole blocks in `range` of all packets that begin at `starts`.
+    fn encrypt_blocks<const L: usize>(
+        &self,
+        run: &mut [u8],
+        starts: &[usize; L],
+        range: core::ops::Range<usize>,
+    ) {
+        if range.is_empty() {
+            return;
+        }
+        let mut feedback = self.feedback(run, starts, range.start);
+        for at in range.step_by(B) {
+            self.cipher.encrypt(&mut feedback);
+            for (block, start) in feedback.iter_mut().zip(starts) {
+                xor(block, block_at(run, start + at));
+            }
+            for (block, start) in feedback.iter().zip(starts) {
+                run[start + at..start + at + B].copy_from_slice(block);
+            }
+        }
+    }
+
+    /// The last, partial block of the packets that begin at `starts`; nothing if `range` is empty.
+    fn step<const L: usize>(
+        &self,
+        run: &mut [u8],
+        starts: &[usize; L],
+        range: core::ops::Range<usize>,
+    ) {
+        if range.is_empty() {
+            return;
+        }
+        let len = range.len();
+        let mut blocks = self.feedback(run, starts, range.start);
+        self.cipher.encrypt(&mut blocks);
+        for (block, start) in blocks.iter_mut().zip(starts) {
+            for (b, p) in block.iter_mut().zip(&run[start + range.start..][..len]) {
+                *b ^= p;
+            }
+        }
+        for (block, start) in blocks.iter().zip(starts) {
+            run[start + range.start..][..len].copy_from_slice(&block[..len]);
+        }
+    }
+
+    /// The ciphertext blocks in front of offset `at` of the packets, which is the IV at their start.
+    fn feedback<const L: usize>(&self, run: &[u8], starts: &[usize; L], at: usize) -> [[u8; B]; L] {
+        core::array::from_fn(|lane| {
+            if at == 0 {
+                iv()
+            } else {
+                block_at(run, starts[lane] + at - B)
+            }
+        })
+    }
+
+    /// Decrypts as many leading blocks of `rest` as come in groups of `L`; returns what is left.
+    fn decrypt_blocks<'a, const L: usize>(
+        &self,
+        feedback: &mut [u8; B],
+        mut rest: &'a mut [u8],
+    ) -> &'a mut [u8] {
+        while rest.len() >= L * B {
+            let (group, tail) = rest.split_at_mut(L * B);
+            let last = block_at(group, (L - 1) * B);
+            let mut blocks: [[u8; B]; L] = core::array::from_fn(|i| {
+                if i == 0 {
+                    *feedback
+                } else {
+                    block_at(group, (i - 1) * B)
+                }
+            });
+            self.cipher.encrypt(&mut blocks);
+            for (c, k) in group.iter_mut().zip(blocks.as_flattened()) {
+                *c ^= k;
+            }
+            *feedback = last;
+            rest = tail;
+        }
+        rest
+    }
+
+    fn decrypt_packet(&self, packet: &mut [u8]) {
+        let mut feedback = iv();
+        let rest = self.decrypt_blocks::<LANES>(&mut feedback, packet);
+        // What is left are fewer than LANES blocks and a partial one: a single call with idle lanes.
+        let mut blocks = [[0; B]; LANES];
+        let used = rest.len().div_ceil(B);
+        for (i, block) in blocks.iter_mut().take(used).enumerate() {
+            *block = if i == 0 {
+                feedback
+            } else {
+                block_at(rest, (i - 1) * B)
+            };
+        }
+        match used {
+            0 => return,
+            1 => {
+                let mut one = [blocks[0]];
+                self.cipher.encrypt(&mut one);
+                blocks[0] = one[0];
+            }
+            _ => self.cipher.encrypt(&mut blocks),
+        }
+        for (c, k) in rest.iter_mut().zip(blocks.as_flattened()) {
+            *c ^= k;
+        }
+    }
+}
+
+impl<const B: usize, const LANES: usize, C: LaneCipher<B>> Scheme for Cfb<B, LANES, C> {
+    fn encrypt(&mut self, run: &mut [u8], segment: usize) {
+        if run.is_empty() {
+            return;
+        }
+        let stride = stride(run.len(), segment);
+        for group in run.chunks_mut(stride.saturating_mul(LANES)) {
+            match group.len().div_ceil(stride) {
+                1 => self.encrypt_group::<1>(group, stride),
+                2 => self.encrypt_group::<2>(group, stride),
+                3..=4 => self.encrypt_group::<4>(group, stride),
+                5..=8 => self.encrypt_group::<8>(group, stride),
+                9..=16 => self.encrypt_group::<16>(group, stride),
+                _ => self.encrypt_group::<32>(group, stride),
+            }
+        }
+    }
+
+    fn decrypt(&mut self, run: &mut [u8], segment: usize) {
+        for packet in datagrams(run, segment) {
+            self.decrypt_packet(packet);
+        }
+    }
+}
+
+#[inline(always)]
+fn block_at<const B: usize>(run: &[u8], at: usize) -> [u8; B] {
+    let mut block = [0; B];
+    block.copy_from_slice(&run[at..at + B]);
+    block
+}
+
+#[inline(always)]
+fn xor<const B: usize>(block: &mut [u8; B], other: [u8; B]) {
+    for (a, b) in block.iter_mut().zip(other) {
+        *a ^= b;
+    }
+}
