@@ -1,4 +1,5 @@
-//! What tests share: golden vectors, a virtual clock's network emulator. For tests only.
+//! What tests share: golden vectors. For tests only. The network emulator is `fulmar-netem`, since the
+//! program uses it, too.
 #![forbid(unsafe_code)]
 
 pub mod vectors;
