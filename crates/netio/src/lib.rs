@@ -1,1 +1,50 @@
 //! UDP sockets in runs, and raw TCP segments.
+//!
+//! A *run* is datagrams of one peer, stored back to back, each `segment` bytes long; only the last may be
+//! shorter. That is what the kernel's segmentation offload takes and gives in one call, and a call is what
+//! costs: about 3 µs for each packet buffer that passes the kernel's network code, however full it is.
+//!
+//! This crate knows sockets and bytes. It knows nothing of KCP, of keys or of sessions, and it has no
+//! runtime: the caller owns the socket and its readiness, and calls [`UdpState::send`] and
+//! [`UdpState::recv`] when the socket is ready. With tokio that is one line each:
+//!
+//! ```ignore
+//! socket.try_io(Interest::WRITABLE, || state.send((&socket).into(), &transmit))
+//! socket.try_io(Interest::READABLE, || state.recv((&socket).into(), &mut buffers, &mut metas))
+//! ```
+//!
+//! [`RawTcp`] has the same shape, for paths that pass TCP only; it owns its sockets and lends its
+//! descriptor for readiness.
+//!
+//! | module | what |
+//! |---|---|
+//! | `options` | every socket option, set and read back in one place |
+//! | `run` | what goes in and comes out: [`Transmit`], [`Sent`], [`RecvMeta`], [`RecvBuffers`] |
+//! | `udp` | [`UdpState`]: what a UDP socket can do, and doing it |
+//! | `rawtcp` | [`RawTcp`]: flows, sequence numbers, firewall rules |
+//! | `counters` | what happened, for the operator |
+//! | `sys` | the system calls: one folder per system, all of one shape, and all `unsafe` code |
+//!
+//! # No error of a datagram is an error of the socket
+//!
+//! A refused port, an unreachable network, a full queue, a firewall, a datagram that is too long: each is
+//! counted, reported in [`Sent::trouble`], and costs the datagrams that it concerned, as the network itself
+//! may cost them at any time. `send` and `recv` return an error in two cases only: the socket is not ready
+//! ([`std::io::ErrorKind::WouldBlock`]), or the descriptor is no usable socket at all.
+
+mod addr;
+mod counters;
+mod options;
+mod run;
+mod sys;
+mod udp;
+
+pub use addr::unmapped;
+pub use counters::IoCounters;
+pub use options::{Granted, OptionError, SocketOptions, adopt, bind, bind_wildcard};
+pub use run::{
+    DEFAULT_BUFFERS, Ecn, MAX_RUN_BYTES, MAX_RUN_SEGMENTS, RECV_BUFFER_LEN, RecvBuffers, RecvMeta,
+    Sent, Transmit, Trouble,
+};
+pub use socket2::SockRef;
+pub use udp::{Offload, UdpState};

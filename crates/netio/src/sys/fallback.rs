@@ -1,0 +1,98 @@
+//! Systems without kernel features of their own here: one call per datagram, and the options that the
+//! system has.
+
+use std::io;
+
+use socket2::Socket;
+
+/// The best socket of this system.
+pub(crate) use super::portable::Portable as Native;
+
+/// Granted buffer sizes are in the unit in which they are asked for.
+pub(crate) const BUFFER_FACTOR: usize = 1;
+
+fn unsupported<T>(what: &str) -> io::Result<T> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        format!("{what} is not available on this system"),
+    ))
+}
+
+/// Whether an error of opening a socket means that the system lacks the address family.
+pub(crate) fn is_family_missing(_error: &io::Error) -> bool {
+    false
+}
+
+#[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+pub(crate) fn set_reuse_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+#[cfg(not(all(unix, not(any(target_os = "solaris", target_os = "illumos")))))]
+pub(crate) fn set_reuse_port(_socket: &Socket) -> io::Result<()> {
+    unsupported("sharing a port")
+}
+
+#[cfg(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd"
+))]
+pub(crate) fn set_traffic_class_v6(socket: &Socket, class: u32) -> io::Result<()> {
+    socket.set_tclass_v6(class)
+}
+
+#[cfg(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd"
+))]
+pub(crate) fn traffic_class_v6(socket: &Socket) -> io::Result<u32> {
+    socket.tclass_v6()
+}
+
+#[cfg(not(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)))]
+pub(crate) fn set_traffic_class_v6(_socket: &Socket, _class: u32) -> io::Result<()> {
+    unsupported("an IPv6 traffic class")
+}
+
+#[cfg(not(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)))]
+pub(crate) fn traffic_class_v6(_socket: &Socket) -> io::Result<u32> {
+    unsupported("an IPv6 traffic class")
+}
+
+pub(crate) fn force_recv_buffer(_socket: &Socket, _bytes: usize) -> io::Result<()> {
+    unsupported("a buffer beyond the limit")
+}
+
+pub(crate) fn force_send_buffer(_socket: &Socket, _bytes: usize) -> io::Result<()> {
+    unsupported("a buffer beyond the limit")
+}
+
+pub(crate) fn set_mark(_socket: &Socket, _mark: u32) -> io::Result<()> {
+    unsupported("a mark")
+}
+
+pub(crate) fn mark(_socket: &Socket) -> io::Result<u32> {
+    unsupported("a mark")
+}
+
+pub(crate) fn set_device(_socket: &Socket, _device: &str) -> io::Result<()> {
+    unsupported("binding to a device")
+}
+
+pub(crate) fn device(_socket: &Socket) -> io::Result<Option<String>> {
+    unsupported("binding to a device")
+}

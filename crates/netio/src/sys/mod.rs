@@ -1,0 +1,20 @@
+//! System calls, and all `unsafe` code of this crate.
+//!
+//! `linux` and `fallback` have one shape, so nothing outside this folder asks which system it runs on;
+//! `portable` is the socket that every system has, and what the tests compare the other with.
+#![allow(unsafe_code)]
+
+mod errors;
+mod portable;
+pub(crate) use errors::{is_fatal, trouble};
+pub(crate) use portable::Portable;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod linux;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) use linux::*;
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod fallback;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) use fallback::*;

@@ -1,0 +1,136 @@
+//! A UDP socket: what it can do, found out once, and doing it.
+
+use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+
+use socket2::SockRef;
+
+use crate::counters::{IoCounters, Live};
+use crate::run::{RecvBuffers, RecvMeta, Sent, Transmit};
+use crate::sys;
+
+/// How much of the system's help to use.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub enum Offload {
+    /// All that there is: a run leaves and arrives in one call where the system can.
+    #[default]
+    Full,
+    /// Several datagrams in one call, but each by itself: for drivers whose segmentation is broken.
+    Batch,
+    /// A call for each datagram, no choice of the source address, no congestion bits: what every system can.
+    Single,
+}
+
+/// What a UDP socket can do, and the counters of what it did.
+///
+/// It does not own the socket: every call borrows it. Options (see [`crate::bind`]) and a connection of the
+/// socket, if wanted, come first; they are read once, here.
+#[derive(Debug)]
+pub struct UdpState {
+    backend: Backend,
+    counters: Live,
+}
+
+#[derive(Debug)]
+enum Backend {
+    Native(sys::Native),
+    Portable(sys::Portable),
+}
+
+impl UdpState {
+    /// Finds out what `socket`, which must be bound, can do, and uses all of it.
+    ///
+    /// # Errors
+    ///
+    /// The socket has no address, or no internet address.
+    pub fn new(socket: SockRef<'_>) -> io::Result<Self> {
+        Self::with_offload(socket, Offload::Full)
+    }
+
+    /// As [`UdpState::new`], and uses what `offload` permits.
+    ///
+    /// # Errors
+    ///
+    /// See [`UdpState::new`].
+    #[allow(clippy::needless_pass_by_value)] // A borrow of a borrow would be a burden on every caller.
+    pub fn with_offload(socket: SockRef<'_>, offload: Offload) -> io::Result<Self> {
+        let backend = match offload {
+            Offload::Full => Backend::Native(sys::Native::new(&socket, true)?),
+            Offload::Batch => Backend::Native(sys::Native::new(&socket, false)?),
+            Offload::Single => Backend::Portable(sys::Portable::new(&socket, false)?),
+        };
+        let state = Self {
+            backend,
+            counters: Live::default(),
+        };
+        state
+            .counters
+            .segmentation_off
+            .store(!state.segmentation(), Relaxed);
+        Ok(state)
+    }
+
+    /// Whether a run of equal datagrams leaves in one call. Where it does not, runs work all the same.
+    #[must_use]
+    pub fn segmentation(&self) -> bool {
+        match &self.backend {
+            Backend::Native(b) => b.segmentation(),
+            Backend::Portable(b) => b.segmentation(),
+        }
+    }
+
+    /// Sends a run.
+    ///
+    /// `Ok` says how far it got: see [`Sent`]. Datagrams that the system refuses are lost, as on the network,
+    /// and the next ones are sent.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] if the socket has no room, and nothing was done with. Any other error
+    /// means that the descriptor is no socket any more.
+    pub fn send(&self, socket: SockRef<'_>, transmit: &Transmit<'_>) -> io::Result<Sent> {
+        self.send_many(socket, std::slice::from_ref(transmit))
+    }
+
+    /// Sends runs of any sizes to any peers, in their order, in as few calls as there are.
+    ///
+    /// # Errors
+    ///
+    /// See [`UdpState::send`].
+    #[allow(clippy::needless_pass_by_value)]
+    pub fn send_many(&self, socket: SockRef<'_>, transmits: &[Transmit<'_>]) -> io::Result<Sent> {
+        match &self.backend {
+            Backend::Native(b) => b.send(&socket, transmits, &self.counters),
+            Backend::Portable(b) => b.send(&socket, transmits, &self.counters),
+        }
+    }
+
+    /// Receives runs into `buffers` and describes them in the first of `metas`; returns how many.
+    ///
+    /// A few `metas` suffice: no more runs are received than there are buffers. `Ok(0)` means that only
+    /// useless datagrams or errors were found, and that there may be more.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] if there is nothing to receive. Any other error means that the
+    /// descriptor is no socket any more; errors of earlier datagrams, which systems report here, are counted
+    /// and skipped.
+    #[allow(clippy::needless_pass_by_value)]
+    pub fn recv(
+        &self,
+        socket: SockRef<'_>,
+        buffers: &mut RecvBuffers,
+        metas: &mut [RecvMeta],
+    ) -> io::Result<usize> {
+        match &self.backend {
+            Backend::Native(b) => b.recv(&socket, buffers, metas, &self.counters),
+            Backend::Portable(b) => b.recv(&socket, buffers, metas, &self.counters),
+        }
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> IoCounters {
+        self.counters.snapshot()
+    }
+}
