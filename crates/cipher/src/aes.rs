@@ -1,43 +1,77 @@
 //! AES in CFB: the methods `aes`, `aes-192` and `aes-128` (spec/kcptun.md, section 3.2).
 
-use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
+use aes::cipher::{Array, BlockCipherEncrypt, BlockSizeUser, KeyInit, KeySizeUser, consts::U16};
+use fulmar_wire::kcptun::Method;
 
+#[cfg(target_arch = "x86_64")]
+use crate::arch::x86_64::{Aesni, aesni::AesKey, vaes::VaesKey};
 use crate::cfb::{Cfb, LaneCipher};
+use crate::framed::CrcFramed;
+use crate::kernel::{Kernel, Tier};
+use crate::{NonceSource, PacketCipher};
 
-/// Eight blocks at once suit the bit-sliced code for CPUs without AES instructions and those with.
-const LANES: usize = 8;
-
-/// AES through the `aes` crate, which finds out about AES instructions at run time.
-pub(crate) enum Aes {
-    K128(aes::Aes128Enc),
-    K192(aes::Aes192Enc),
-    K256(aes::Aes256Enc),
-}
-
-/// The scheme of an AES method.
-pub(crate) type AesCfb = Cfb<16, LANES, Aes>;
-
-impl AesCfb {
-    pub(crate) fn aes128(key: &[u8; 16]) -> Self {
-        Self::new(Aes::K128(aes::Aes128Enc::new(key.into())))
-    }
-
-    pub(crate) fn aes192(key: &[u8; 24]) -> Self {
-        Self::new(Aes::K192(aes::Aes192Enc::new(key.into())))
-    }
-
-    pub(crate) fn aes256(key: &[u8; 32]) -> Self {
-        Self::new(Aes::K256(aes::Aes256Enc::new(key.into())))
+/// The packet cipher of an AES method, for a key of 16, 24 or 32 bytes.
+pub(crate) fn aes(
+    method: Method,
+    key: &[u8],
+    nonces: NonceSource,
+    kernel: Kernel,
+) -> Box<dyn PacketCipher> {
+    match key.len() {
+        16 => sized::<aes::Aes128Enc, 10>(method, key, nonces, kernel),
+        24 => sized::<aes::Aes192Enc, 12>(method, key, nonces, kernel),
+        _ => sized::<aes::Aes256Enc, 14>(method, key, nonces, kernel),
     }
 }
 
-impl LaneCipher<16> for Aes {
-    fn encrypt<const L: usize>(&self, blocks: &mut [[u8; 16]; L]) {
-        let blocks = Array::cast_slice_from_core_mut(blocks);
-        match self {
-            Self::K128(aes) => aes.encrypt_blocks(blocks),
-            Self::K192(aes) => aes.encrypt_blocks(blocks),
-            Self::K256(aes) => aes.encrypt_blocks(blocks),
+fn sized<A, const R: usize>(
+    method: Method,
+    key: &[u8],
+    nonces: NonceSource,
+    kernel: Kernel,
+) -> Box<dyn PacketCipher>
+where
+    A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit + KeySizeUser + Send + 'static,
+{
+    #[cfg(target_arch = "x86_64")]
+    let aesni = |token: Aesni, nonces| {
+        CrcFramed::boxed(
+            method,
+            Cfb::<16, 8, _>::new(AesKey::<R>::new(token, key)),
+            nonces,
+        )
+    };
+    match kernel.0 {
+        Tier::Portable => {
+            let mut whole = Array::<u8, A::KeySize>::default();
+            for (to, from) in whole.iter_mut().zip(key) {
+                *to = *from;
+            }
+            let cipher = Portable(A::new(&whole));
+            CrcFramed::boxed(method, Cfb::<16, 8, _>::new(cipher), nonces)
         }
+        #[cfg(target_arch = "x86_64")]
+        Tier::Aesni(token) => aesni(token, nonces),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx2(token) => aesni(token.aesni(), nonces),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx512(token) => {
+            let cipher = VaesKey::<R>::new(token, key);
+            CrcFramed::boxed(method, Cfb::<16, 32, _>::new(cipher), nonces)
+        }
+    }
+}
+
+/// AES through the `aes` crate: constant-time bit-sliced code where there are no AES instructions, which takes several blocks
+/// for the price of one.
+struct Portable<A>(A);
+
+impl<A> LaneCipher<16> for Portable<A>
+where
+    A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + Send,
+{
+    fn encrypt<const L: usize>(&self, blocks: &mut [[u8; 16]; L]) {
+        self.0
+            .encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
     }
 }

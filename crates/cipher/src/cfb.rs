@@ -5,6 +5,8 @@
 //! inputs beforehand, so consecutive blocks of one packet are the lanes. In both directions the previous block of
 //! ciphertext is read back from the run itself; no state outlives a step.
 
+use core::ops::Range;
+
 use crate::framed::Scheme;
 use crate::run::{datagrams, stride};
 
@@ -20,10 +22,72 @@ pub(crate) fn iv<const B: usize>() -> [u8; B] {
     iv
 }
 
-/// The forward direction of a block cipher with blocks of `B` bytes.
+/// The forward direction of a block cipher with blocks of `B` bytes, and the two loops of CFB around it. Kernels bring loops
+/// of their own that keep the blocks in registers.
 pub(crate) trait LaneCipher<const B: usize>: Send {
     /// Encrypts independent blocks in place.
     fn encrypt<const L: usize>(&self, blocks: &mut [[u8; B]; L]);
+
+    /// CFB encryption of the blocks in `range`, offsets of whole blocks, of the packets that begin at `starts`. Blocks in
+    /// front of the range are encrypted already. A start may occur several times.
+    fn chain<const L: usize>(&self, run: &mut [u8], starts: &[usize; L], range: Range<usize>) {
+        let mut feedback = feedback(run, starts, range.start);
+        for at in range.step_by(B) {
+            self.encrypt(&mut feedback);
+            for (block, start) in feedback.iter_mut().zip(starts) {
+                xor(block, block_at(run, start + at));
+            }
+            // Only now: several lanes may stand for one packet.
+            for (block, start) in feedback.iter().zip(starts) {
+                run[start + at..start + at + B].copy_from_slice(block);
+            }
+        }
+    }
+
+    /// CFB decryption of a whole packet, `L` blocks at once.
+    fn unchain<const L: usize>(&self, packet: &mut [u8]) {
+        let mut feedback = iv();
+        let mut rest = packet;
+        while rest.len() >= L * B {
+            let (group, tail) = rest.split_at_mut(L * B);
+            let last = block_at(group, (L - 1) * B);
+            let mut blocks: [[u8; B]; L] = core::array::from_fn(|i| {
+                if i == 0 {
+                    feedback
+                } else {
+                    block_at(group, (i - 1) * B)
+                }
+            });
+            self.encrypt(&mut blocks);
+            for (c, k) in group.iter_mut().zip(blocks.as_flattened()) {
+                *c ^= k;
+            }
+            feedback = last;
+            rest = tail;
+        }
+        // What is left are fewer than `L` blocks and a partial one: a single call with idle lanes.
+        let mut blocks = [[0; B]; L];
+        let used = rest.len().div_ceil(B);
+        for (i, block) in blocks.iter_mut().take(used).enumerate() {
+            *block = if i == 0 {
+                feedback
+            } else {
+                block_at(rest, (i - 1) * B)
+            };
+        }
+        match used {
+            0 => return,
+            1 => {
+                let mut one = [blocks[0]];
+                self.encrypt(&mut one);
+                blocks[0] = one[0];
+            }
+            _ => self.encrypt(&mut blocks),
+        }
+        for (c, k) in rest.iter_mut().zip(blocks.as_flattened()) {
+            *c ^= k;
+        }
+    }
 }
 
 /// CFB over a run with up to `LANES` blocks at once (a power of two, at most 32).
@@ -41,127 +105,50 @@ impl<const B: usize, const LANES: usize, C: LaneCipher<B>> Cfb<B, LANES, C> {
     fn encrypt_group<const L: usize>(&self, group: &mut [u8], stride: usize) {
         let count = group.len().div_ceil(stride);
         let last_len = group.len() - (count - 1) * stride;
-        // Lanes without a packet of their own repeat the last one: a step reads all its inputs before it writes.
+        // Lanes without a packet of their own repeat the last one.
         let starts = |n: usize| core::array::from_fn(|lane: usize| lane.min(n - 1) * stride);
         let common = last_len / B * B;
         let whole = stride / B * B;
 
-        self.encrypt_blocks::<L>(group, &starts(count), 0..common);
+        self.cipher.chain::<L>(group, &starts(count), 0..common);
         if count == 1 || last_len == stride {
-            self.step::<L>(group, &starts(count), common..last_len);
+            self.end::<L>(group, &starts(count), common..last_len);
         } else {
-            self.step::<1>(group, &[(count - 1) * stride], common..last_len);
-            self.encrypt_blocks::<L>(group, &starts(count - 1), common..whole);
-            self.step::<L>(group, &starts(count - 1), whole..stride);
-        }
-    }
-
-    /// The whole blocks in `range` of all packets that begin at `starts`.
-    fn encrypt_blocks<const L: usize>(
-        &self,
-        run: &mut [u8],
-        starts: &[usize; L],
-        range: core::ops::Range<usize>,
-    ) {
-        if range.is_empty() {
-            return;
-        }
-        let mut feedback = self.feedback(run, starts, range.start);
-        for at in range.step_by(B) {
-            self.cipher.encrypt(&mut feedback);
-            for (block, start) in feedback.iter_mut().zip(starts) {
-                xor(block, block_at(run, start + at));
-            }
-            for (block, start) in feedback.iter().zip(starts) {
-                run[start + at..start + at + B].copy_from_slice(block);
-            }
+            self.end::<1>(group, &[(count - 1) * stride], common..last_len);
+            let others = starts(count - 1);
+            self.cipher.chain::<L>(group, &others, common..whole);
+            self.end::<L>(group, &others, whole..stride);
         }
     }
 
     /// The last, partial block of the packets that begin at `starts`; nothing if `range` is empty.
-    fn step<const L: usize>(
-        &self,
-        run: &mut [u8],
-        starts: &[usize; L],
-        range: core::ops::Range<usize>,
-    ) {
+    fn end<const L: usize>(&self, run: &mut [u8], starts: &[usize; L], range: Range<usize>) {
         if range.is_empty() {
             return;
         }
-        let len = range.len();
-        let mut blocks = self.feedback(run, starts, range.start);
+        let mut blocks = feedback(run, starts, range.start);
         self.cipher.encrypt(&mut blocks);
-        for (block, start) in blocks.iter_mut().zip(starts) {
-            for (b, p) in block.iter_mut().zip(&run[start + range.start..][..len]) {
-                *b ^= p;
-            }
-        }
-        for (block, start) in blocks.iter().zip(starts) {
-            run[start + range.start..][..len].copy_from_slice(&block[..len]);
-        }
-    }
-
-    /// The ciphertext blocks in front of offset `at` of the packets, which is the IV at their start.
-    fn feedback<const L: usize>(&self, run: &[u8], starts: &[usize; L], at: usize) -> [[u8; B]; L] {
-        core::array::from_fn(|lane| {
-            if at == 0 {
-                iv()
-            } else {
-                block_at(run, starts[lane] + at - B)
-            }
-        })
-    }
-
-    /// Decrypts as many leading blocks of `rest` as come in groups of `L`; returns what is left.
-    fn decrypt_blocks<'a, const L: usize>(
-        &self,
-        feedback: &mut [u8; B],
-        mut rest: &'a mut [u8],
-    ) -> &'a mut [u8] {
-        while rest.len() >= L * B {
-            let (group, tail) = rest.split_at_mut(L * B);
-            let last = block_at(group, (L - 1) * B);
-            let mut blocks: [[u8; B]; L] = core::array::from_fn(|i| {
-                if i == 0 {
-                    *feedback
-                } else {
-                    block_at(group, (i - 1) * B)
-                }
+        if let Some(window) = range.end.checked_sub(16) {
+            // The last 16 bytes of the packet as one number, of which the block concerns the upper part.
+            let unused = 8 * (16 - range.len());
+            let texts: [u128; L] = core::array::from_fn(|lane| {
+                let mut key = [0; 16];
+                key[..B].copy_from_slice(&blocks[lane]);
+                u128::from_le_bytes(block_at(run, starts[lane] + window))
+                    ^ u128::from_le_bytes(key) << unused
             });
-            self.cipher.encrypt(&mut blocks);
-            for (c, k) in group.iter_mut().zip(blocks.as_flattened()) {
-                *c ^= k;
+            for (text, start) in texts.iter().zip(starts) {
+                run[start + window..start + range.end].copy_from_slice(&text.to_le_bytes());
             }
-            *feedback = last;
-            rest = tail;
-        }
-        rest
-    }
-
-    fn decrypt_packet(&self, packet: &mut [u8]) {
-        let mut feedback = iv();
-        let rest = self.decrypt_blocks::<LANES>(&mut feedback, packet);
-        // What is left are fewer than LANES blocks and a partial one: a single call with idle lanes.
-        let mut blocks = [[0; B]; LANES];
-        let used = rest.len().div_ceil(B);
-        for (i, block) in blocks.iter_mut().take(used).enumerate() {
-            *block = if i == 0 {
-                feedback
-            } else {
-                block_at(rest, (i - 1) * B)
-            };
-        }
-        match used {
-            0 => return,
-            1 => {
-                let mut one = [blocks[0]];
-                self.cipher.encrypt(&mut one);
-                blocks[0] = one[0];
+        } else {
+            for (block, start) in blocks.iter_mut().zip(starts) {
+                for (b, p) in block.iter_mut().zip(&run[start + range.start..]) {
+                    *b ^= p;
+                }
             }
-            _ => self.cipher.encrypt(&mut blocks),
-        }
-        for (c, k) in rest.iter_mut().zip(blocks.as_flattened()) {
-            *c ^= k;
+            for (block, start) in blocks.iter().zip(starts) {
+                run[start + range.start..start + range.end].copy_from_slice(&block[..range.len()]);
+            }
         }
     }
 }
@@ -186,9 +173,24 @@ impl<const B: usize, const LANES: usize, C: LaneCipher<B>> Scheme for Cfb<B, LAN
 
     fn decrypt(&mut self, run: &mut [u8], segment: usize) {
         for packet in datagrams(run, segment) {
-            self.decrypt_packet(packet);
+            self.cipher.unchain::<LANES>(packet);
         }
     }
+}
+
+/// The ciphertext blocks in front of offset `at` of the packets, which is the IV at their start.
+fn feedback<const B: usize, const L: usize>(
+    run: &[u8],
+    starts: &[usize; L],
+    at: usize,
+) -> [[u8; B]; L] {
+    starts.map(|start| {
+        if at == 0 {
+            iv()
+        } else {
+            block_at(run, start + at - B)
+        }
+    })
 }
 
 #[inline(always)]

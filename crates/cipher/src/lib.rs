@@ -21,12 +21,14 @@
 #![deny(unsafe_code)]
 
 mod aes;
+mod arch;
 mod blocks64;
 mod cfb;
 mod des;
 mod framed;
 mod gcm;
 mod kdf;
+mod kernel;
 mod nonce;
 mod null;
 mod probe;
@@ -41,6 +43,7 @@ use core::fmt;
 
 pub use fulmar_wire::kcptun::Method;
 pub use kdf::{MasterKey, derive_key};
+pub use kernel::Kernel;
 pub use nonce::NonceSource;
 pub use probe::{Prober, probe};
 
@@ -123,11 +126,22 @@ impl fmt::Debug for dyn PacketCipher {
 /// Ciphers that seal with the same key must have independent nonce sources.
 #[must_use]
 pub fn kcptun(method: Method, key: &MasterKey, nonces: NonceSource) -> Box<dyn PacketCipher> {
+    kcptun_on(Kernel::best(), method, key, nonces)
+}
+
+/// [`kcptun()`] with a chosen kernel, for tests and measurements.
+#[must_use]
+pub fn kcptun_on(
+    kernel: Kernel,
+    method: Method,
+    key: &MasterKey,
+    nonces: NonceSource,
+) -> Box<dyn PacketCipher> {
     use framed::CrcFramed;
     match method {
-        Method::Aes => CrcFramed::boxed(method, aes::AesCfb::aes256(key.prefix()), nonces),
-        Method::Aes192 => CrcFramed::boxed(method, aes::AesCfb::aes192(key.prefix()), nonces),
-        Method::Aes128 => CrcFramed::boxed(method, aes::AesCfb::aes128(key.prefix()), nonces),
+        Method::Aes | Method::Aes192 | Method::Aes128 => {
+            aes::aes(method, &key.as_bytes()[..method.key_len()], nonces, kernel)
+        }
         Method::Twofish => CrcFramed::boxed(method, twofish::cfb(key.prefix()), nonces),
         Method::Sm4 => CrcFramed::boxed(method, sm4::cfb(key.prefix()), nonces),
         Method::Blowfish => CrcFramed::boxed(method, blocks64::blowfish(key.prefix()), nonces),

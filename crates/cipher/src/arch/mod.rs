@@ -1,0 +1,38 @@
+//! Kernels for particular CPUs: the only unsafe code of the crate.
+//!
+//! A kernel is reached through a token type that can be made only where its instructions exist. Their public
+//! functions are safe: they check all bounds before they turn slices into pointers.
+
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86_64;
+
+pub(crate) mod schedule;
+
+use core::ops::Range;
+
+/// Checks what a kernel for CFB encryption relies on: `range` consists of whole blocks, lies within `run` behind every
+/// start, and has a block in front of it unless it begins at 0.
+///
+/// # Panics
+/// When that is not so: a mistake of the caller within this crate, which must not become an access out of bounds.
+#[inline]
+fn check_chain(run: &[u8], starts: &[usize], range: &Range<usize>, block: usize) {
+    assert!(range.start.is_multiple_of(block) && range.end.is_multiple_of(block));
+    assert!(range.start <= range.end && range.end <= run.len());
+    let room = run.len() - range.end;
+    assert!(starts.iter().all(|&start| start <= room));
+}
+
+/// Gives `f` a full group that begins with `rest`, which is shorter, and takes those bytes back; not called if there are none.
+#[inline]
+fn tail_blocks<const N: usize>(rest: &mut [u8], f: impl FnOnce(&mut [u8; N])) {
+    if rest.is_empty() {
+        return;
+    }
+    let mut group = [0; N];
+    group[..rest.len()].copy_from_slice(rest);
+    f(&mut group);
+    rest.copy_from_slice(&group[..rest.len()]);
+}
