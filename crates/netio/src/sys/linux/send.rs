@@ -269,7 +269,7 @@ impl Native {
         let mut slots = [const { MaybeUninit::<Slot>::uninit() }; BATCH];
         let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
         let mut pieces = [const { MaybeUninit::<Piece>::uninit() }; BATCH];
-        let mut count = 0;
+        let mut count: libc::c_uint = 0;
         let mut next = Some(first);
         for ((slot, header), place) in slots.iter_mut().zip(&mut headers).zip(&mut pieces) {
             let Some(piece) = next else { break };
@@ -286,12 +286,16 @@ impl Native {
             count += 1;
             next = self.piece(transmits, piece.run, piece.start + piece.len, care);
         }
+        // The call itself rather than the C library's function of its name, which in musl is a loop of
+        // single calls.
+        //
         // SAFETY: the first `count` headers were completed by `fill`; they point to the first `count` slots
         // and to the caller's data, which all outlive the call.
         let rc = unsafe {
-            libc::sendmmsg(
+            libc::syscall(
+                libc::SYS_sendmmsg,
                 fd,
-                headers.as_mut_ptr().cast(),
+                headers.as_mut_ptr(),
                 count,
                 libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
             )
