@@ -1,0 +1,333 @@
+//! Writing datagrams (spec/kcptun.md, section 6.5).
+
+use std::time::Duration;
+
+use fulmar_wire::kcp::{Command, HEADER_LEN, Header};
+use fulmar_wire::seq::Seq;
+use fulmar_wire::time::{Instant, Millis};
+
+use crate::control::{Cause, Evidence, Limits, Lost, SenderControl, Sent};
+use crate::kcp::{DatagramSink, Flush, FlushWanted, Kcp, LimitedBy};
+use crate::send::State;
+
+impl<C: SenderControl> Kcp<C> {
+    /// Writes what is due: acknowledgements, window messages, and if `kind` is [`Flush::Full`] new data and data
+    /// that has to go again. Datagrams are at most [`crate::Config::mtu`] bytes, in this order, filled up.
+    pub fn flush<S: DatagramSink + ?Sized>(&mut self, now: Instant, kind: Flush, out: &mut S) {
+        self.tick(now);
+        self.last_flush = now;
+        let mut packer = Packer {
+            out,
+            mtu: self.config.mtu,
+            used: 0,
+            datagrams: 0,
+        };
+        let mut header = Header {
+            conv: self.conv,
+            command: Command::Ack,
+            frg: 0,
+            wnd: self.rx.free(),
+            ts: Millis(0),
+            sn: Seq(0),
+            una: self.rx.nxt(),
+            len: 0,
+        };
+        let mut blocked = !self.write_acks(&mut packer, &mut header);
+        self.watch_closed_window(now);
+        if !blocked {
+            blocked = !self.write_window_messages(&mut packer, header);
+        }
+        let limits = Limits {
+            snd_wnd: self.config.snd_wnd,
+            rmt_wnd: self.rmt_wnd,
+        };
+        let window = self.control.window(now, limits);
+        let new_data = self.tx.number(window);
+        if kind == Flush::Full && !blocked {
+            header.command = Command::Push;
+            header.ts = now.wire_millis();
+            blocked = !self.write_data(now, &mut packer, header, window, new_data);
+        }
+        self.control.on_flushed(now);
+        packer.finish();
+        self.counters.out_datagrams += packer.datagrams;
+        self.counters.flushes += u64::from(packer.datagrams > 0);
+        self.blocked = blocked;
+        self.wanted = match (blocked, kind) {
+            (true, Flush::Full) => FlushWanted::Full,
+            (true, Flush::AckOnly) => self.wanted.max(FlushWanted::AckOnly),
+            (false, Flush::AckOnly) if self.wanted == FlushWanted::Full => FlushWanted::Full,
+            (false, _) => FlushWanted::None,
+        };
+        self.next_timeout = self.tx.next_timeout();
+        self.watch_limits(now, window, limits);
+    }
+
+    /// A full flush, and the time until the next one by upstream's clock: the interval, or less when a timeout comes before.
+    /// Only a caller that imitates upstream's periodic flush needs it; [`Self::poll_timeout`] fires less often.
+    pub fn update<S: DatagramSink + ?Sized>(&mut self, now: Instant, out: &mut S) -> Duration {
+        self.flush(now, Flush::Full, out);
+        let interval = u64::from(self.config.profile.interval_ms);
+        let next = match self.next_timeout {
+            Some(at) if at > now.as_millis() => interval.min(at - now.as_millis()),
+            _ => interval,
+        };
+        Duration::from_millis(next)
+    }
+
+    /// Acknowledgements that `una` does not cover, and the last one in any case: it brings the echo of time.
+    /// Whether there was room for all. `header` keeps the last one's number and time, which window messages repeat.
+    fn write_acks<S: DatagramSink + ?Sized>(
+        &mut self,
+        packer: &mut Packer<'_, S>,
+        header: &mut Header,
+    ) -> bool {
+        let format = self.config.rules.format;
+        let last = self.acks.len().wrapping_sub(1);
+        let mut written = 0;
+        for (i, &(sn, ts)) in self.acks.iter().enumerate() {
+            if i == last || sn.at_or_after(header.una) {
+                let next = Header { sn, ts, ..*header };
+                if !packer.push(format.emit(&next), &[]) {
+                    break;
+                }
+                *header = next;
+                self.counters.out_segs += 1;
+            }
+            written = i + 1;
+        }
+        if written == self.acks.len() {
+            self.acks.clear();
+            true
+        } else {
+            self.acks.drain(..written);
+            false
+        }
+    }
+
+    /// Asks about a window that is closed, ever less often.
+    fn watch_closed_window(&mut self, now: Instant) {
+        let rules = &self.config.rules;
+        let now_ms = now.as_millis();
+        if self.rmt_wnd != 0 {
+            self.probe_wait = 0;
+            self.probe_at = 0;
+        } else if self.probe_wait == 0 {
+            self.probe_wait = rules.first_probe_ms;
+            self.probe_at = now_ms + u64::from(self.probe_wait);
+        } else if now_ms >= self.probe_at {
+            let wait = self.probe_wait.max(rules.first_probe_ms);
+            self.probe_wait = (wait + wait / 2).min(rules.max_probe_ms);
+            self.probe_at = now_ms + u64::from(self.probe_wait);
+            self.ask = true;
+        }
+    }
+
+    fn write_window_messages<S: DatagramSink + ?Sized>(
+        &mut self,
+        packer: &mut Packer<'_, S>,
+        mut header: Header,
+    ) -> bool {
+        let format = self.config.rules.format;
+        for (command, due) in [
+            (Command::WindowAsk, &mut self.ask),
+            (Command::WindowTell, &mut self.tell),
+        ] {
+            if *due {
+                header.command = command;
+                if !packer.push(format.emit(&header), &[]) {
+                    return false;
+                }
+                *due = false;
+                self.counters.out_segs += 1;
+            }
+        }
+        true
+    }
+
+    /// Data segments: first those that go again, then new ones, which is the order of their numbers. Whether there was room.
+    fn write_data<S: DatagramSink + ?Sized>(
+        &mut self,
+        now: Instant,
+        packer: &mut Packer<'_, S>,
+        header: Header,
+        window: u32,
+        new_data: bool,
+    ) -> bool {
+        let now_ms = now.as_millis();
+        let horizon = self.control.lost_before(now).map(Instant::wire_millis);
+        let mut work = std::mem::take(&mut self.work);
+        self.tx.collect(now_ms, new_data, horizon, &mut work);
+        let (mut by_acks, mut by_timeout) = (0, 0);
+        let mut go_on = Go::On;
+        for (i, &sn) in work.iter().enumerate() {
+            let segment = self.tx.get(sn);
+            let evidence = Evidence {
+                skipped: self.tx.skips_of(sn),
+                expired: now_ms >= segment.due,
+                overdue: horizon.is_some_and(|h| segment.sent.diff(h) <= 0),
+                new_data,
+            };
+            let Some(cause) = self.control.resend(&evidence) else {
+                if evidence.expired {
+                    let later = now_ms + u64::from(self.config.profile.interval_ms);
+                    self.tx.postpone(sn, later);
+                }
+                continue;
+            };
+            go_on = self.transmit(now, packer, header, sn, cause);
+            if go_on != Go::On {
+                self.tx.put_back(&work[i..]);
+                break;
+            }
+            match cause {
+                Cause::Timeout => by_timeout += 1,
+                _ => by_acks += 1,
+            }
+            self.counters.retrans_segs += 1;
+            match cause {
+                Cause::Timeout => self.counters.lost_segs += 1,
+                Cause::Fast => self.counters.fast_retrans_segs += 1,
+                Cause::Early => self.counters.early_retrans_segs += 1,
+                Cause::First | Cause::Overdue => {}
+            }
+        }
+        self.work = work;
+        while go_on == Go::On && self.tx.unsent() != self.tx.nxt() {
+            go_on = self.transmit(now, packer, header, self.tx.unsent(), Cause::First);
+        }
+        self.tx.settle();
+        let lost = |segments| Lost {
+            segments,
+            outstanding: self.tx.outstanding(),
+            window,
+        };
+        if by_acks > 0 {
+            self.control.on_lost(now, &lost(by_acks));
+        }
+        if by_timeout > 0 {
+            self.control.on_timeout(now, &lost(by_timeout));
+        }
+        go_on != Go::NoRoom
+    }
+
+    /// Writes one data segment, unless it has to wait.
+    #[inline]
+    fn transmit<S: DatagramSink + ?Sized>(
+        &mut self,
+        now: Instant,
+        packer: &mut Packer<'_, S>,
+        header: Header,
+        sn: Seq,
+        cause: Cause,
+    ) -> Go {
+        if self.control.next_send_time(now).is_some_and(|t| t > now) {
+            return Go::Later;
+        }
+        let payload = self.tx.payload(sn);
+        let len = payload.len();
+        let header = Header {
+            sn,
+            len: u32::try_from(len).unwrap_or(0),
+            ..header
+        };
+        if !packer.push(self.config.rules.format.emit(&header), payload) {
+            return Go::NoRoom;
+        }
+        let waited = self.tx.get(sn).waits;
+        let waits = self.control.timeout(cause, waited, self.rtt.rto());
+        let state = match cause {
+            Cause::First => State::Fresh,
+            Cause::Fast | Cause::Early => State::Settled,
+            Cause::Overdue | Cause::Timeout => State::Again,
+        };
+        if self.tx.in_flight() == 0 {
+            self.progress = now;
+        }
+        let due = now.as_millis() + u64::from(waits);
+        self.tx.sent(sn, state, header.ts, due, waits);
+        self.counters.out_segs += 1;
+        let in_flight = self.tx.in_flight();
+        self.control.on_sent(
+            now,
+            &Sent {
+                sn,
+                len,
+                cause,
+                in_flight,
+            },
+        );
+        Go::On
+    }
+
+    /// Measures for how long which window is full.
+    fn watch_limits(&mut self, now: Instant, window: u32, limits: Limits) {
+        if let Some((by, since)) = self.limited {
+            *self.limited_for.part(by) += now.since(since);
+        }
+        let full = self.tx.outstanding() >= window && (self.tx.queued() > 0 || !self.has_room());
+        self.limited = full.then_some((
+            if window < limits.snd_wnd.min(limits.rmt_wnd) {
+                LimitedBy::Control
+            } else if limits.snd_wnd <= limits.rmt_wnd {
+                LimitedBy::Local
+            } else {
+                LimitedBy::Remote
+            },
+            now,
+        ));
+    }
+}
+
+/// Whether the next data segment may follow.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Go {
+    On,
+    /// The strategy holds it back.
+    Later,
+    /// The sink is full.
+    NoRoom,
+}
+
+/// Fills datagrams with segments.
+struct Packer<'a, S: ?Sized> {
+    out: &'a mut S,
+    mtu: usize,
+    /// Bytes of the datagram that is being filled.
+    used: usize,
+    datagrams: u64,
+}
+
+impl<S: DatagramSink + ?Sized> Packer<'_, S> {
+    /// Appends a segment, in the same datagram if it fits. `false` if there is no room, and then nothing has happened
+    /// to it.
+    #[inline]
+    fn push(&mut self, header: [u8; HEADER_LEN], payload: &[u8]) -> bool {
+        let len = HEADER_LEN + payload.len();
+        if self.used + len > self.mtu {
+            self.finish();
+        }
+        if self.used == 0 && self.out.room() == 0 {
+            return false;
+        }
+        let room = self.out.reserve(self.mtu);
+        let Some(place) = room.get_mut(self.used..self.used + len) else {
+            return false;
+        };
+        let (head, body) = place.split_at_mut(HEADER_LEN);
+        head.copy_from_slice(&header);
+        body.copy_from_slice(payload);
+        self.used += len;
+        true
+    }
+
+    /// Ends the datagram.
+    #[inline]
+    fn finish(&mut self) {
+        if self.used > 0 {
+            self.out.commit(self.used);
+            self.used = 0;
+            self.datagrams += 1;
+        }
+    }
+}

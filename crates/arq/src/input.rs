@@ -1,0 +1,219 @@
+//! Taking a datagram in (spec/kcptun.md, section 6.4).
+
+use fulmar_wire::kcp::{Command, HEADER_LEN, Header};
+use fulmar_wire::time::Instant;
+
+use crate::control::{Acked, Delivered, SenderControl};
+use crate::kcp::{FlushWanted, InputError, Kcp, Origin};
+use crate::receive::Arrival;
+use crate::send::Done;
+
+/// Acknowledgements that are remembered between flushes, at least; else two receive windows. Callers flush after each run of
+/// datagrams, so this is met only by one who does not, or under attack; what is not acknowledged is sent again.
+const MIN_ACKS_KEPT: usize = 4096;
+
+impl<C: SenderControl> Kcp<C> {
+    /// Takes in one datagram. Nothing is written: the answer says what kind of flush upstream would do at once, and the
+    /// caller does the strongest one of a received run after its last datagram. It is also remembered in [`Self::flush_wanted`].
+    ///
+    /// # Errors
+    /// [`InputError`], after the segments before the offending one have been taken in. The datagram is to be dropped and the
+    /// conversation goes on.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        origin: Origin,
+    ) -> Result<FlushWanted, InputError> {
+        self.tick(now);
+        let result = self.take_in(now, datagram, origin);
+        match result {
+            Ok(wanted) => self.wanted = self.wanted.max(wanted),
+            Err(_) => self.counters.kcp_in_errors += 1,
+        }
+        self.next_timeout = self.tx.next_timeout();
+        result
+    }
+
+    fn take_in(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        origin: Origin,
+    ) -> Result<FlushWanted, InputError> {
+        let una_before = self.tx.una();
+        let mut slid = false;
+        let mut echo = None;
+        let mut restarted = false;
+        let mut tally = Tally::default();
+        self.tx.refill_budget();
+        let mut rest = datagram;
+        // The first must be whole; a tail that is too short for a header is padding.
+        loop {
+            let view = self.config.rules.format.view(rest)?;
+            if view.conv() != self.conv {
+                return Err(InputError::OtherConversation(view.conv()));
+            }
+            let (header, data, behind) = view.parse()?;
+            if data.len() > self.config.max_payload {
+                return Err(InputError::TooLarge { len: data.len() });
+            }
+            rest = behind;
+            self.counters.in_segs += 1;
+            self.last_heard = Some(now);
+            if origin == Origin::Wire {
+                self.rmt_wnd = u32::from(header.wnd);
+            }
+            slid |= self.acknowledged_before(now, &header, &mut tally);
+            match header.command {
+                Command::Ack => {
+                    slid |= self.acknowledged(now, &header, &mut tally);
+                    echo = Some(header.ts);
+                    restarted |= self
+                        .restart
+                        .proves(header.una, header.ts, self.tx.unsent(), now);
+                }
+                Command::Push => self.data(now, &header, data, origin),
+                Command::WindowAsk => {
+                    self.tell = true;
+                    self.acks_since_now(now);
+                }
+                Command::WindowTell => {}
+            }
+            if rest.len() < HEADER_LEN {
+                break;
+            }
+        }
+        if restarted {
+            self.restart.record();
+        }
+        let rtt_ms = match echo {
+            Some(ts) if origin == Origin::Wire => u32::try_from(now.wire_millis().diff(ts)).ok(),
+            _ => None,
+        };
+        if let Some(rtt) = rtt_ms {
+            let rules = &self.config.rules;
+            let min_rto = if self.config.profile.nodelay == 0 {
+                rules.min_rto_ms
+            } else {
+                rules.min_rto_nodelay_ms
+            };
+            self.rtt.sample(
+                rtt,
+                self.config.profile.interval_ms,
+                min_rto,
+                rules.max_rto_ms,
+            );
+        }
+        let advanced = self.tx.una() != una_before;
+        if tally.segments > 0 || advanced || rtt_ms.is_some() {
+            self.control.on_acked(
+                now,
+                &Acked {
+                    segments: tally.segments,
+                    bytes: tally.bytes,
+                    advanced,
+                    rtt_ms,
+                    in_flight: self.tx.in_flight(),
+                    rmt_wnd: self.rmt_wnd,
+                },
+            );
+        }
+        Ok(if slid {
+            FlushWanted::Full
+        } else if self.acks.len() >= self.config.mtu / HEADER_LEN
+            || self.config.ack_no_delay && !self.acks.is_empty()
+        {
+            FlushWanted::AckOnly
+        } else {
+            FlushWanted::None
+        })
+    }
+
+    /// Everything before the segment's `una` has arrived. Whether that was news.
+    #[inline]
+    fn acknowledged_before(&mut self, now: Instant, header: &Header, tally: &mut Tally) -> bool {
+        let control = &mut self.control;
+        let news = self.tx.acknowledge_before(header.una, |done| {
+            tally.add(&done);
+            control.on_delivered(now, &delivered(done));
+        });
+        match news {
+            Some(true) => {
+                self.progress = now;
+                self.restart.advanced(self.tx.una(), now);
+                true
+            }
+            Some(false) => false,
+            None => {
+                self.counters.invalid_acks += 1;
+                false
+            }
+        }
+    }
+
+    /// One segment has arrived. Whether others have now been skipped often enough.
+    #[inline]
+    fn acknowledged(&mut self, now: Instant, header: &Header, tally: &mut Tally) -> bool {
+        let control = &mut self.control;
+        let before = tally.segments;
+        let known = self.tx.acknowledge(header.sn, |done| {
+            tally.add(&done);
+            control.on_delivered(now, &delivered(done));
+        });
+        if !known {
+            self.counters.invalid_acks += 1;
+        }
+        if tally.segments != before {
+            self.progress = now;
+        }
+        self.tx.skip(header.sn, header.ts)
+    }
+
+    #[inline]
+    fn data(&mut self, now: Instant, header: &Header, data: &[u8], origin: Origin) {
+        match self.rx.insert(header.sn, data) {
+            Arrival::Outside => return,
+            Arrival::Repeated if origin == Origin::Wire => self.counters.repeat_segs += 1,
+            Arrival::New | Arrival::Repeated => {}
+        }
+        let kept = MIN_ACKS_KEPT.max(2 * self.config.rcv_wnd as usize);
+        if self.acks.len() < kept {
+            self.acks_since_now(now);
+            self.acks.push((header.sn, header.ts));
+        }
+    }
+
+    /// The wait for company begins with the first thing that is owed.
+    #[inline]
+    fn acks_since_now(&mut self, now: Instant) {
+        if self.acks.is_empty() {
+            self.acks_since = now;
+        }
+    }
+}
+
+/// What one datagram acknowledged.
+#[derive(Default)]
+struct Tally {
+    segments: u32,
+    bytes: u64,
+}
+
+impl Tally {
+    #[inline]
+    fn add(&mut self, done: &Done) {
+        self.segments += 1;
+        self.bytes += done.len as u64;
+    }
+}
+
+#[inline]
+fn delivered(done: Done) -> Delivered {
+    Delivered {
+        sn: done.sn,
+        len: done.len,
+        sent: done.sent,
+        transmissions: done.transmissions,
+    }
+}

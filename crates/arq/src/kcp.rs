@@ -1,0 +1,494 @@
+//! One conversation: its parts, its commands and what it tells about itself.
+//!
+//! `input.rs` takes datagrams in, `flush.rs` writes them, `timer.rs` says when something is due.
+
+use std::time::Duration;
+
+use fulmar_wire::kcp::Error as SegmentError;
+use fulmar_wire::seq::Seq;
+use fulmar_wire::time::{Instant, Millis};
+
+use crate::config::{Config, window};
+use crate::control::{Classic, Congestion, SenderControl, Strategy};
+use crate::counters::Counters;
+use crate::receive::ReceiveBuffer;
+use crate::restart::Restart;
+use crate::rtt::Rtt;
+use crate::send::SendBuffer;
+
+/// Where a datagram comes from.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// From the network.
+    Wire,
+    /// Rebuilt from parity. Older than what arrived meanwhile, so its window and its echo of time are not believed.
+    Recovered,
+}
+
+/// What a flush writes.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Flush {
+    /// Acknowledgements and window messages.
+    AckOnly,
+    /// These and data: what is new, and what has to go again.
+    Full,
+}
+
+/// Whether a flush would be useful now rather than at [`Kcp::poll_timeout`].
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum FlushWanted {
+    /// No.
+    #[default]
+    None,
+    /// [`Flush::AckOnly`] will do.
+    AckOnly,
+    /// [`Flush::Full`].
+    Full,
+}
+
+impl FlushWanted {
+    /// The flush to do, if any.
+    #[must_use]
+    pub const fn kind(self) -> Option<Flush> {
+        match self {
+            Self::None => None,
+            Self::AckOnly => Some(Flush::AckOnly),
+            Self::Full => Some(Flush::Full),
+        }
+    }
+}
+
+/// Why a datagram was refused. Segments before the offending one have been taken in, as upstream.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// The bytes are not a segment.
+    #[error(transparent)]
+    Malformed(#[from] SegmentError),
+    /// The segment belongs to another conversation.
+    #[error("segment of conversation {0:#010x}")]
+    OtherConversation(u32),
+    /// The segment carries more than [`Config::max_payload`].
+    #[error("segment with {len} bytes of data")]
+    TooLarge {
+        /// Its bytes of data.
+        len: usize,
+    },
+}
+
+/// Where datagrams are written to: the transmit run of the caller.
+///
+/// The machine reserves once per segment and commits once per datagram. Until then the same bytes must be given
+/// again, with what was written into them.
+pub trait DatagramSink {
+    /// At least `max_len` writable bytes for the datagram that comes next. A shorter slice acts as no [`Self::room`].
+    fn reserve(&mut self, max_len: usize) -> &mut [u8];
+
+    /// The reserved bytes up to `len` are a datagram.
+    fn commit(&mut self, len: usize);
+
+    /// How many more datagrams are welcome. At 0 a flush stops without losing anything, and [`Kcp::flush_wanted`] keeps asking
+    /// for another.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+}
+
+/// Numbers of the state machine, named as in spec/kcptun.md, section 6, for tests and for display.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+#[non_exhaustive]
+pub struct State {
+    pub snd_una: Seq,
+    pub snd_nxt: Seq,
+    pub rcv_nxt: Seq,
+    pub rx_rto: u32,
+    pub rx_srtt: u32,
+    pub rx_rttvar: u32,
+    pub rmt_wnd: u32,
+    pub congestion: Congestion,
+    pub len_snd_queue: u32,
+    pub len_snd_buf: u32,
+    pub len_rcv_queue: u32,
+    pub len_rcv_buf: u32,
+    pub len_acklist: usize,
+    /// 1: a window probe is to be sent; 2: the window is to be told.
+    pub probe: u8,
+    pub probe_wait: u32,
+}
+
+/// For how long each window has kept data back: long compared with the transfer means that it is too small for the path.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct WindowLimited {
+    /// Our own `snd_wnd`.
+    pub local: Duration,
+    /// The window of the other side.
+    pub remote: Duration,
+    /// The strategy's.
+    pub control: Duration,
+}
+
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum LimitedBy {
+    Local,
+    Remote,
+    Control,
+}
+
+/// One KCP conversation. See the crate's documentation for how it is driven.
+#[derive(Debug)]
+pub struct Kcp<C = Strategy> {
+    pub(crate) conv: u32,
+    pub(crate) config: Config,
+    pub(crate) control: C,
+    pub(crate) tx: SendBuffer,
+    pub(crate) rx: ReceiveBuffer,
+    pub(crate) rtt: Rtt,
+    pub(crate) rmt_wnd: u32,
+    /// Segments to acknowledge, in order of arrival, with the times to echo.
+    pub(crate) acks: Vec<(Seq, Millis)>,
+    /// When the first of them arrived.
+    pub(crate) acks_since: Instant,
+    /// A window probe is to be sent.
+    pub(crate) ask: bool,
+    /// The window is to be told.
+    pub(crate) tell: bool,
+    /// Milliseconds between probes of a closed window; 0 while it is open.
+    pub(crate) probe_wait: u32,
+    /// Time of the next such probe, in milliseconds since the caller's epoch.
+    pub(crate) probe_at: u64,
+    pub(crate) wanted: FlushWanted,
+    /// The last flush ended for want of room.
+    pub(crate) blocked: bool,
+    pub(crate) last_flush: Instant,
+    /// Latest time seen.
+    pub(crate) clock: Instant,
+    /// Earliest retransmission timeout, in milliseconds since the caller's epoch.
+    pub(crate) next_timeout: Option<u64>,
+    pub(crate) last_heard: Option<Instant>,
+    /// When something was last acknowledged, or the flight began.
+    pub(crate) progress: Instant,
+    pub(crate) restart: Restart,
+    pub(crate) limited: Option<(LimitedBy, Instant)>,
+    pub(crate) limited_for: WindowLimited,
+    pub(crate) counters: Counters,
+    /// Kept between flushes for its memory.
+    pub(crate) work: Vec<Seq>,
+}
+
+impl Kcp {
+    /// A conversation that sends by the rules of `config`, from segment number 0 on in both directions.
+    #[must_use]
+    pub fn new(conv: u32, config: Config) -> Self {
+        Self::with_control(conv, config, Strategy::Classic(Classic::new(&config)))
+    }
+}
+
+impl<C: SenderControl> Kcp<C> {
+    /// A conversation that sends by the rules of `control`.
+    #[must_use]
+    pub fn with_control(conv: u32, config: Config, control: C) -> Self {
+        Self::with_numbers(conv, config, control, Seq(0), Seq(0))
+    }
+
+    /// The same, with the first segment numbers of either direction. Both sides have to agree on them; KCP itself
+    /// begins with 0.
+    #[must_use]
+    pub fn with_numbers(conv: u32, config: Config, control: C, snd: Seq, rcv: Seq) -> Self {
+        let config = config.normalized();
+        Self {
+            conv,
+            config,
+            tx: SendBuffer::new(snd, config.mss(), control.skip_threshold().min(255)),
+            rx: ReceiveBuffer::new(rcv, config.rcv_wnd, config.max_payload),
+            control,
+            rtt: Rtt::new(config.rules.initial_rto_ms),
+            rmt_wnd: config.rules.initial_remote_window,
+            acks: Vec::new(),
+            acks_since: Instant::ZERO,
+            ask: false,
+            tell: false,
+            probe_wait: 0,
+            probe_at: 0,
+            wanted: FlushWanted::None,
+            blocked: false,
+            last_flush: Instant::ZERO,
+            clock: Instant::ZERO,
+            next_timeout: None,
+            last_heard: None,
+            progress: Instant::ZERO,
+            restart: Restart::default(),
+            limited: None,
+            limited_for: WindowLimited::default(),
+            counters: Counters::default(),
+            work: Vec::new(),
+        }
+    }
+
+    /// Queues bytes of the stream: the last queued segment is filled up first, the rest is cut into segments of
+    /// [`Self::mss`] bytes (section 6.3). Nothing is refused, so callers ask [`Self::has_room`] before each write and keep one
+    /// write small; memory grows with what is queued.
+    ///
+    /// Unless [`Config::write_delay`] is set, [`Self::flush_wanted`] then asks for a full flush.
+    pub fn send(&mut self, data: &[u8]) {
+        if data.is_empty() {
+            return;
+        }
+        self.counters.bytes_sent += data.len() as u64;
+        self.tx.push(data);
+        if !self.config.write_delay {
+            self.wanted = FlushWanted::Full;
+        }
+    }
+
+    /// Hands the next segment's data to `f` and takes it off the queue. `None` when nothing is there. Segments without data are skipped.
+    ///
+    /// Not reading is how a slow reader slows the other side down: the advertised window shrinks by what is queued.
+    pub fn recv<R>(&mut self, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let result = f(self.peek()?);
+        self.consume();
+        Some(result)
+    }
+
+    /// The next segment's data, which stays in the queue.
+    pub fn peek(&mut self) -> Option<&[u8]> {
+        self.reading(|rx| {
+            rx.peek();
+        });
+        self.rx.peek()
+    }
+
+    /// Takes the segment that [`Self::peek`] showed off the queue.
+    pub fn consume(&mut self) {
+        self.counters.bytes_received += self.rx.peek().map_or(0, |data| data.len() as u64);
+        self.reading(ReceiveBuffer::pop);
+    }
+
+    /// Makes the next flush ask the other side for its window. It answers at once or within its interval, so this
+    /// finds out whether it is alive: see [`Self::last_heard`].
+    pub fn probe(&mut self, now: Instant) {
+        self.tick(now);
+        self.ask = true;
+        self.wanted = self.wanted.max(FlushWanted::AckOnly);
+    }
+
+    /// Changes both windows; the ranges are those of [`Config`]. What is already queued or in flight stays.
+    pub fn set_windows(&mut self, snd_wnd: u32, rcv_wnd: u32) {
+        self.config.snd_wnd = window(snd_wnd);
+        self.config.rcv_wnd = window(rcv_wnd);
+        self.rx.set_window(self.config.rcv_wnd);
+    }
+
+    /// Gives the memory of buffers that are empty back. Worth calling when a conversation has been quiet for a
+    /// second; the next segment allocates again.
+    pub fn release_memory(&mut self) {
+        self.tx.release();
+        self.rx.release();
+        if self.acks.is_empty() {
+            self.acks = Vec::new();
+        }
+        self.work = Vec::new();
+    }
+
+    /// Conversation number.
+    #[must_use]
+    pub const fn conv(&self) -> u32 {
+        self.conv
+    }
+
+    /// What it was built from, in range, with the present windows.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The strategy.
+    #[must_use]
+    pub const fn control(&self) -> &C {
+        &self.control
+    }
+
+    /// Payload bytes of a full segment.
+    #[must_use]
+    pub fn mss(&self) -> usize {
+        self.config.mss()
+    }
+
+    /// Segments given to send and not acknowledged, in a row: queued, numbered, in flight, or acknowledged behind a gap.
+    #[inline]
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.tx.waiting() as usize
+    }
+
+    /// Whether the next write may proceed (section 7.2).
+    #[inline]
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.tx.waiting() < self.config.snd_wnd
+    }
+
+    /// Segments sent and not acknowledged.
+    #[must_use]
+    pub const fn in_flight(&self) -> u32 {
+        self.tx.in_flight()
+    }
+
+    /// Whether nothing is queued, in flight, or owed to the other side.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.tx.waiting() == 0 && self.acks.is_empty() && !self.ask && !self.tell
+    }
+
+    /// Whether [`Self::recv`] has something (or at least a segment without data to drop).
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.rx.queued() > 0
+    }
+
+    /// Smoothed round-trip time, once measured. Millisecond resolution; 0 counts as not measured.
+    #[must_use]
+    pub fn srtt(&self) -> Option<Duration> {
+        let ms = self.rtt.srtt();
+        (ms > 0).then(|| Duration::from_millis(u64::from(ms)))
+    }
+
+    /// Retransmission timeout of a segment that is sent now.
+    #[must_use]
+    pub fn rto(&self) -> Duration {
+        Duration::from_millis(u64::from(self.rtt.rto()))
+    }
+
+    /// Smallest round trip ever measured.
+    #[must_use]
+    pub fn min_rtt(&self) -> Option<Duration> {
+        self.rtt
+            .min()
+            .map(|ms| Duration::from_millis(u64::from(ms)))
+    }
+
+    /// What the other side last said it could take, in segments.
+    #[must_use]
+    pub const fn remote_window(&self) -> u32 {
+        self.rmt_wnd
+    }
+
+    /// Everything before it has been acknowledged.
+    #[must_use]
+    pub const fn snd_una(&self) -> Seq {
+        self.tx.una()
+    }
+
+    /// The next number that will be given to a segment.
+    #[must_use]
+    pub const fn snd_nxt(&self) -> Seq {
+        self.tx.nxt()
+    }
+
+    /// The next number that is expected.
+    #[must_use]
+    pub const fn rcv_nxt(&self) -> Seq {
+        self.rx.nxt()
+    }
+
+    /// For how long segments have been in flight with nothing at all being acknowledged. `None` when nothing is in flight.
+    /// Several [`Self::rto`] mean that the path, or the other side, is gone.
+    #[must_use]
+    pub fn unanswered_since(&self, now: Instant) -> Option<Duration> {
+        (self.tx.in_flight() > 0).then(|| now.since(self.progress))
+    }
+
+    /// When the last datagram of this conversation arrived that had at least one sound segment.
+    #[must_use]
+    pub const fn last_heard(&self) -> Option<Instant> {
+        self.last_heard
+    }
+
+    /// Whether the other side is proven to have lost its state. Reordering, repetition and delay never cause it: it takes
+    /// two datagrams with an acknowledgement of something sent *after* the other side's `una` was heard to be U, which nevertheless say
+    /// less than U. A conversation cannot recover from that; open another.
+    #[must_use]
+    pub const fn peer_restarted(&self) -> bool {
+        self.restart.is_proven()
+    }
+
+    /// For how long windows have kept data back, until `now`.
+    #[must_use]
+    pub fn window_limited(&self, now: Instant) -> WindowLimited {
+        let mut total = self.limited_for;
+        if let Some((by, since)) = self.limited {
+            *total.part(by) += now.since(since);
+        }
+        total
+    }
+
+    /// Totals.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Bytes of buffer memory held, used or not.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.tx.held_bytes() + self.rx.held_bytes()
+    }
+
+    /// A flush that would be useful now. Asked for by [`Self::send`], by acknowledgements that moved the window or
+    /// reached the resend threshold, by enough acknowledgements to fill a datagram, by a window that has opened, and by [`Self::probe`];
+    /// stands until a flush of that kind. Callers look at it once per run of received datagrams or of writes.
+    #[inline]
+    #[must_use]
+    pub const fn flush_wanted(&self) -> FlushWanted {
+        self.wanted
+    }
+
+    /// Numbers of the state machine.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State {
+            snd_una: self.tx.una(),
+            snd_nxt: self.tx.nxt(),
+            rcv_nxt: self.rx.nxt(),
+            rx_rto: self.rtt.rto(),
+            rx_srtt: self.rtt.srtt(),
+            rx_rttvar: self.rtt.rttvar(),
+            rmt_wnd: self.rmt_wnd,
+            congestion: self.control.congestion(),
+            len_snd_queue: self.tx.queued(),
+            len_snd_buf: self.tx.outstanding(),
+            len_rcv_queue: self.rx.queued(),
+            len_rcv_buf: self.rx.ahead(),
+            len_acklist: self.acks.len(),
+            probe: u8::from(self.ask) | u8::from(self.tell) << 1,
+            probe_wait: self.probe_wait,
+        }
+    }
+
+    /// Remembers the time.
+    #[inline]
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.clock = self.clock.max(now);
+    }
+
+    /// Does something to the receive queue; when it had been full and is no longer, the other side is to be told (section 6.7).
+    #[inline]
+    fn reading(&mut self, act: impl FnOnce(&mut ReceiveBuffer)) {
+        let was_full = self.rx.queued() >= self.rx.window();
+        act(&mut self.rx);
+        if was_full && self.rx.queued() < self.rx.window() {
+            self.tell = true;
+            self.wanted = self.wanted.max(FlushWanted::AckOnly);
+        }
+    }
+}
+
+impl WindowLimited {
+    pub(crate) fn part(&mut self, by: LimitedBy) -> &mut Duration {
+        match by {
+            LimitedBy::Local => &mut self.local,
+            LimitedBy::Remote => &mut self.remote,
+            LimitedBy::Control => &mut self.control,
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What has arrived: in order and waiting for the reader, or ahead of a gap (spec/kcptun.md, section 6.7).
+//!
+//! Both live in one ring that is indexed by segment number, `head..nxt` in order and `nxt..` with gaps, so a segment
+//! is copied once, on arrival, and the filling of a gap moves nothing. The ring grows to what the window allows, and only
+//! when segments really arrive that far ahead.
+
+use fulmar_wire::seq::Seq;
+
+use crate::slab::Slab;
+
+/// No segment here.
+const ABSENT: u32 = u32::MAX;
+/// A segment without data: it has a number but no slot.
+const EMPTY: u32 = u32::MAX - 1;
+/// Places of the first ring.
+const FIRST_RING: usize = 64;
+
+#[derive(Copy, Clone, Debug)]
+struct Place {
+    slot: u32,
+    len: u32,
+}
+
+const NOTHING: Place = Place {
+    slot: ABSENT,
+    len: 0,
+};
+
+/// What became of a segment.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Arrival {
+    /// Stored.
+    New,
+    /// It had arrived before.
+    Repeated,
+    /// Beyond the window: neither stored nor to be acknowledged.
+    Outside,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct ReceiveBuffer {
+    ring: Vec<Place>,
+    slab: Slab,
+    /// First segment that has not been read.
+    head: Seq,
+    /// First segment that is not available to the reader.
+    nxt: Seq,
+    /// Segments at or after `nxt` that are here.
+    ahead: u32,
+    window: u32,
+}
+
+impl ReceiveBuffer {
+    pub(crate) fn new(first: Seq, window: u32, max_payload: usize) -> Self {
+        Self {
+            ring: Vec::new(),
+            slab: Slab::new(max_payload.next_multiple_of(64)),
+            head: first,
+            nxt: first,
+            ahead: 0,
+            window,
+        }
+    }
+
+    pub(crate) fn set_window(&mut self, window: u32) {
+        self.window = window;
+        self.advance();
+    }
+
+    pub(crate) const fn window(&self) -> u32 {
+        self.window
+    }
+
+    pub(crate) const fn nxt(&self) -> Seq {
+        self.nxt
+    }
+
+    /// Segments in order, unread.
+    #[inline]
+    pub(crate) fn queued(&self) -> u32 {
+        self.nxt.0.wrapping_sub(self.head.0)
+    }
+
+    /// Segments ahead of a gap, or of a full queue.
+    pub(crate) const fn ahead(&self) -> u32 {
+        self.ahead
+    }
+
+    /// Free places in the queue, as advertised.
+    #[inline]
+    pub(crate) fn free(&self) -> u16 {
+        u16::try_from(self.window.saturating_sub(self.queued())).unwrap_or(u16::MAX)
+    }
+
+    /// Takes in the segment `sn`. `payload` must not be longer than what this was built for.
+    pub(crate) fn insert(&mut self, sn: Seq, payload: &[u8]) -> Arrival {
+        if !sn.before(self.nxt.plus(self.window)) {
+            return Arrival::Outside;
+        }
+        if sn.before(self.nxt) {
+            return Arrival::Repeated;
+        }
+        // At most two windows: `queued` is at most one (or what an earlier, larger window left), and so is sn - nxt.
+        let offset = sn.0.wrapping_sub(self.head.0) as usize;
+        if offset >= self.ring.len() {
+            self.grow(offset + 1);
+        }
+        let at = self.at(sn);
+        if self.ring[at].slot != ABSENT {
+            return Arrival::Repeated;
+        }
+        let slot = if payload.is_empty() {
+            EMPTY
+        } else {
+            let slot = self.slab.alloc();
+            self.slab.slot_mut(slot)[..payload.len()].copy_from_slice(payload);
+            slot
+        };
+        self.ring[at] = Place {
+            slot,
+            len: u32::try_from(payload.len()).unwrap_or(0),
+        };
+        self.ahead += 1;
+        self.advance();
+        Arrival::New
+    }
+
+    /// The next unread segment with data, if it has arrived; segments without data before it are dropped.
+    pub(crate) fn peek(&mut self) -> Option<&[u8]> {
+        while self.head != self.nxt {
+            let place = self.ring[self.at(self.head)];
+            if place.slot != EMPTY {
+                return Some(self.slab.bytes(place.slot, place.len as usize));
+            }
+            self.pop();
+        }
+        None
+    }
+
+    /// Drops the next unread segment.
+    pub(crate) fn pop(&mut self) {
+        if self.head == self.nxt {
+            return;
+        }
+        let at = self.at(self.head);
+        let place = std::mem::replace(&mut self.ring[at], NOTHING);
+        if place.slot < EMPTY {
+            self.slab.free(place.slot);
+        }
+        self.head = self.head.next();
+        self.advance();
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.slab.held_bytes() + self.ring.capacity() * size_of::<Place>()
+    }
+
+    /// Gives memory back if nothing is stored.
+    pub(crate) fn release(&mut self) {
+        if self.head == self.nxt && self.ahead == 0 {
+            self.ring = Vec::new();
+            self.slab.release();
+        }
+    }
+
+    /// Makes segments that follow without a gap available, as far as the queue has places.
+    #[inline]
+    fn advance(&mut self) {
+        while self.ahead > 0 && self.queued() < self.window {
+            if self.ring[self.at(self.nxt)].slot == ABSENT {
+                break;
+            }
+            self.nxt = self.nxt.next();
+            self.ahead -= 1;
+        }
+    }
+
+    /// Where `sn` lies. The ring's length is a power of two.
+    #[inline]
+    fn at(&self, sn: Seq) -> usize {
+        sn.0 as usize & (self.ring.len() - 1)
+    }
+
+    #[cold]
+    fn grow(&mut self, places: usize) {
+        let len = places.next_power_of_two().max(FIRST_RING);
+        let mut ring = vec![NOTHING; len];
+        let old = self.ring.len();
+        for i in 0..old {
+            let sn = self.head.plus(u32::try_from(i).unwrap_or(0));
+            ring[sn.0 as usize & (len - 1)] = self.ring[sn.0 as usize & (old - 1)];
+        }
+        self.ring = ring;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(b: &mut ReceiveBuffer) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        while let Some(bytes) = b.peek() {
+            out.push(bytes.to_vec());
+            b.pop();
+        }
+        out
+    }
+
+    #[test]
+    fn a_gap_that_fills_delivers_everything_behind_it() {
+        let first = Seq(u32::MAX - 1);
+        let mut b = ReceiveBuffer::new(first, 8, 10);
+        for i in [3u8, 1, 2] {
+            assert_eq!(b.insert(first.plus(u32::from(i)), &[i]), Arrival::New);
+        }
+        assert_eq!((b.queued(), b.ahead(), b.free()), (0, 3, 8));
+        assert_eq!(b.insert(first.plus(2), &[9]), Arrival::Repeated);
+        assert_eq!(b.insert(first, &[0]), Arrival::New);
+        assert_eq!((b.queued(), b.ahead(), b.free()), (4, 0, 4));
+        assert_eq!(drain(&mut b), [[0], [1], [2], [3]]);
+        assert_eq!(b.insert(first, &[0]), Arrival::Repeated);
+    }
+
+    #[test]
+    fn a_full_queue_holds_the_edge_and_keeps_one_window_ahead() {
+        let mut b = ReceiveBuffer::new(Seq(0), 4, 10);
+        for i in 0..8u32 {
+            assert_eq!(b.insert(Seq(i), &[1]), Arrival::New, "{i}");
+        }
+        assert_eq!(b.insert(Seq(8), &[1]), Arrival::Outside);
+        assert_eq!(
+            (b.nxt(), b.queued(), b.ahead(), b.free()),
+            (Seq(4), 4, 4, 0)
+        );
+        b.pop();
+        assert_eq!(
+            (b.nxt(), b.queued(), b.ahead(), b.free()),
+            (Seq(5), 4, 3, 0)
+        );
+        assert_eq!(drain(&mut b).len(), 7);
+        b.release();
+        assert_eq!(b.held_bytes(), 0);
+    }
+
+    #[test]
+    fn segments_without_data_are_skipped() {
+        let mut b = ReceiveBuffer::new(Seq(0), 4, 10);
+        b.insert(Seq(0), &[]);
+        b.insert(Seq(1), &[7]);
+        b.insert(Seq(2), &[]);
+        assert_eq!(b.queued(), 3);
+        assert_eq!(drain(&mut b), [[7]]);
+        assert_eq!(b.queued(), 0);
+    }
+
+    #[test]
+    fn growing_keeps_what_is_there() {
+        let first = Seq(u32::MAX - 40);
+        let mut b = ReceiveBuffer::new(first, 1000, 4);
+        for i in (0..1000u32).rev() {
+            assert_eq!(b.insert(first.plus(i), &i.to_le_bytes()), Arrival::New);
+        }
+        let got = drain(&mut b);
+        assert_eq!(got.len(), 1000);
+        assert!(
+            got.iter()
+                .zip(0u32..)
+                .all(|(g, i)| g[..] == i.to_le_bytes())
+        );
+    }
+}

@@ -1,0 +1,715 @@
+//! What has been given to send: queued, numbered, in flight (spec/kcptun.md, sections 6.3 to 6.5).
+//!
+//! One ring, indexed by segment number, holds everything between `una` and `end`:
+//!
+//! ```text
+//!   una ............. unsent ............. nxt .............. end
+//!    | sent, some acked |  numbered, not sent  |  not yet numbered |
+//! ```
+//!
+//! Upstream scans all of `una..nxt` on every acknowledgement and every flush. Here nothing is scanned, and cost follows
+//! what changed:
+//!
+//! * Segments sent once and unacknowledged are threaded on the list `fresh`, in order.
+//! * How often a segment sent once was skipped (acknowledgements of later ones, "fast-ack") is not stored in it. As such an
+//!   acknowledgement counts for *all* earlier segments, the counts never rise along the ring, and [`Skips`] keeps the few places where they fall.
+//! * Segments sent again after a timeout are counted one by one, on the list `again` in order of that transmission; an
+//!   acknowledgement looks only at those that left before what it echoes. Once counted to the threshold they move to the list `skipped`.
+//! * After a fast or early retransmission a segment does not count again until its next timeout: it is `Settled`, on no list.
+//! * Timeouts are in [`Deadlines`].
+
+use fulmar_wire::seq::Seq;
+use fulmar_wire::time::Millis;
+
+use crate::deadlines::Deadlines;
+use crate::slab::Slab;
+
+/// No neighbour.
+const NIL: u32 = u32::MAX;
+/// Places of the first ring.
+const FIRST_RING: usize = 64;
+/// How many segments of the lists `again` and `skipped` one datagram may make us look at. Far above what an honest
+/// datagram needs; it bounds what a hostile one costs.
+pub(crate) const LOOK_BUDGET: u32 = 4096;
+
+/// How a segment stands. See the module.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// Queued or numbered.
+    Unsent,
+    /// Sent once. On the list `fresh` until acknowledged.
+    Fresh,
+    /// Sent again by its timeout. On the list `again`, acknowledged or not.
+    Again,
+    /// The same, and counted to the threshold. On the list `skipped`, acknowledged or not.
+    Skipped,
+    /// Sent again by acknowledgements.
+    Settled,
+}
+
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Segment {
+    /// When it times out, in milliseconds since the caller's epoch.
+    pub(crate) due: u64,
+    /// Last transmission.
+    pub(crate) sent: Millis,
+    /// What it waits until it times out, in milliseconds.
+    pub(crate) waits: u32,
+    pub(crate) transmissions: u32,
+    slot: u32,
+    prev: u32,
+    next: u32,
+    len: u16,
+    /// Acknowledgements of later segments, in the states `Again` and `Skipped`.
+    count: u8,
+    pub(crate) state: State,
+    pub(crate) acked: bool,
+    /// Already in `candidates`.
+    listed: bool,
+}
+
+const VACANT: Segment = Segment {
+    due: 0,
+    sent: Millis(0),
+    waits: 0,
+    transmissions: 0,
+    slot: 0,
+    prev: NIL,
+    next: NIL,
+    len: 0,
+    count: 0,
+    state: State::Unsent,
+    acked: false,
+    listed: false,
+};
+
+/// Ends of a list that is threaded through the ring.
+#[derive(Copy, Clone, Debug)]
+struct List {
+    head: u32,
+    tail: u32,
+}
+
+impl List {
+    const EMPTY: Self = Self {
+        head: NIL,
+        tail: NIL,
+    };
+}
+
+/// What [`SendBuffer::acknowledge_before`] and [`SendBuffer::acknowledge`] tell of each delivered segment.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Done {
+    pub(crate) sn: Seq,
+    pub(crate) len: usize,
+    pub(crate) sent: Millis,
+    pub(crate) transmissions: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct SendBuffer {
+    ring: Vec<Segment>,
+    slab: Slab,
+    mss: usize,
+    una: Seq,
+    unsent: Seq,
+    nxt: Seq,
+    end: Seq,
+    in_flight: u32,
+    fresh: List,
+    again: List,
+    skipped: List,
+    skips: Skips,
+    /// No segment before it, from `una` on, is `Fresh`.
+    first_fresh: Seq,
+    /// Segments counted one by one for which a count speaks; each at most once.
+    candidates: Vec<Seq>,
+    pub(crate) deadlines: Deadlines,
+    budget: u32,
+}
+
+impl SendBuffer {
+    pub(crate) fn new(first: Seq, mss: usize, threshold: u32) -> Self {
+        Self {
+            ring: Vec::new(),
+            slab: Slab::new(mss.next_multiple_of(64)),
+            mss,
+            una: first,
+            unsent: first,
+            nxt: first,
+            end: first,
+            in_flight: 0,
+            fresh: List::EMPTY,
+            again: List::EMPTY,
+            skipped: List::EMPTY,
+            skips: Skips::new(threshold, first),
+            first_fresh: first,
+            candidates: Vec::new(),
+            deadlines: Deadlines::default(),
+            budget: LOOK_BUDGET,
+        }
+    }
+
+    pub(crate) const fn una(&self) -> Seq {
+        self.una
+    }
+
+    /// First segment that was never sent.
+    pub(crate) const fn unsent(&self) -> Seq {
+        self.unsent
+    }
+
+    pub(crate) const fn nxt(&self) -> Seq {
+        self.nxt
+    }
+
+    /// Segments sent and unacknowledged.
+    pub(crate) const fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// `snd_nxt - snd_una`.
+    #[inline]
+    pub(crate) fn outstanding(&self) -> u32 {
+        self.nxt.0.wrapping_sub(self.una.0)
+    }
+
+    /// Segments without a number.
+    #[inline]
+    pub(crate) fn queued(&self) -> u32 {
+        self.end.0.wrapping_sub(self.nxt.0)
+    }
+
+    /// Everything between `una` and the end of the queue.
+    #[inline]
+    pub(crate) fn waiting(&self) -> u32 {
+        self.end.0.wrapping_sub(self.una.0)
+    }
+
+    /// Appends bytes: first to the last queued segment if that is short, then as new ones.
+    pub(crate) fn push(&mut self, mut data: &[u8]) {
+        if self.queued() > 0 {
+            let at = self.at(self.end.plus(u32::MAX));
+            let segment = &mut self.ring[at];
+            let len = usize::from(segment.len);
+            let (now, later) = data.split_at(data.len().min(self.mss - len));
+            self.slab.slot_mut(segment.slot)[len..len + now.len()].copy_from_slice(now);
+            segment.len = length(len + now.len());
+            data = later;
+        }
+        while !data.is_empty() {
+            let (now, later) = data.split_at(data.len().min(self.mss));
+            let slot = self.slab.alloc();
+            self.slab.slot_mut(slot)[..now.len()].copy_from_slice(now);
+            if self.waiting() as usize >= self.ring.len() {
+                self.grow();
+            }
+            let at = self.at(self.end);
+            self.ring[at] = Segment {
+                slot,
+                len: length(now.len()),
+                ..VACANT
+            };
+            self.end = self.end.next();
+            data = later;
+        }
+    }
+
+    /// Numbers queued segments while fewer than `window` are outstanding; whether there was any.
+    #[inline]
+    pub(crate) fn number(&mut self, window: u32) -> bool {
+        let more = window.saturating_sub(self.outstanding()).min(self.queued());
+        self.nxt = self.nxt.plus(more);
+        more > 0
+    }
+
+    /// The payload of a segment that is not acknowledged.
+    #[inline]
+    pub(crate) fn payload(&self, sn: Seq) -> &[u8] {
+        let segment = &self.ring[self.at(sn)];
+        self.slab.bytes(segment.slot, usize::from(segment.len))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, sn: Seq) -> &Segment {
+        &self.ring[self.at(sn)]
+    }
+
+    /// Records that `sn`, numbered and unacknowledged, has been sent.
+    #[inline]
+    pub(crate) fn sent(&mut self, sn: Seq, state: State, now: Millis, due: u64, waits: u32) {
+        let at = self.at(sn);
+        match self.ring[at].state {
+            State::Unsent => self.in_flight += 1,
+            State::Fresh => self.unlink(at, Lists::Fresh),
+            State::Again => self.unlink(at, Lists::Again),
+            State::Skipped => self.unlink(at, Lists::Skipped),
+            State::Settled => {}
+        }
+        let segment = &mut self.ring[at];
+        segment.state = state;
+        segment.sent = now;
+        segment.due = due;
+        segment.waits = waits;
+        segment.count = 0;
+        segment.transmissions = segment.transmissions.saturating_add(1);
+        match state {
+            State::Fresh => self.link(at, Lists::Fresh),
+            State::Again => self.link(at, Lists::Again),
+            State::Unsent | State::Skipped | State::Settled => {}
+        }
+        if sn == self.unsent {
+            self.unsent = sn.next();
+        }
+        self.deadlines.set(sn, due);
+    }
+
+    /// Everything before `una` has arrived. Whether that was news; `None` when `una` names what was never sent.
+    #[inline]
+    pub(crate) fn acknowledge_before(
+        &mut self,
+        una: Seq,
+        mut done: impl FnMut(Done),
+    ) -> Option<bool> {
+        if self.unsent.before(una) {
+            return None;
+        }
+        if !self.una.before(una) {
+            return Some(false);
+        }
+        while self.una != una {
+            let sn = self.una;
+            let at = self.at(sn);
+            let segment = self.ring[at];
+            match segment.state {
+                State::Fresh if !segment.acked => self.unlink(at, Lists::Fresh),
+                State::Again => self.unlink(at, Lists::Again),
+                State::Skipped => self.unlink(at, Lists::Skipped),
+                State::Unsent | State::Fresh | State::Settled => {}
+            }
+            if !segment.acked {
+                self.finish(sn, segment, &mut done);
+            }
+            self.una = sn.next();
+        }
+        self.skips.forget_before(una);
+        if self.first_fresh.before(una) {
+            self.first_fresh = una;
+        }
+        if self.una == self.unsent {
+            self.deadlines.clear();
+            self.candidates.clear();
+        }
+        Some(true)
+    }
+
+    /// Segment `sn` has arrived. `false` when it was never sent.
+    #[inline]
+    pub(crate) fn acknowledge(&mut self, sn: Seq, mut done: impl FnMut(Done)) -> bool {
+        if sn.before(self.una) {
+            return true;
+        }
+        if !sn.before(self.unsent) {
+            return false;
+        }
+        let at = self.at(sn);
+        let segment = self.ring[at];
+        if !segment.acked {
+            if segment.state == State::Fresh {
+                self.unlink(at, Lists::Fresh);
+            }
+            self.ring[at].acked = true;
+            self.finish(sn, segment, &mut done);
+        }
+        true
+    }
+
+    /// An acknowledgement of `sn`, in `una..unsent`, that echoes `ts`, counts for each earlier segment that left no later than
+    /// that. Whether it brought any to the threshold or beyond. Segments that were acknowledged themselves take part,
+    /// because upstream's decision to flush depends on them.
+    #[inline]
+    pub(crate) fn skip(&mut self, sn: Seq, ts: Millis) -> bool {
+        if sn.before(self.una) || !sn.before(self.unsent) {
+            return false;
+        }
+        let mut reached = false;
+        let segment = &self.ring[self.at(sn)];
+        // Earlier segments were sent for the first time earlier, so an honest echo of any transmission of `sn` covers all of them.
+        if segment.state != State::Fresh || ts.diff(segment.sent) >= 0 {
+            while self.first_fresh != self.unsent
+                && self.ring[self.at(self.first_fresh)].state != State::Fresh
+            {
+                self.first_fresh = self.first_fresh.next();
+            }
+            if self.first_fresh.before(sn) {
+                self.skips.add(sn);
+                reached = self.skips.reached(self.first_fresh);
+            }
+        }
+        if self.again.head != NIL {
+            reached |= self.count_again(sn, ts);
+        }
+        if !reached && self.skipped.head != NIL {
+            reached = self.was_skipped(sn, ts);
+        }
+        reached
+    }
+
+    /// Allows the next datagram its work. See [`LOOK_BUDGET`].
+    #[inline]
+    pub(crate) fn refill_budget(&mut self) {
+        self.budget = LOOK_BUDGET;
+    }
+
+    /// How many acknowledgements of later segments count for `sn`, up to the threshold.
+    #[inline]
+    pub(crate) fn skips_of(&self, sn: Seq) -> u32 {
+        let segment = self.get(sn);
+        match segment.state {
+            State::Fresh => self.skips.of(sn),
+            State::Again | State::Skipped => u32::from(segment.count),
+            State::Unsent | State::Settled => 0,
+        }
+    }
+
+    /// Whether some unacknowledged segment has been skipped, so that the next flush may send it again.
+    pub(crate) fn has_skipped(&self) -> bool {
+        self.fresh.head != NIL && self.skips.of(self.sn_at(self.fresh.head)) > 0
+            || !self.candidates.is_empty()
+    }
+
+    /// Collects into `work` what might have to be sent again at `now_ms`, in order, each once.
+    ///
+    /// `new_data`: this flush numbered segments, so less than the threshold will not do.
+    /// `horizon`: everything that left at or before it is wanted as well.
+    pub(crate) fn collect(
+        &mut self,
+        now_ms: u64,
+        new_data: bool,
+        horizon: Option<Millis>,
+        work: &mut Vec<Seq>,
+    ) {
+        work.clear();
+        let enough = if new_data {
+            self.skips.threshold.max(1)
+        } else {
+            1
+        };
+        let mut at = self.fresh.head;
+        while at != NIL {
+            let sn = self.sn_at(at);
+            let segment = &self.ring[at as usize];
+            let overdue = horizon.is_some_and(|h| segment.sent.diff(h) <= 0);
+            if self.skips.of(sn) < enough && !overdue {
+                break;
+            }
+            work.push(sn);
+            at = segment.next;
+        }
+        if let Some(horizon) = horizon {
+            let mut at = self.again.head;
+            while at != NIL {
+                let segment = &self.ring[at as usize];
+                if segment.sent.diff(horizon) > 0 {
+                    break;
+                }
+                if !segment.acked {
+                    work.push(self.sn_at(at));
+                }
+                at = segment.next;
+            }
+        }
+        let (una, ring) = (self.una, &mut self.ring);
+        let mask = ring.len().wrapping_sub(1);
+        self.candidates.retain(|&sn| {
+            if sn.before(una) {
+                return false;
+            }
+            let segment = &mut ring[sn.0 as usize & mask];
+            segment.listed = !segment.acked && segment.count > 0;
+            if segment.listed {
+                work.push(sn);
+            }
+            segment.listed
+        });
+        let ring = &self.ring;
+        self.deadlines.expire(
+            now_ms,
+            una,
+            |sn, due| alive(ring, sn, due),
+            |sn| work.push(sn),
+        );
+        if work.len() > 1 {
+            work.sort_unstable_by_key(|sn| sn.0.wrapping_sub(una.0));
+            work.dedup();
+        }
+    }
+
+    /// Puts back what [`Self::collect`] found and this flush could not send.
+    pub(crate) fn put_back(&mut self, work: &[Seq]) {
+        for &sn in work {
+            let due = self.get(sn).due;
+            self.deadlines.set(sn, due);
+        }
+        self.deadlines.close();
+    }
+
+    /// Gives `sn` a new timeout without sending it.
+    pub(crate) fn postpone(&mut self, sn: Seq, due: u64) {
+        let at = self.at(sn);
+        self.ring[at].due = due;
+        self.deadlines.set(sn, due);
+    }
+
+    /// The earliest timeout, in milliseconds since the caller's epoch.
+    #[inline]
+    pub(crate) fn next_timeout(&mut self) -> Option<u64> {
+        if self.in_flight == 0 {
+            return None;
+        }
+        let (ring, una) = (&self.ring, self.una);
+        self.deadlines.next(una, |sn, due| alive(ring, sn, due))
+    }
+
+    /// Ends the transmissions of a flush.
+    pub(crate) fn settle(&mut self) {
+        self.deadlines.close();
+        let (ring, una) = (&self.ring, self.una);
+        self.deadlines
+            .tidy(self.in_flight as usize, una, |sn, due| alive(ring, sn, due));
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.slab.held_bytes() + self.ring.capacity() * size_of::<Segment>()
+    }
+
+    /// Gives memory back if nothing is waiting.
+    pub(crate) fn release(&mut self) {
+        if self.waiting() == 0 {
+            self.ring = Vec::new();
+            self.candidates = Vec::new();
+            self.slab.release();
+            self.deadlines.release();
+        }
+    }
+
+    /// Frees the payload of a segment that has arrived, and reports it.
+    #[inline]
+    fn finish(&mut self, sn: Seq, segment: Segment, done: &mut impl FnMut(Done)) {
+        self.slab.free(segment.slot);
+        self.in_flight -= 1;
+        done(Done {
+            sn,
+            len: usize::from(segment.len),
+            sent: segment.sent,
+            transmissions: segment.transmissions,
+        });
+    }
+
+    #[cold]
+    fn count_again(&mut self, sn: Seq, ts: Millis) -> bool {
+        let threshold = self.skips.threshold;
+        let mut reached = false;
+        let mut at = self.again.head;
+        while at != NIL && self.budget > 0 {
+            let segment = self.ring[at as usize];
+            if segment.sent.diff(ts) > 0 {
+                break;
+            }
+            self.budget -= 1;
+            let own = self.sn_at(at);
+            if own.before(sn) {
+                let place = &mut self.ring[at as usize];
+                place.count += 1;
+                reached |= u32::from(place.count) >= threshold;
+                if u32::from(place.count) >= threshold.max(1) {
+                    place.state = State::Skipped;
+                    self.unlink(at as usize, Lists::Again);
+                    self.link(at as usize, Lists::Skipped);
+                }
+                let place = &mut self.ring[at as usize];
+                if !place.acked && !place.listed {
+                    place.listed = true;
+                    self.candidates.push(own);
+                }
+            }
+            at = segment.next;
+        }
+        reached
+    }
+
+    #[cold]
+    fn was_skipped(&mut self, sn: Seq, ts: Millis) -> bool {
+        let mut at = self.skipped.head;
+        while at != NIL && self.budget > 0 {
+            self.budget -= 1;
+            let segment = &self.ring[at as usize];
+            if self.sn_at(at).before(sn) && segment.sent.diff(ts) <= 0 {
+                return true;
+            }
+            at = segment.next;
+        }
+        false
+    }
+
+    /// Where `sn` lies. The ring's length is a power of two, or 0 before anything was queued.
+    #[inline]
+    fn at(&self, sn: Seq) -> usize {
+        sn.0 as usize & self.ring.len().wrapping_sub(1)
+    }
+
+    /// Which segment lies at `at`.
+    #[inline]
+    fn sn_at(&self, at: u32) -> Seq {
+        let mask = u32::try_from(self.ring.len().wrapping_sub(1)).unwrap_or(u32::MAX);
+        self.una.plus(at.wrapping_sub(self.una.0) & mask)
+    }
+
+    #[inline]
+    fn list(&mut self, which: Lists) -> &mut List {
+        match which {
+            Lists::Fresh => &mut self.fresh,
+            Lists::Again => &mut self.again,
+            Lists::Skipped => &mut self.skipped,
+        }
+    }
+
+    /// Appends to a list.
+    #[inline]
+    fn link(&mut self, at: usize, which: Lists) {
+        let own = u32::try_from(at).unwrap_or(NIL);
+        let list = self.list(which);
+        let tail = std::mem::replace(&mut list.tail, own);
+        if tail == NIL {
+            list.head = own;
+        }
+        self.ring[at].prev = tail;
+        self.ring[at].next = NIL;
+        if tail != NIL {
+            self.ring[tail as usize].next = own;
+        }
+    }
+
+    #[inline]
+    fn unlink(&mut self, at: usize, which: Lists) {
+        let Segment { prev, next, .. } = self.ring[at];
+        if prev == NIL {
+            self.list(which).head = next;
+        } else {
+            self.ring[prev as usize].next = next;
+        }
+        if next == NIL {
+            self.list(which).tail = prev;
+        } else {
+            self.ring[next as usize].prev = prev;
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let old = self.ring.len();
+        let len = (2 * old).max(FIRST_RING);
+        let mut ring = vec![VACANT; len];
+        let una = self.una;
+        // Where the neighbour at `at` of the old ring will be.
+        let moved = |at: u32| {
+            if at == NIL {
+                return NIL;
+            }
+            let mask = u32::try_from(old.wrapping_sub(1)).unwrap_or(u32::MAX);
+            let sn = una.0.wrapping_add(at.wrapping_sub(una.0) & mask);
+            u32::try_from(sn as usize & (len - 1)).unwrap_or(NIL)
+        };
+        for i in 0..self.waiting() {
+            let sn = una.plus(i);
+            let mut segment = self.ring[sn.0 as usize & (old - 1)];
+            segment.prev = moved(segment.prev);
+            segment.next = moved(segment.next);
+            ring[sn.0 as usize & (len - 1)] = segment;
+        }
+        for list in [&mut self.fresh, &mut self.again, &mut self.skipped] {
+            list.head = moved(list.head);
+            list.tail = moved(list.tail);
+        }
+        self.ring = ring;
+    }
+}
+
+#[derive(Copy, Clone)]
+enum Lists {
+    Fresh,
+    Again,
+    Skipped,
+}
+
+/// Whether the timeout `due` of segment `sn` still stands.
+#[inline]
+fn alive(ring: &[Segment], sn: Seq, due: u64) -> bool {
+    let segment = &ring[sn.0 as usize & (ring.len() - 1)];
+    segment.due == due && !segment.acked
+}
+
+/// A payload length; never more than 16 bits by construction.
+fn length(bytes: usize) -> u16 {
+    u16::try_from(bytes).unwrap_or(u16::MAX)
+}
+
+/// Fast-ack counts of the segments that were sent once: `below[k]` is the first segment that was skipped at most `k` times.
+///
+/// An acknowledgement of `sn` adds 1 to all segments before `sn`; so the places where the count falls are in descending
+/// order, and each is moved up to the place of the next lower count, or to `sn`.
+#[derive(Debug)]
+struct Skips {
+    /// Upstream's `resend`; what goes beyond (or beyond 1, when it is 0) is not counted.
+    threshold: u32,
+    below: Vec<Seq>,
+}
+
+impl Skips {
+    fn new(threshold: u32, una: Seq) -> Self {
+        Self {
+            threshold,
+            below: vec![una; threshold.clamp(1, 255) as usize],
+        }
+    }
+
+    /// Counts an acknowledgement of `sn`.
+    #[inline]
+    fn add(&mut self, sn: Seq) {
+        for k in (0..self.below.len()).rev() {
+            let limit = match k {
+                0 => sn,
+                _ if self.below[k - 1].before(sn) => self.below[k - 1],
+                _ => sn,
+            };
+            if self.below[k].before(limit) {
+                self.below[k] = limit;
+            }
+        }
+    }
+
+    /// The count of `sn`, up to the threshold.
+    #[inline]
+    fn of(&self, sn: Seq) -> u32 {
+        // Counts fall along the places, so the first that does not cover `sn` ends the search.
+        self.below.iter().take_while(|b| sn.before(**b)).count() as u32
+    }
+
+    /// Whether `sn`, which the last acknowledgement covered, is at the threshold.
+    #[inline]
+    fn reached(&self, sn: Seq) -> bool {
+        self.threshold == 0 || self.below.last().is_some_and(|b| sn.before(*b))
+    }
+
+    /// Keeps the places from falling behind by half of the number space.
+    #[inline]
+    fn forget_before(&mut self, una: Seq) {
+        for b in &mut self.below {
+            if b.before(una) {
+                *b = una;
+            }
+        }
+    }
+}
