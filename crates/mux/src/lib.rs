@@ -1,1 +1,24 @@
 //! Stream multiplexers: frames in, stream events out.
+//!
+//! A multiplexer carries many independent streams over one ordered stream of bytes. It is a machine: no I/O, no clock,
+//! no random source; it knows nothing of what carries its frames or of what the streams are for.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`smux`] | smux versions 1 and 2, spoken by kcptun |
+//!
+//! What an application sees is the same whatever is spoken: [`StreamId`], [`Event`], the errors.
+#![forbid(unsafe_code)]
+
+mod error;
+mod event;
+mod list;
+mod pool;
+mod slab;
+pub mod smux;
+
+pub use error::{Error, OpenError, WriteError};
+pub use event::{Event, Peer, ReadState, ResetReason, StreamInfo, WriteState};
+pub use pool::Slices;
+pub use slab::StreamId;
+pub use smux::Smux;

@@ -1,0 +1,449 @@
+//! smux, versions 1 and 2, both ends (spec/kcptun.md, section 8).
+//!
+//! [`Smux`] is one session: many streams over one ordered, reliable stream of bytes, which somebody else carries. It
+//! does no I/O and reads no clock; `now` must not go backwards.
+//!
+//! | kind | methods |
+//! |---|---|
+//! | what arrived | [`handle_input`](Smux::handle_input), [`handle_timeout`](Smux::handle_timeout) |
+//! | what must happen | [`poll_frame`](Smux::poll_frame), [`poll_event`](Smux::poll_event), [`poll_timeout`](Smux::poll_timeout) |
+//! | commands | [`open`](Smux::open), [`write`](Smux::write), [`consume`](Smux::consume), [`finish`](Smux::finish), [`close`](Smux::close), [`reset`](Smux::reset) |
+//! | getters | everything else |
+//!
+//! Frames are pulled: the caller asks for the next one only while the layer below has room. After any other call
+//! [`has_frames`](Smux::has_frames), [`poll_event`](Smux::poll_event) and [`poll_timeout`](Smux::poll_timeout) may
+//! answer differently.
+//!
+//! # Life of a stream
+//!
+//! A stream is held by the application from [`open`](Smux::open) or [`Event::Opened`] until exactly one of
+//! [`close`](Smux::close) and [`reset`](Smux::reset); nothing that the peer does takes it away before. The two
+//! directions are independent:
+//!
+//! ```text
+//!  our direction                             the peer's direction
+//!  ─────────────                             ────────────────────
+//!  open ── finish ──▶ finishing              open ──────────────▶ finished   Event::Finished,
+//!    │                   │ drained, FIN        │    FIN                       after the last byte
+//!    │                   ▼                     │                             was consumed
+//!    │                finished                 └── private reset ──▶ reset   Event::Reset
+//!    └── peer takes no more ──▶ stopped   Event::Stopped
+//! ```
+//!
+//! # Who the peer is, and what `FIN` means
+//!
+//! smux knows no half-close: a Go end that sends `FIN` has closed the whole stream, and one that receives `FIN`
+//! delivers what it has buffered and fails its own writes from then on. Two Fulmar ends do better, and recognise each
+//! other by a frame that a Go end ignores: the first frame of an opener is a [`Hello`]; an acceptor whose first
+//! frame received is a hello answers with its own before it sends anything else. The first frame received decides:
+//!
+//! ```text
+//!             hello with a common feature
+//!  unknown ──────────────────────────────▶ Fulmar     Event::PeerHello
+//!     └────────── any other frame ───────▶ plain      Event::PeerPlain
+//! ```
+//! With [`Config::hello`] off the peer is plain from the start.
+//!
+//! | | Fulmar peer | plain peer | unknown peer |
+//! |---|---|---|---|
+//! | `FIN` received | that direction is over | the stream is over: `Finished` after the buffered bytes, `Stopped` at once, unsent bytes are dropped | cannot be |
+//! | [`finish`](Smux::finish), opener | `FIN` after the data | `FIN` after the data, and not before the peer's `FIN` has arrived or neither direction has moved for [`Config::fin_hold`] | `FIN` is held until the peer is known |
+//! | [`finish`](Smux::finish), acceptor | `FIN` after the data | `FIN` after the data | cannot be |
+//! | [`close`](Smux::close) | data, `FIN`, then a private reset with [`ResetReason::CLOSED`] unless the peer's `FIN` has arrived | data, `FIN` | data, `FIN`; the rest as soon as the peer is known |
+//! | [`reset`](Smux::reset) | private reset | `FIN` | nothing until the peer is known |
+//! | private reset received | after the peer's `FIN`: `Stopped`; else `Reset`, unread bytes are dropped | ends the session ([`Error::BadCommand`]) | cannot be |
+//!
+//! An acceptor sends nothing at all, not even keep-alives, before the first frame arrives, so that its hello is the
+//! first frame that the opener sees.
+//!
+//! The `FIN` of a finished opener is held because a Go server drops the rest of its answer once it has seen it. While
+//! bytes of the answer are unread, or the session has no room for more, the hold goes on. What remains lost with a Go
+//! peer: an answer that begins later than [`Config::fin_hold`] after the last byte of the request.
+//!
+//! # Limits
+//!
+//! * Received bytes: [`wants_input`](Smux::wants_input) is the session's token bucket (section 8.3); the caller stops
+//!   feeding input while it says no. The memory behind it counts as well as the bytes.
+//! * Received bytes of one stream, version 2: the larger of [`Config::stream_buffer`] and the initial window of 262144,
+//!   and one frame of tolerance; more ends the session with [`Error::WindowOverrun`].
+//! * Streams: [`Config::max_streams`] held by the application and 1024 that wait for it.
+//! * Sent bytes: [`Config::send_buffer`] per stream.
+
+mod commands;
+mod config;
+mod counters;
+mod input;
+mod output;
+mod stream;
+mod timers;
+
+pub use config::{Config, ConfigError, Role};
+pub use counters::Counters;
+pub use fulmar_wire::smux::{Features, Version};
+pub use output::Frame;
+
+use crate::event::{Event, Peer, ResetReason};
+use crate::list::List;
+use crate::pool::Pool;
+use crate::slab::Slab;
+use crate::{Error, StreamId};
+use fulmar_wire::smux::Hello;
+use fulmar_wire::time::Instant;
+use input::Parser;
+use std::collections::{BTreeMap, BTreeSet};
+use stream::{Changes, Holder, Inbound, Outbound, Stream};
+
+/// What this end can do.
+const FEATURES: Features = Features::HALF_CLOSE;
+/// Streams that wait for the application: the length of upstream's accept queue.
+const ACCEPT_QUEUE: u32 = 1024;
+
+/// A smux session. See the [module](self).
+#[derive(Debug)]
+pub struct Smux {
+    config: Config,
+    peer: Peer,
+    /// `PeerHello` or `PeerPlain` has to be told.
+    peer_news: bool,
+    /// A frame header has arrived.
+    heard: bool,
+    over: Option<Error>,
+    going_away: bool,
+
+    streams: Slab<Stream>,
+    /// Slots by number on the wire.
+    slots: BTreeMap<u32, u32>,
+    /// The last hit in `slots`: frames of one stream come in rows.
+    recent: Option<(u32, u32)>,
+    /// Streams that the application holds.
+    held: u32,
+    /// The next number to open, `None` when all are used.
+    next_wire: Option<u32>,
+
+    /// Streams with a frame to send, in round-robin order.
+    ready: List,
+    /// Held streams with something to tell.
+    changed: List,
+    /// Streams that wait for the application.
+    arrivals: List,
+
+    outbox: Pool,
+    inbox: Pool,
+    /// Bytes received and not consumed.
+    unread: u64,
+    parser: Parser,
+
+    hello_due: bool,
+    nop_due: bool,
+    /// When a frame was last emitted.
+    emitted_at: Instant,
+    nop_at: Instant,
+    check_at: Instant,
+    /// A frame header has arrived since the last check.
+    heard_since_check: bool,
+    /// Timers of streams, each with its slot.
+    timers: BTreeSet<(Instant, u32)>,
+
+    counters: Counters,
+}
+
+impl Smux {
+    /// A session without streams that begins at `now`.
+    ///
+    /// # Errors
+    /// The first rule of [`Config::validate`] that the settings break.
+    pub fn new(config: Config, now: Instant) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self {
+            peer: if config.hello {
+                Peer::Unknown
+            } else {
+                Peer::Plain
+            },
+            peer_news: !config.hello,
+            heard: false,
+            over: None,
+            going_away: false,
+            streams: Slab::new(),
+            slots: BTreeMap::new(),
+            recent: None,
+            held: 0,
+            // The counter starts at 1 and is increased before use (section 8.2).
+            next_wire: match config.role {
+                Role::Opener => Some(3),
+                Role::Acceptor => None,
+            },
+            ready: List::new(),
+            changed: List::new(),
+            arrivals: List::new(),
+            outbox: Pool::new(),
+            inbox: Pool::new(),
+            unread: 0,
+            parser: Parser::new(),
+            hello_due: config.hello && config.role == Role::Opener,
+            nop_due: false,
+            emitted_at: now,
+            nop_at: now + config.keepalive,
+            check_at: now + config.keepalive_timeout,
+            heard_since_check: false,
+            timers: BTreeSet::new(),
+            counters: Counters::default(),
+            config,
+        })
+    }
+
+    /// The settings of this session.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Who the other end is.
+    #[must_use]
+    pub const fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Why the session is over, `None` while it is not.
+    #[must_use]
+    pub const fn error(&self) -> Option<Error> {
+        self.over
+    }
+
+    /// Totals since the session began.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Streams that the application holds.
+    #[must_use]
+    pub const fn held_streams(&self) -> usize {
+        self.held as usize
+    }
+
+    /// Streams that exist: held, waiting to be accepted, or closed and not yet forgotten.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// The streams that the application holds, in no particular but always the same order.
+    pub fn held(&self) -> impl Iterator<Item = StreamId> + '_ {
+        (0..self.streams.end()).filter_map(|slot| {
+            let stream = self.streams.at(slot)?;
+            (stream.holder == Holder::Application)
+                .then(|| self.streams.key(slot))
+                .flatten()
+        })
+    }
+
+    /// Bytes received and not consumed, all streams together.
+    #[must_use]
+    pub const fn unread(&self) -> u64 {
+        self.unread
+    }
+
+    /// Bytes of memory in buffers, those kept for the next burst included.
+    #[must_use]
+    pub fn buffer_memory(&self) -> usize {
+        self.outbox.bytes_held() + self.inbox.bytes_held()
+    }
+
+    /// Whether the session takes more input: the token bucket of section 8.3. While it says no, no byte is to be
+    /// given to [`handle_input`](Self::handle_input); it changes when the application consumes, closes or resets.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        let limit = u64::from(self.config.session_buffer);
+        // Chunks are larger than the bytes in them; a peer that spreads single bytes over many streams meets the
+        // second condition.
+        self.unread < limit && (self.unread == 0 || self.inbox.bytes_in_use() as u64 <= 2 * limit)
+    }
+
+    /// Takes no new streams from now on: [`open`](Self::open) fails, streams of the peer are refused.
+    pub const fn go_away(&mut self) {
+        self.going_away = true;
+    }
+
+    /// Whether [`go_away`](Self::go_away) was called.
+    #[must_use]
+    pub const fn is_going_away(&self) -> bool {
+        self.going_away
+    }
+
+    /// The next change of state, `None` when all have been told.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if core::mem::take(&mut self.peer_news) {
+            match self.peer {
+                Peer::Fulmar(features) => return Some(Event::PeerHello(features)),
+                Peer::Plain => return Some(Event::PeerPlain),
+                Peer::Unknown => {}
+            }
+        }
+        while let Some(slot) = self.changed.front() {
+            let key = self.streams.key(slot);
+            if let (Some(id), Some(stream)) = (key, self.streams.at_mut(slot)) {
+                let change = stream.changes.take_first();
+                let event = event_of(change, id, stream);
+                if stream.changes.is_empty() {
+                    self.changed.remove(slot);
+                }
+                if event.is_some() {
+                    return event;
+                }
+            } else {
+                self.changed.remove(slot);
+            }
+        }
+        if self.held < self.config.max_streams
+            && let Some(slot) = self.arrivals.pop_front()
+        {
+            let id = self.streams.key(slot)?;
+            let stream = self.streams.at_mut(slot)?;
+            stream.holder = Holder::Application;
+            self.held += 1;
+            if !stream.changes.is_empty() {
+                self.changed.push_back(slot);
+            }
+            return Some(Event::Opened(id));
+        }
+        None
+    }
+
+    /// The stream behind a key that the application holds.
+    fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.streams
+            .get_mut(id)
+            .filter(|stream| stream.holder == Holder::Application)
+    }
+
+    fn stream(&self, id: StreamId) -> Option<&Stream> {
+        self.streams
+            .get(id)
+            .filter(|stream| stream.holder == Holder::Application)
+    }
+
+    /// Ends the session.
+    fn fail<T>(&mut self, error: Error) -> Result<T, Error> {
+        self.over = Some(error);
+        Err(error)
+    }
+
+    /// Notes a change of a stream, to be told when the application holds it.
+    fn note(&mut self, slot: u32, change: Changes) {
+        if let Some(stream) = self.streams.at_mut(slot)
+            && stream.holder != Holder::Nobody
+        {
+            stream.changes.insert(change);
+            if stream.holder == Holder::Application {
+                self.changed.push_back(slot);
+            }
+        }
+    }
+
+    /// Puts a stream into or out of the round robin, or forgets it, as its state demands. To be called after
+    /// whatever may change [`Stream::next`].
+    fn refresh(&mut self, slot: u32) {
+        let Some(stream) = self.streams.at(slot) else {
+            return;
+        };
+        if stream.is_over(self.peer) {
+            self.forget(slot);
+        } else if stream.next(self.peer).is_some() {
+            self.ready.push_back(slot);
+        } else {
+            self.ready.remove(slot);
+        }
+    }
+
+    fn forget(&mut self, slot: u32) {
+        self.set_timer(slot, None);
+        self.ready.remove(slot);
+        self.changed.remove(slot);
+        self.arrivals.remove(slot);
+        if let Some(mut stream) = self.streams.remove(slot) {
+            self.unread -= stream.unread.len() as u64;
+            self.inbox.clear(&mut stream.unread);
+            self.outbox.clear(&mut stream.unsent);
+            self.slots.remove(&stream.wire);
+            self.recent = None;
+        }
+    }
+
+    /// Drops what a stream has received.
+    fn drop_unread(&mut self, slot: u32) {
+        if let Some(stream) = self.streams.at_mut(slot) {
+            self.unread -= stream.unread.len() as u64;
+            self.inbox.clear(&mut stream.unread);
+        }
+    }
+
+    /// Drops what a stream would have sent; returns whether there was something.
+    fn drop_unsent(&mut self, slot: u32) -> bool {
+        let Some(stream) = self.streams.at_mut(slot) else {
+            return false;
+        };
+        let lost = stream.unsent.len();
+        self.outbox.clear(&mut stream.unsent);
+        self.counters.bytes_dropped += lost as u64;
+        lost > 0
+    }
+
+    /// The first frame of the peer has told who it is.
+    fn meet(&mut self, now: Instant, hello: Option<Hello>) {
+        let common = hello.map_or(Features::default(), |hello| FEATURES.common(hello.features));
+        let known = Peer::Fulmar(common);
+        self.peer = if known.half_close() {
+            known
+        } else {
+            Peer::Plain
+        };
+        self.peer_news = true;
+        // A hello is answered even without a common feature: the other end decides by its own rule.
+        self.hello_due = hello.is_some() && self.config.role == Role::Acceptor;
+        for slot in 0..self.streams.end() {
+            if let Some(stream) = self.streams.at_mut(slot) {
+                if stream.fin_held {
+                    if self.peer.half_close() {
+                        stream.fin_held = false;
+                    } else {
+                        self.hold_fin(slot, now);
+                    }
+                }
+                self.refresh(slot);
+            }
+        }
+    }
+
+    /// The peer takes no more bytes of this stream.
+    fn stop(&mut self, slot: u32, reason: ResetReason) {
+        let lost = self.drop_unsent(slot);
+        let Some(stream) = self.streams.at_mut(slot) else {
+            return;
+        };
+        let mut tell = lost;
+        if stream.outbound == Outbound::Open {
+            stream.outbound = Outbound::Stopped;
+            tell = true;
+        }
+        if tell {
+            stream.stopped = Some(reason);
+            stream.changes.remove(Changes::WRITABLE);
+            self.note(slot, Changes::STOPPED);
+        }
+    }
+}
+
+fn event_of(change: Changes, id: StreamId, stream: &Stream) -> Option<Event> {
+    match change {
+        Changes::READABLE => Some(Event::Readable(id)),
+        Changes::WRITABLE => Some(Event::Writable(id)),
+        Changes::STOPPED => Some(Event::Stopped(id, stream.stopped?)),
+        Changes::FINISHED => Some(Event::Finished(id)),
+        Changes::RESET => match stream.inbound {
+            Inbound::Reset(reason) => Some(Event::Reset(id, reason)),
+            Inbound::Open | Inbound::Finished | Inbound::Discarded => None,
+        },
+        _ => None,
+    }
+}
