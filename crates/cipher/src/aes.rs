@@ -36,6 +36,7 @@ where
     #[cfg(target_arch = "x86_64")]
     let aesni = |token: Aesni, nonces| {
         CrcFramed::boxed(
+            kernel,
             method,
             Cfb::<16, 8, _>::new(AesKey::<R>::new(token, key)),
             nonces,
@@ -48,7 +49,7 @@ where
                 *to = *from;
             }
             let cipher = Portable(A::new(&whole));
-            CrcFramed::boxed(method, Cfb::<16, 8, _>::new(cipher), nonces)
+            CrcFramed::boxed(kernel, method, Cfb::<16, 8, _>::new(cipher), nonces)
         }
         #[cfg(target_arch = "x86_64")]
         Tier::Aesni(token) => aesni(token, nonces),
@@ -57,7 +58,7 @@ where
         #[cfg(target_arch = "x86_64")]
         Tier::Avx512(token) => {
             let cipher = VaesKey::<R>::new(token, key);
-            CrcFramed::boxed(method, Cfb::<16, 32, _>::new(cipher), nonces)
+            CrcFramed::boxed(kernel, method, Cfb::<16, 32, _>::new(cipher), nonces)
         }
     }
 }

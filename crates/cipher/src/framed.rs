@@ -3,6 +3,9 @@
 
 use fulmar_wire::kcptun::{CRC_HEADER_LEN, Method, NONCE_LEN};
 
+#[cfg(target_arch = "x86_64")]
+use crate::arch::x86_64::{Avx512, crc::crc32};
+use crate::kernel::{Kernel, Tier};
 use crate::run::datagrams;
 use crate::{NonceSource, Overhead, PacketCipher, Verdict};
 
@@ -24,14 +27,61 @@ impl Scheme for Identity {
 /// Nonce and CRC-32 around a [`Scheme`].
 pub(crate) struct CrcFramed<S> {
     method: Method,
+    crc: Crc,
     scheme: S,
     nonces: NonceSource,
 }
 
+/// How checksums are computed.
+#[derive(Copy, Clone)]
+enum Crc {
+    /// By the `crc32fast` crate, which uses PCLMULQDQ or the CRC instructions of ARM where they exist.
+    Crate,
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+impl Crc {
+    fn new(kernel: Kernel) -> Self {
+        match kernel.0 {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(token) => Self::Avx512(token),
+            _ => Self::Crate,
+        }
+    }
+
+    #[inline]
+    fn of(self, data: &[u8]) -> u32 {
+        match self {
+            Self::Crate => crc32fast::hash(data),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(token) => crc32(token, data),
+        }
+    }
+
+    /// Whether the checksum of a decrypted packet is right.
+    #[inline]
+    fn verify(self, datagram: &[u8]) -> Verdict {
+        match datagram.split_first_chunk::<CRC_HEADER_LEN>() {
+            None => Verdict::TooShort,
+            Some((header, body)) if header[NONCE_LEN..] == self.of(body).to_le_bytes() => {
+                Verdict::Ok
+            }
+            Some(_) => Verdict::Forged,
+        }
+    }
+}
+
 impl<S: Scheme + 'static> CrcFramed<S> {
-    pub(crate) fn boxed(method: Method, scheme: S, nonces: NonceSource) -> Box<dyn PacketCipher> {
+    pub(crate) fn boxed(
+        kernel: Kernel,
+        method: Method,
+        scheme: S,
+        nonces: NonceSource,
+    ) -> Box<dyn PacketCipher> {
         Box::new(Self {
             method,
+            crc: Crc::new(kernel),
             scheme,
             nonces,
         })
@@ -53,7 +103,7 @@ impl<S: Scheme> PacketCipher for CrcFramed<S> {
                 datagram.fill(0);
                 continue;
             };
-            let crc = crc32fast::hash(body);
+            let crc = self.crc.of(body);
             let (nonce, sum) = header.split_at_mut(NONCE_LEN);
             self.nonces.fill(nonce);
             sum.copy_from_slice(&crc.to_le_bytes());
@@ -64,20 +114,6 @@ impl<S: Scheme> PacketCipher for CrcFramed<S> {
     fn open(&mut self, run: &mut [u8], segment: usize, verdicts: &mut Vec<Verdict>) {
         verdicts.clear();
         self.scheme.decrypt(run, segment);
-        verdicts.extend(datagrams(run, segment).map(|d| verify(d)));
-    }
-}
-
-/// Whether the checksum of a decrypted packet is right.
-pub(crate) fn verify(datagram: &[u8]) -> Verdict {
-    match datagram.split_first_chunk::<CRC_HEADER_LEN>() {
-        None => Verdict::TooShort,
-        Some((header, body)) => {
-            if header[NONCE_LEN..] == crc32fast::hash(body).to_le_bytes() {
-                Verdict::Ok
-            } else {
-                Verdict::Forged
-            }
-        }
+        verdicts.extend(datagrams(run, segment).map(|d| self.crc.verify(d)));
     }
 }

@@ -142,16 +142,20 @@ pub fn kcptun_on(
         Method::Aes | Method::Aes192 | Method::Aes128 => {
             aes::aes(method, &key.as_bytes()[..method.key_len()], nonces, kernel)
         }
-        Method::Twofish => CrcFramed::boxed(method, twofish::cfb(key.prefix()), nonces),
-        Method::Sm4 => CrcFramed::boxed(method, sm4::cfb(key.prefix()), nonces),
-        Method::Blowfish => CrcFramed::boxed(method, blocks64::blowfish(key.prefix()), nonces),
-        Method::Cast5 => CrcFramed::boxed(method, blocks64::cast5(key.prefix()), nonces),
-        Method::TripleDes => CrcFramed::boxed(method, des::cfb(key.prefix()), nonces),
-        Method::Tea => CrcFramed::boxed(method, tea::tea(key.prefix()), nonces),
-        Method::Xtea => CrcFramed::boxed(method, tea::xtea(key.prefix()), nonces),
-        Method::Salsa20 => CrcFramed::boxed(method, salsa20::Salsa::new(key.prefix()), nonces),
-        Method::Xor => CrcFramed::boxed(method, xor::Pad::new(key), nonces),
-        Method::None => CrcFramed::boxed(method, framed::Identity, nonces),
+        Method::Twofish => CrcFramed::boxed(kernel, method, twofish::cfb(key.prefix()), nonces),
+        Method::Sm4 => CrcFramed::boxed(kernel, method, sm4::cfb(key.prefix()), nonces),
+        Method::Blowfish => {
+            CrcFramed::boxed(kernel, method, blocks64::blowfish(key.prefix()), nonces)
+        }
+        Method::Cast5 => CrcFramed::boxed(kernel, method, blocks64::cast5(key.prefix()), nonces),
+        Method::TripleDes => CrcFramed::boxed(kernel, method, des::cfb(key.prefix()), nonces),
+        Method::Tea => CrcFramed::boxed(kernel, method, tea::tea(key.prefix()), nonces),
+        Method::Xtea => CrcFramed::boxed(kernel, method, tea::xtea(key.prefix()), nonces),
+        Method::Salsa20 => {
+            CrcFramed::boxed(kernel, method, salsa20::Salsa::new(key.prefix()), nonces)
+        }
+        Method::Xor => CrcFramed::boxed(kernel, method, xor::Pad::new(key), nonces),
+        Method::None => CrcFramed::boxed(kernel, method, framed::Identity, nonces),
         Method::Aes128Gcm => Box::new(gcm::Gcm::new(key.prefix(), nonces)),
         Method::Null => Box::new(null::Null),
     }

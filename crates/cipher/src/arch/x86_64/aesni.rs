@@ -92,10 +92,11 @@ fn middle_rounds<const R: usize, const L: usize>(keys: &[__m128i; MAX_KEYS], x: 
 
 #[target_feature(enable = "aes,sse4.1")]
 fn encrypt<const R: usize, const L: usize>(keys: &[__m128i; MAX_KEYS], blocks: &mut [[u8; 16]; L]) {
-    let mut x = blocks.map(|block| {
+    let mut x = [keys[0]; L];
+    for (x, block) in x.iter_mut().zip(&*blocks) {
         // SAFETY: reads the 16 bytes of `block`, at any alignment.
-        _mm_xor_si128(unsafe { _mm_loadu_si128(block.as_ptr().cast()) }, keys[0])
-    });
+        *x = _mm_xor_si128(*x, unsafe { _mm_loadu_si128(block.as_ptr().cast()) });
+    }
     middle_rounds::<R, L>(keys, &mut x);
     for (block, x) in blocks.iter_mut().zip(x) {
         // SAFETY: writes the 16 bytes of `block`, at any alignment.
@@ -116,7 +117,8 @@ unsafe fn chain<const R: usize, const L: usize>(
     range: Range<usize>,
 ) {
     let iv = iv::<16>();
-    let mut x = starts.map(|start| {
+    let mut x = [keys[0]; L];
+    for (x, start) in x.iter_mut().zip(starts) {
         let from = if range.start == 0 {
             iv.as_ptr()
         } else {
@@ -124,8 +126,8 @@ unsafe fn chain<const R: usize, const L: usize>(
             unsafe { run.add(start + range.start - 16) }
         };
         // SAFETY: `from` points to 16 readable bytes.
-        _mm_xor_si128(unsafe { _mm_loadu_si128(from.cast()) }, keys[0])
-    });
+        *x = _mm_xor_si128(*x, unsafe { _mm_loadu_si128(from.cast()) });
+    }
     // The last round adds the text and the first key of the next block with one instruction.
     let ends = _mm_xor_si128(keys[R], keys[0]);
     for at in range.step_by(16) {

@@ -1,6 +1,7 @@
 //! Kernels for x86-64.
 
 pub(crate) mod aesni;
+pub(crate) mod crc;
 pub(crate) mod vaes;
 
 /// Proof of AES-NI, PCLMULQDQ, SSSE3 and SSE4.1.

@@ -82,7 +82,12 @@ fn middle_rounds<const R: usize, const Z: usize>(keys: &[__m512i; MAX_KEYS], x: 
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn broadcast(keys: &[__m128i; MAX_KEYS]) -> [__m512i; MAX_KEYS] {
-    keys.map(|key| _mm512_broadcast_i32x4(key))
+    let mut wide = [_mm512_setzero_si512(); MAX_KEYS];
+    // A closure would be compiled without the instructions of this function.
+    for (wide, key) in wide.iter_mut().zip(keys) {
+        *wide = _mm512_broadcast_i32x4(*key);
+    }
+    wide
 }
 
 /// Loads a block from each of four places.
@@ -94,11 +99,10 @@ fn broadcast(keys: &[__m128i; MAX_KEYS]) -> [__m512i; MAX_KEYS] {
 unsafe fn gather(places: [*const u8; 4]) -> __m512i {
     // SAFETY: the caller vouches for 16 bytes at each place.
     unsafe {
-        let load = |i: usize| _mm_loadu_si128(places[i].cast());
-        let low = _mm512_castsi128_si512(load(0));
-        let low = _mm512_inserti32x4::<1>(low, load(1));
-        let low = _mm512_inserti32x4::<2>(low, load(2));
-        _mm512_inserti32x4::<3>(low, load(3))
+        let x = _mm512_castsi128_si512(_mm_loadu_si128(places[0].cast()));
+        let x = _mm512_inserti32x4::<1>(x, _mm_loadu_si128(places[1].cast()));
+        let x = _mm512_inserti32x4::<2>(x, _mm_loadu_si128(places[2].cast()));
+        _mm512_inserti32x4::<3>(x, _mm_loadu_si128(places[3].cast()))
     }
 }
 
@@ -132,7 +136,8 @@ unsafe fn chain<const R: usize, const Z: usize>(
 ) {
     let keys = broadcast(keys);
     let iv = iv::<16>();
-    let mut x = starts.map(|four| {
+    let mut x = [_mm512_setzero_si512(); Z];
+    for (x, four) in x.iter_mut().zip(starts) {
         let from = four.map(|start| {
             if range.start == 0 {
                 iv.as_ptr()
@@ -142,8 +147,8 @@ unsafe fn chain<const R: usize, const Z: usize>(
             }
         });
         // SAFETY: each pointer is to 16 readable bytes.
-        _mm512_xor_si512(unsafe { gather(from) }, keys[0])
-    });
+        *x = _mm512_xor_si512(unsafe { gather(from) }, keys[0]);
+    }
     // The last round adds the text and the first key of the next block with one instruction.
     let ends = _mm512_xor_si512(keys[R], keys[0]);
     for at in range.step_by(16) {
@@ -224,13 +229,17 @@ fn unchain_registers<const R: usize, const Z: usize>(
     mut before: __m512i,
     text: [__m512i; Z],
 ) -> [__m512i; Z] {
-    let mut x = text.map(|text| {
-        let shifted = _mm512_alignr_epi64::<6>(text, before);
-        before = text;
-        _mm512_xor_si512(shifted, keys[0])
-    });
+    let mut x = text;
+    for x in &mut x {
+        let shifted = _mm512_alignr_epi64::<6>(*x, before);
+        before = *x;
+        *x = _mm512_xor_si512(shifted, keys[0]);
+    }
     middle_rounds::<R, Z>(keys, &mut x);
-    core::array::from_fn(|i| _mm512_aesenclast_epi128(x[i], _mm512_xor_si512(text[i], keys[R])))
+    for (x, text) in x.iter_mut().zip(text) {
+        *x = _mm512_aesenclast_epi128(*x, _mm512_xor_si512(text, keys[R]));
+    }
+    x
 }
 
 /// A mask of the first `len` bytes, 1 to 64.
