@@ -38,6 +38,8 @@ fn main() {
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         "cipher_open" => cipher_open(),
+        "fec_decoder" => fec_decoder(),
+        "fec_roundtrip" => fec_roundtrip(),
         "fec_packet" => fec_packet(),
         "kcp_segments" => kcp_segments(),
         "smux_frames" => smux_frames(),
@@ -91,6 +93,47 @@ fn fec_packet() -> Vec<Vec<u8>> {
         for kind in ["data_packets_hex", "parity_packets_hex"] {
             let packet = list(group, kind).first().unwrap().as_str().unwrap();
             seeds.push(fulmar_testkit::vectors::hex(packet));
+        }
+    }
+    seeds
+}
+
+fn fec_decoder() -> Vec<Vec<u8>> {
+    let file = load("kcptun/fec_decode.json");
+    let mut seeds = Vec::new();
+    for case in list(&file, "cases") {
+        let shard = |key: &str| u8::try_from(case[key].as_u64().unwrap()).unwrap();
+        let (data, parity) = (shard("start_datashard"), shard("start_parityshard"));
+        for late in [0, 128] {
+            // As many packets as fit: the beginning of a case is what it is about, or its preparation.
+            let mut seed = Script::new().byte(data).byte(parity).byte(late).finish();
+            for step in list(case, "steps") {
+                let packet = bytes(step, "in_hex");
+                if seed.len() + 2 + packet.len() <= MAX_LEN {
+                    seed.extend(Script::new().chunk(&packet).finish());
+                }
+            }
+            seeds.push(seed);
+        }
+    }
+    seeds
+}
+
+fn fec_roundtrip() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for (data, parity) in [(0, 0), (2, 1), (9, 2), (15, 7)] {
+        for fate in [0, 0b11, 0x0100_0005, 0xf400_0003, 0x00ff_ffff] {
+            let mut script = Script::new().byte(data).byte(parity).u16(u16::from(data));
+            for group in 0..3 {
+                let fate: u32 = if group == 1 { 0 } else { fate };
+                let [low, high] = [fate & 0xffff, fate >> 16].map(|f| u16::try_from(f).unwrap());
+                script = script.u16(low).u16(high);
+                for packet in 0..=data {
+                    let len = usize::from(packet) * 5 % 24;
+                    script = script.chunk(&xs(1 + u32::from(packet), len));
+                }
+            }
+            seeds.push(script.finish());
         }
     }
     seeds

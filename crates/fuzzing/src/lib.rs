@@ -26,7 +26,9 @@ macro_rules! for_each_target {
     ($each:ident) => {
         $each! {
             cipher_open
+            fec_decoder
             fec_packet
+            fec_roundtrip
             kcp_segments
             smux_frames
             snappy_decoder

@@ -12,8 +12,8 @@ use fulmar_netem::Rng;
 use fulmar_testkit::vectors::to_hex;
 
 /// Inputs per target besides the corpus: as many as take a fraction of a second.
-const MUTATED: usize = 2000;
-const RANDOM: usize = 500;
+const MUTATED: usize = 5000;
+const RANDOM: usize = 1000;
 
 fn fuzz_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")

@@ -1,8 +1,10 @@
 //! Targets of `fulmar-cipher`.
 
-use std::sync::OnceLock;
+use std::cell::RefCell;
 
-use fulmar_cipher::{MasterKey, Method, NonceSource, Prober, Verdict, derive_key, kcptun};
+use fulmar_cipher::{
+    MasterKey, Method, NonceSource, PacketCipher, Prober, Verdict, derive_key, kcptun,
+};
 
 use crate::input::Input;
 
@@ -11,14 +13,19 @@ use crate::input::Input;
 ///
 /// Input: a byte for the method, two for the segment length, one for where to damage, then the run.
 pub fn cipher_open(data: &[u8]) {
+    KEYED.with_borrow_mut(|keyed| open(keyed, data));
+}
+
+fn open(keyed: &mut Keyed, data: &[u8]) {
     let mut input = Input::new(data);
-    let method = Method::ALL[usize::from(input.byte()) % Method::ALL.len()];
+    let index = usize::from(input.byte()) % Method::ALL.len();
+    let method = Method::ALL[index];
     let segment = usize::from(input.u16());
     let damage = usize::from(input.byte());
     let run = input.rest();
 
-    let key = default_key();
-    let mut cipher = kcptun(method, key, NonceSource::seeded([7; 32]));
+    let cipher = &mut keyed.ciphers[index];
+    assert_eq!(cipher.method(), method);
     let overhead = cipher.overhead();
     let mut verdicts = vec![Verdict::Forged; 3];
 
@@ -38,7 +45,7 @@ pub fn cipher_open(data: &[u8]) {
         );
     }
     if run.len() < 256 {
-        let found = Prober::new(key, &Method::ALL).probe(run);
+        let found = keyed.prober.probe(run);
         assert!(found.is_none_or(|m| Method::ALL.contains(&m)));
     }
 
@@ -64,8 +71,25 @@ pub fn cipher_open(data: &[u8]) {
     }
 }
 
-/// The key of the golden vectors, so that their packets open.
-fn default_key() -> &'static MasterKey {
-    static KEY: OnceLock<MasterKey> = OnceLock::new();
-    KEY.get_or_init(|| derive_key(b"it's a secrect"))
+/// What takes long to make: some methods stretch the key. The nonces that ciphers draw are all that
+/// one input leaves to the next.
+struct Keyed {
+    ciphers: Vec<Box<dyn PacketCipher>>,
+    prober: Prober,
+}
+
+thread_local! {
+    static KEYED: RefCell<Keyed> = RefCell::new(Keyed::new());
+}
+
+impl Keyed {
+    /// With the key of the golden vectors, so that their packets open.
+    fn new() -> Self {
+        let key: MasterKey = derive_key(b"it's a secrect");
+        let cipher = |method| kcptun(method, &key, NonceSource::seeded([7; 32]));
+        Self {
+            ciphers: Method::ALL.map(cipher).into(),
+            prober: Prober::new(&key, &Method::ALL),
+        }
+    }
 }
