@@ -8,17 +8,43 @@
 //! | [`model`] | the typed model that the runtime takes |
 //! | [`addr`] | addresses: `host:port`, Unix sockets, port ranges |
 //! | [`origin`] | where a value came from |
+//! | [`problem`] | what is wrong, where, and what to write instead |
+//! | [`options`] | the one table of options: names, types, ranges, defaults, help |
+//! | [`load`] | entry points: a command line, a file, or a plugin's environment becomes a [`Config`] |
+//! | [`report`] | what is in force, for the log at start |
+//! | [`golang`], [`gotime`] | Go's integers, booleans and time layouts |
+//! | [`localtime`] | the local time that layouts and log lines show |
+//! | [`hint`] | "did you mean" |
+//!
+//! Private: `argv`, `json` and `kcptun_json`, `sip003` (front ends), `values` (what they write into), `resolve` (the checks).
 #![forbid(unsafe_code)]
 
 pub mod addr;
+mod argv;
+pub mod golang;
+pub mod gotime;
+pub mod hint;
+mod json;
+mod kcptun_json;
+pub mod load;
+pub mod localtime;
 pub mod model;
+pub mod options;
 pub mod origin;
+pub mod problem;
+pub mod report;
+mod resolve;
 pub mod secret;
+mod sip003;
+mod values;
 
 pub use addr::{PortRange, StreamAddr};
+pub use load::{Environment, Invocation, from_args, from_file, plugin_side};
 pub use model::{
-    Client, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server, Shards, Sip003,
-    Smux, Stats,
+    Client, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server, Shards, Smux, Stats,
 };
+pub use options::Side;
 pub use origin::{Origin, Program, Provenance};
+pub use problem::{Failure, Place, Problem, Severity};
+pub use resolve::Loaded;
 pub use secret::Key;

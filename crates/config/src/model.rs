@@ -22,8 +22,8 @@ pub struct Config {
     pub log: Log,
     /// The periodic counters file.
     pub stats: Stats,
-    /// Set when a shadowsocks host started us as its plugin.
-    pub sip003: Option<Sip003>,
+    /// Whether a shadowsocks host started us as its plugin (section 15); addresses and options are already merged.
+    pub sip003: bool,
     /// Where each value came from.
     pub provenance: Provenance,
 }
@@ -238,11 +238,4 @@ pub struct Stats {
     pub snmp_log: Option<String>,
     /// Time between records, at least 1 s. Kcptun's default: 60 s.
     pub period: Duration,
-}
-
-/// What a shadowsocks host told its plugin besides addresses and options (section 15).
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct Sip003 {
-    /// Each UDP socket has to be handed to the Unix socket `protect_path` before use (Android).
-    pub android_vpn: bool,
 }

@@ -1,0 +1,187 @@
+//! Entry points: a command line, a file, or a plugin's environment becomes a checked configuration.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::argv::{self, Asked};
+use crate::kcptun_json::JsonFile;
+use crate::options::{Id, Side};
+use crate::origin::Origin;
+use crate::problem::{Failure, Place, Problem};
+use crate::resolve::{Loaded, resolve};
+use crate::sip003::{self, Plugin};
+use crate::values::{Raw, Values};
+
+/// The variable that is the default of `--key`.
+pub const KEY_VARIABLE: &str = "KCPTUN_KEY";
+
+/// The environment variables that matter, as an argument so that tests need not touch the process.
+#[derive(Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, OsString>,
+}
+
+impl Environment {
+    /// Those of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let names = sip003::VARIABLES
+            .into_iter()
+            .chain([sip003::OPTIONS, KEY_VARIABLE]);
+        let variables = names
+            .filter_map(|name| Some((name.to_owned(), std::env::var_os(name)?)))
+            .collect();
+        Self { variables }
+    }
+
+    fn get(&self, name: &str) -> Option<OsString> {
+        self.variables.get(name).cloned()
+    }
+
+    fn plugin(&self) -> Result<Option<Plugin>, Problem> {
+        Plugin::read(|name| self.get(name))
+    }
+}
+
+impl<K: Into<String>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
+    fn from_iter<T: IntoIterator<Item = (K, V)>>(variables: T) -> Self {
+        Self {
+            variables: variables
+                .into_iter()
+                .map(|(k, v)| (k.into(), v.into()))
+                .collect(),
+        }
+    }
+}
+
+/// What a kcptun command line comes to.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Invocation {
+    /// `--help`.
+    Help,
+    /// `--version`.
+    Version,
+    /// Run this.
+    Run(Box<Loaded>),
+}
+
+/// The side that a shadowsocks host wants its plugin to be, or `None` when no such host started us.
+///
+/// It is a server when `SS_PLUGIN_OPTIONS` has `server`, and otherwise a client.
+///
+/// # Errors
+/// When the variables are not readable.
+pub fn plugin_side(environment: &Environment) -> Result<Option<Side>, Failure> {
+    let plugin = environment.plugin()?;
+    Ok(plugin.map(|plugin| plugin.side().unwrap_or(Side::Client)))
+}
+
+/// Reads kcptun's command line (`args` without the program's name), the file that it names, and the environment.
+///
+/// Precedence as in kcptun (section 2.1, 2.4 and 15), highest first: plugin variables, the JSON file, the command line, `KCPTUN_KEY`, defaults.
+///
+/// # Errors
+/// Every mistake of the command line, the file and the values, found before anything is opened but files.
+pub fn from_args(
+    side: Side,
+    args: &[OsString],
+    environment: &Environment,
+) -> Result<Invocation, Failure> {
+    let mut problems = Vec::new();
+    let (mut values, plugin) = start(side, environment, &mut problems)?;
+    let asked = argv::read(args, &mut values, &mut problems);
+    if problems.iter().any(|problem| problem.is_fatal(false)) {
+        return Err(Failure { problems });
+    }
+    match asked {
+        Asked::Help => return Ok(Invocation::Help),
+        Asked::Version => return Ok(Invocation::Version),
+        Asked::Run => {}
+    }
+    let file = match &values.given(Id::Config).raw {
+        Raw::Text(path) if !path.is_empty() => Some(path.clone()),
+        _ => None,
+    };
+    if let Some(path) = file {
+        match JsonFile::open(Path::new(&path)) {
+            Ok(file) => file.apply(&mut values, &mut problems),
+            Err(problem) => {
+                problems.push(problem);
+                return Err(Failure { problems });
+            }
+        }
+    }
+    finish(values, plugin, problems).map(|loaded| Invocation::Run(Box::new(loaded)))
+}
+
+/// Reads the configuration file at `path`; without `side` its content tells whose it is.
+///
+/// # Errors
+/// Every mistake of the file and its values, found before anything is opened but files.
+pub fn from_file(
+    path: &Path,
+    side: Option<Side>,
+    environment: &Environment,
+) -> Result<Loaded, Failure> {
+    let file = JsonFile::open(path)?;
+    let side = match side {
+        Some(side) => side,
+        None => file.side()?,
+    };
+    let mut problems = Vec::new();
+    let (mut values, plugin) = start(side, environment, &mut problems)?;
+    let origin = Origin::Flag("-c".into());
+    values.set(Id::Config, Raw::Text(path.into()), origin);
+    file.apply(&mut values, &mut problems);
+    finish(values, plugin, problems)
+}
+
+/// The lowest layers.
+fn start(
+    side: Side,
+    environment: &Environment,
+    problems: &mut Vec<Problem>,
+) -> Result<(Values, Option<Plugin>), Failure> {
+    let plugin = environment.plugin()?;
+    if let Some(asked) = plugin
+        .as_ref()
+        .and_then(Plugin::side)
+        .filter(|asked| *asked != side)
+    {
+        problems.push(
+            Problem::error(
+                Place::Value(Origin::PluginOption("server".into())),
+                format!(
+                    "the options ask for a {}, but this was started as a {}",
+                    asked.name(),
+                    side.name()
+                ),
+            )
+            .hint("remove the sub-command or the option"),
+        );
+    }
+    let mut values = Values::defaults(side, plugin.is_some());
+    // Also an empty one counts, as in kcptun.
+    if let Some(key) = environment.get(KEY_VARIABLE) {
+        values.set(
+            Id::Key,
+            Raw::Text(key),
+            Origin::Environment(KEY_VARIABLE.into()),
+        );
+    }
+    Ok((values, plugin))
+}
+
+/// The highest layer, and the checks.
+fn finish(
+    mut values: Values,
+    plugin: Option<Plugin>,
+    mut problems: Vec<Problem>,
+) -> Result<Loaded, Failure> {
+    let is_plugin = plugin.is_some();
+    if let Some(plugin) = plugin {
+        plugin.apply(&mut values, &mut problems);
+    }
+    resolve(&values, is_plugin, problems)
+}

@@ -1,0 +1,186 @@
+//! What is in force, for the log at start: one line per option, grouped, with where it came from.
+
+use core::fmt::Write;
+use core::time::Duration;
+
+use crate::model::{Config, Crypt, Kcptun, Mode, Role};
+use crate::options::{self, Group, Id, Opt, Side};
+use crate::origin::Origin;
+
+/// One option in force.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Setting {
+    /// Where it is shown.
+    pub group: Group,
+    /// The option's long flag.
+    pub name: &'static str,
+    /// The value with its unit. Never the key.
+    pub value: String,
+    /// Where it came from, unless it is a default.
+    pub origin: Option<Origin>,
+}
+
+/// What is in force, in order of display. Options that have no effect are left out.
+#[must_use]
+pub fn settings(config: &Config) -> Vec<Setting> {
+    let side = match config.role {
+        Role::Client(_) => Side::Client,
+        Role::Server(_) => Side::Server,
+    };
+    let row = |opt: &'static Opt| {
+        let value = value(config, opt.id)?;
+        let origin = config
+            .provenance
+            .of(opt.flag)
+            .filter(|origin| !origin.is_default());
+        Some(Setting {
+            group: opt.group,
+            name: opt.flag,
+            value,
+            origin: origin.cloned(),
+        })
+    };
+    let mut settings: Vec<_> = options::of(side).filter_map(row).collect();
+    settings.sort_by_key(|setting| setting.group);
+    settings
+}
+
+/// The block at start, one string per line: a heading per group, then its options, aligned.
+#[must_use]
+pub fn lines(config: &Config) -> Vec<String> {
+    let settings = settings(config);
+    let widest = |of: fn(&Setting) -> usize| settings.iter().map(of).max().unwrap_or(0);
+    let names = widest(|setting| setting.name.len());
+    // A long path must not push the origins of all others away.
+    let values = widest(|setting| setting.value.chars().count()).min(28);
+    let mut lines = Vec::new();
+    let mut group = None;
+    for setting in &settings {
+        if group != Some(setting.group) {
+            group = Some(setting.group);
+            lines.push(setting.group.heading().to_owned());
+        }
+        let mut line = format!("  {:names$}  ", setting.name);
+        // Writing to a string cannot fail.
+        let _ = match &setting.origin {
+            Some(origin) => write!(line, "{:values$}  <- {origin}", setting.value),
+            None => write!(line, "{}", setting.value),
+        };
+        lines.push(line);
+    }
+    lines
+}
+
+/// The value of option `id` as shown; `None` when it has no effect.
+fn value(config: &Config, id: Id) -> Option<String> {
+    let tunnel = &config.tunnel;
+    let (client, server) = match &config.role {
+        Role::Client(client) => (Some(client), None),
+        Role::Server(server) => (None, Some(server)),
+    };
+    let manual = matches!(tunnel.mode, Mode::Manual(_));
+    Some(match id {
+        Id::LocalAddr => client?.listen.to_string(),
+        Id::RemoteAddr => client?.remote.to_string(),
+        Id::Listen => format!(
+            "{}/{}",
+            server?.listen,
+            if tunnel.tcp { "udp and tcp" } else { "udp" }
+        ),
+        Id::Target => server?.target.to_string(),
+        Id::Key => key(tunnel),
+        // Shown with the key.
+        Id::KeyFile => return None,
+        Id::Crypt => match tunnel.crypt {
+            Crypt::Auto => "auto".into(),
+            Crypt::Method(method) => method.name().into(),
+        },
+        Id::Qpp => on_off(tunnel.qpp.is_some()),
+        Id::QppCount => format!("{} pads", tunnel.qpp?.count),
+        Id::QppCompat => tunnel.qpp?.generation.name().into(),
+        Id::Mode => format!(
+            "{}: nodelay {}, interval {} ms, resend {}, nc {}",
+            tunnel
+                .mode
+                .name()
+                .chars()
+                .map(|c| if c.is_control() { '?' } else { c })
+                .take(40)
+                .collect::<String>(),
+            u8::from(tunnel.nodelay),
+            tunnel.interval.as_millis(),
+            tunnel.resend,
+            u8::from(!tunnel.congestion_control),
+        ),
+        Id::AckNoDelay => on_off(tunnel.ack_no_delay),
+        Id::NoDelay if manual => u8::from(tunnel.nodelay).to_string(),
+        Id::Interval if manual => format!("{} ms", tunnel.interval.as_millis()),
+        Id::Resend if manual => tunnel.resend.to_string(),
+        Id::Nc if manual => u8::from(!tunnel.congestion_control).to_string(),
+        Id::NoDelay | Id::Interval | Id::Resend | Id::Nc => return None,
+        Id::SndWnd => format!("{} packets", tunnel.snd_wnd),
+        Id::RcvWnd => format!("{} packets", tunnel.rcv_wnd),
+        Id::RateLimit => tunnel
+            .rate_limit
+            .map_or("none".into(), |rate| format!("{rate} bytes/s")),
+        Id::Mtu => format!("{} bytes", tunnel.mtu),
+        Id::DataShard => tunnel
+            .fec
+            .map_or("no parity".into(), |fec| format!("{} packets", fec.data)),
+        Id::ParityShard => tunnel
+            .fec
+            .map_or("no parity".into(), |fec| format!("{} packets", fec.parity)),
+        Id::Dscp => tunnel.dscp.to_string(),
+        Id::SockBuf => bytes(tunnel.sock_buf as u64),
+        Id::Tcp => on_off(tunnel.tcp),
+        Id::Conn => client?.conn.to_string(),
+        Id::AutoExpire => client?.autoexpire.map_or("never".into(), seconds),
+        Id::ScavengeTtl => seconds(client?.autoexpire.and(Some(client?.scavenge_ttl))?),
+        Id::NoComp => if tunnel.compression {
+            "no (compression on)"
+        } else {
+            "yes (compression off)"
+        }
+        .into(),
+        Id::SmuxVer => tunnel.smux.version.to_string(),
+        Id::SmuxBuf => bytes(tunnel.smux.buffer.into()),
+        Id::FrameSize => format!("{} bytes", tunnel.smux.frame_size),
+        Id::StreamBuf => bytes(tunnel.smux.stream_buffer.into()),
+        Id::KeepAlive => seconds(tunnel.smux.keep_alive),
+        Id::CloseWait => seconds(tunnel.close_wait),
+        Id::SnmpLog => config.stats.snmp_log.clone()?,
+        Id::SnmpPeriod => {
+            config.stats.snmp_log.as_ref()?;
+            seconds(config.stats.period)
+        }
+        Id::Log => config.log.file.as_ref()?.display().to_string(),
+        Id::Quiet => on_off(config.log.quiet),
+        Id::Pprof | Id::Config | Id::AndroidVpn | Id::FastOpen => return None,
+    })
+}
+
+fn key(tunnel: &Kcptun) -> String {
+    let public = if tunnel.key_is_default {
+        ", PUBLIC"
+    } else {
+        ""
+    };
+    format!("({} bytes{public})", tunnel.key.len())
+}
+
+fn on_off(on: bool) -> String {
+    if on { "on" } else { "off" }.into()
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs())
+}
+
+/// In MiB or KiB where that is exact.
+fn bytes(n: u64) -> String {
+    match n {
+        n if n >= 1 << 20 && n.is_multiple_of(1 << 20) => format!("{} MiB", n >> 20),
+        n if n >= 1 << 10 && n.is_multiple_of(1 << 10) => format!("{} KiB", n >> 10),
+        n => format!("{n} bytes"),
+    }
+}

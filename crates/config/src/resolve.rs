@@ -1,0 +1,723 @@
+//! From raw values to the checked [`Config`]: every rule of spec/kcptun.md, section 2.7, before anything is opened.
+
+use core::time::Duration;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use fulmar_wire::kcptun::{Method, kcp_mtu};
+
+use crate::addr::{AddrError, PortRange, StreamAddr};
+use crate::hint::nearest;
+use crate::kcptun_json;
+use crate::model::{
+    Client, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server, Shards, Smux, Stats,
+};
+use crate::options::{self, DEFAULT_KEY, Id, Kind, Opt, Side};
+use crate::origin::{Origin, Provenance};
+use crate::problem::{Failure, Place, Problem, Severity};
+use crate::secret::Key;
+use crate::values::{Raw, Values, printable, wanted};
+
+/// The bounds of KCP's flush interval in milliseconds; it clamps to them.
+const INTERVAL_MS: core::ops::RangeInclusive<u64> = 10..=5000;
+/// What QPP asks of a key, in bytes, and of the number of pads, before it is content (section 2.7).
+const QPP_KEY: usize = 211;
+const QPP_PADS: u16 = 7;
+
+/// A configuration that can be used.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What is worth saying about it; none of them is an error.
+    pub problems: Vec<Problem>,
+}
+
+/// Checks `values` and builds the model. `problems` is what the front ends found.
+pub(crate) fn resolve(
+    values: &Values,
+    plugin: bool,
+    problems: Vec<Problem>,
+) -> Result<Loaded, Failure> {
+    let mut resolver = Resolver { values, problems };
+    let config = resolver.config(plugin);
+    let mut problems = resolver.problems;
+    // Worst first; otherwise in the order found.
+    problems.sort_by_key(|problem| core::cmp::Reverse(problem.severity));
+    match config {
+        Some(config)
+            if !problems
+                .iter()
+                .any(|problem| problem.severity == Severity::Error) =>
+        {
+            Ok(Loaded { config, problems })
+        }
+        _ => Err(Failure { problems }),
+    }
+}
+
+struct Resolver<'a> {
+    values: &'a Values,
+    problems: Vec<Problem>,
+}
+
+impl Resolver<'_> {
+    /// `None` only together with an error among the problems.
+    fn config(&mut self, plugin: bool) -> Option<Config> {
+        let role = self.role();
+        let tunnel = self.tunnel();
+        let stats = self.stats();
+        let log = Log {
+            file: self.path(Id::Log),
+            quiet: self.bool(Id::Quiet),
+        };
+        self.unsupported();
+        let mut provenance = Provenance::default();
+        for opt in options::of(self.values.side()) {
+            provenance.set(opt.flag, self.origin(opt.id));
+        }
+        Some(Config {
+            role: role?,
+            tunnel: tunnel?,
+            log,
+            stats,
+            sip003: plugin,
+            provenance,
+        })
+    }
+
+    fn role(&mut self) -> Option<Role> {
+        match self.values.side() {
+            Side::Client => {
+                let listen = self.stream_addr(Id::LocalAddr);
+                let remote = self.port_range(Id::RemoteAddr);
+                let conn = self.int(Id::Conn);
+                let autoexpire = self.duration(Id::AutoExpire);
+                let scavenge_ttl = self.duration(Id::ScavengeTtl);
+                if !autoexpire.is_zero() && scavenge_ttl > autoexpire {
+                    self.warn(
+                        Id::ScavengeTtl,
+                        format!(
+                            "{} s are longer than autoexpire ({} s), so several sessions compete for the line",
+                            scavenge_ttl.as_secs(),
+                            autoexpire.as_secs()
+                        ),
+                        "make scavengettl shorter",
+                    );
+                }
+                let mut remote = remote?;
+                // kcptun dials this machine then.
+                if remote.host.is_empty() {
+                    remote.host = "127.0.0.1".into();
+                }
+                if self.origin(Id::RemoteAddr).is_default() {
+                    self.warn(
+                        Id::RemoteAddr,
+                        format!(
+                            "no server is given, so \"{}\" will be looked up",
+                            remote.host
+                        ),
+                        "give --remoteaddr host:port",
+                    );
+                }
+                Some(Role::Client(Client {
+                    listen: listen?,
+                    remote,
+                    conn,
+                    autoexpire: (!autoexpire.is_zero()).then_some(autoexpire),
+                    scavenge_ttl,
+                }))
+            }
+            Side::Server => {
+                let listen = self.port_range(Id::Listen);
+                let mut target = self.stream_addr(Id::Target);
+                match &mut target {
+                    Some(StreamAddr::Tcp { port: 0, .. }) => {
+                        self.error(
+                            Id::Target,
+                            "nobody can be reached at port 0",
+                            "write a port from 1 to 65535",
+                        );
+                    }
+                    Some(StreamAddr::Tcp { host, .. }) if host.is_empty() => {
+                        *host = "127.0.0.1".into();
+                    }
+                    _ => {}
+                }
+                Some(Role::Server(Server {
+                    listen: listen?,
+                    target: target?,
+                }))
+            }
+        }
+    }
+
+    fn tunnel(&mut self) -> Option<Kcptun> {
+        let key = self.key();
+        let (crypt, crypt_unknown_name) = self.crypt();
+        let fec = self.shards();
+        let (mode, profile) = self.mode();
+        let mtu = self.mtu(crypt, fec.is_some());
+        let smux = self.smux();
+        let (key, key_is_default) = key?;
+        let qpp = self.qpp(&key);
+        let snd_wnd = self.int(Id::SndWnd);
+        let rcv_wnd = self.int(Id::RcvWnd);
+        Some(Kcptun {
+            key,
+            key_is_default,
+            crypt,
+            crypt_unknown_name,
+            mode,
+            nodelay: profile.nodelay,
+            interval: profile.interval,
+            resend: profile.resend,
+            congestion_control: profile.congestion_control,
+            ack_no_delay: self.bool(Id::AckNoDelay),
+            mtu,
+            snd_wnd,
+            rcv_wnd,
+            fec,
+            dscp: self.int(Id::Dscp),
+            compression: !self.bool(Id::NoComp),
+            smux,
+            qpp,
+            rate_limit: self.rate_limit(),
+            sock_buf: self.int(Id::SockBuf),
+            tcp: self.bool(Id::Tcp),
+            close_wait: self.duration(Id::CloseWait),
+            close_wait_explicit: !self.origin(Id::CloseWait).is_default(),
+        })
+    }
+
+    /// The secret and whether it is the public default. Of `key` and `key-file` the one with precedence counts.
+    fn key(&mut self) -> Option<(Key, bool)> {
+        let (text, file) = (self.origin(Id::Key), self.origin(Id::KeyFile));
+        if !file.is_default() && layer(&file) == layer(&text) {
+            self.error(
+                Id::KeyFile,
+                "both a key and a key file are given",
+                "give one of them",
+            );
+            return None;
+        }
+        let from_file = layer(&file) > layer(&text);
+        let (id, key) = if from_file {
+            (Id::KeyFile, self.key_file()?)
+        } else {
+            (
+                Id::Key,
+                Key::new(self.text(Id::Key).as_encoded_bytes().to_vec()),
+            )
+        };
+        let public = key.as_bytes() == DEFAULT_KEY.as_bytes();
+        let crypt = self.text(Id::Crypt);
+        if public && !matches!(crypt.to_str(), Some("none" | "null")) {
+            self.warn(
+                id,
+                "the key is kcptun's default, which everybody knows",
+                "give the same key of your own to both ends (fulmar genpsk makes one)",
+            );
+        } else if key.is_empty() {
+            self.warn(
+                id,
+                "the key is empty",
+                "give the same key to both ends (fulmar genpsk makes one)",
+            );
+        }
+        if id == Id::Key && matches!(self.origin(Id::Key), Origin::Flag(_)) {
+            self.note(
+                id,
+                "other users of this machine see the key in the process list",
+                "use KCPTUN_KEY or --key-file",
+            );
+        }
+        Some((key, public))
+    }
+
+    fn key_file(&mut self) -> Option<Key> {
+        let path = self.path(Id::KeyFile)?;
+        let key = match kcptun_json::read(&path) {
+            Ok(content) => Key::new(content),
+            Err(problem) => {
+                let message = format!("{}: {}", path.display(), problem.message);
+                self.error(
+                    Id::KeyFile,
+                    message,
+                    "give a file that holds the key and nothing else",
+                );
+                return None;
+            }
+        };
+        if let Some(at) = key
+            .as_bytes()
+            .iter()
+            .position(|b| matches!(b, b'\n' | b'\r'))
+        {
+            let message = if key.as_bytes()[at..]
+                .iter()
+                .all(|b| matches!(b, b'\n' | b'\r'))
+            {
+                format!(
+                    "{} ends in a newline, which would be part of the key",
+                    path.display()
+                )
+            } else {
+                format!("{} has more than one line", path.display())
+            };
+            self.error(
+                Id::KeyFile,
+                message,
+                "write it without a newline: printf %s 'KEY' > FILE, or fulmar genpsk -o FILE",
+            );
+            return None;
+        }
+        Some(key)
+    }
+
+    fn crypt(&mut self) -> (Crypt, Option<String>) {
+        let name = self.text(Id::Crypt).to_string_lossy().into_owned();
+        let method = match (Method::from_name(&name), name.as_str()) {
+            (Some(method), _) => method,
+            (None, "auto") if self.values.side() == Side::Server => return (Crypt::Auto, None),
+            (None, "auto") => {
+                self.error(
+                    Id::Crypt,
+                    "\"auto\" is for servers: a client speaks first",
+                    "write the server's cipher",
+                );
+                return (Crypt::Auto, None);
+            }
+            (None, _) => {
+                let methods = || Method::ALL.into_iter().map(Method::name);
+                let hint = match nearest(&name, methods()) {
+                    _ if name.to_ascii_lowercase().starts_with("aes") && name.contains("256") => {
+                        "write aes, which is AES-256".into()
+                    }
+                    Some(meant) => format!("did you mean {meant}? Otherwise write aes"),
+                    None => format!("write one of {}", methods().collect::<Vec<_>>().join(", ")),
+                };
+                let message = format!(
+                    "\"{}\" is no cipher, and means aes as in kcptun",
+                    printable(&name)
+                );
+                self.mistake(Id::Crypt, message, hint);
+                return (Crypt::Method(Method::Aes), Some(name));
+            }
+        };
+        if method.is_plaintext() {
+            self.warn(
+                Id::Crypt,
+                format!(
+                    "{} neither hides nor protects anything; anyone can read and forge packets",
+                    method.name()
+                ),
+                "choose aes-128-gcm if both ends have it, or aes",
+            );
+        }
+        (Crypt::Method(method), None)
+    }
+
+    fn qpp(&mut self, key: &Key) -> Option<Qpp> {
+        let on = self.bool(Id::Qpp);
+        let generation = match self.text(Id::QppCompat).to_str() {
+            Some("current") => QppGeneration::Current,
+            Some("20251219") => QppGeneration::V20251219,
+            Some("2024") => QppGeneration::V2024,
+            _ => {
+                let given = printable(self.text(Id::QppCompat));
+                self.error(
+                    Id::QppCompat,
+                    format!("\"{given}\" is none of them"),
+                    wanted(options::get(Id::QppCompat)),
+                );
+                QppGeneration::Current
+            }
+        };
+        if !on {
+            // kcptun does not look at the number then.
+            return None;
+        }
+        let count: u16 = self.int(Id::QppCount);
+        if key.len() < QPP_KEY {
+            let message = format!(
+                "QPP: the key has {} bytes, {QPP_KEY} are advised",
+                key.len()
+            );
+            self.warn(
+                Id::Key,
+                message,
+                "give a longer key (fulmar genpsk qpp makes one)",
+            );
+        }
+        if count < QPP_PADS {
+            self.warn(
+                Id::QppCount,
+                format!("QPP: {count} pads, {QPP_PADS} are advised"),
+                "write 61",
+            );
+        }
+        if count.is_multiple_of(2) {
+            self.warn(
+                Id::QppCount,
+                format!("QPP: {count} pads, a prime number is advised"),
+                "write 61",
+            );
+        }
+        Some(Qpp { count, generation })
+    }
+
+    fn mode(&mut self) -> (Mode, Profile) {
+        let name = self.text(Id::Mode).to_string_lossy().into_owned();
+        let (mode, nodelay, millis) = match name.as_str() {
+            "normal" => (Mode::Normal, false, 40),
+            "fast" => (Mode::Fast, false, 30),
+            "fast2" => (Mode::Fast2, true, 20),
+            "fast3" => (Mode::Fast3, true, 10),
+            _ => return (Mode::Manual(name.clone()), self.manual(&name)),
+        };
+        for id in [Id::NoDelay, Id::Interval, Id::Resend, Id::Nc] {
+            if !self.origin(id).is_default() {
+                let message = format!("has no effect with mode {name}");
+                self.note(id, message, "write mode manual to use it, or remove it");
+            }
+        }
+        let profile = Profile {
+            nodelay,
+            interval: Duration::from_millis(millis),
+            resend: 2,
+            congestion_control: false,
+        };
+        (mode, profile)
+    }
+
+    fn manual(&mut self, name: &str) -> Profile {
+        if name != "manual" {
+            let Kind::Name { names, .. } = options::get(Id::Mode).kind else {
+                unreachable!("mode is a name");
+            };
+            let hint = match nearest(name, names.iter().copied()) {
+                Some(meant) => format!("did you mean {meant}? Otherwise write manual"),
+                None => wanted(options::get(Id::Mode)),
+            };
+            let message = format!(
+                "\"{}\" is no mode, and means manual as in kcptun",
+                printable(name)
+            );
+            self.mistake(Id::Mode, message, hint);
+        }
+        let given: u64 = self.int(Id::Interval);
+        let millis = given.clamp(*INTERVAL_MS.start(), *INTERVAL_MS.end());
+        if millis != given {
+            self.mistake(
+                Id::Interval,
+                format!("{given} ms counts as {millis} ms, as in kcptun"),
+                "write 10 to 5000 milliseconds",
+            );
+        }
+        Profile {
+            nodelay: self.int::<u32>(Id::NoDelay) != 0,
+            interval: Duration::from_millis(millis),
+            resend: self.int(Id::Resend),
+            congestion_control: self.int::<u32>(Id::Nc) == 0,
+        }
+    }
+
+    fn shards(&mut self) -> Option<Shards> {
+        let [data, parity] = [Id::DataShard, Id::ParityShard].map(|id| {
+            let count: i64 = self.int(id);
+            if count < 0 {
+                self.mistake(
+                    id,
+                    format!("{count} means no parity, as in kcptun"),
+                    "write 0 for that",
+                );
+            }
+            count
+        });
+        if data <= 0 || parity <= 0 {
+            return None;
+        }
+        let shards = u8::try_from(data).ok().zip(u8::try_from(parity).ok());
+        match shards {
+            Some((data, parity)) if u16::from(data) + u16::from(parity) <= 256 => {
+                Some(Shards { data, parity })
+            }
+            _ => {
+                let id = match self.origin(Id::ParityShard) {
+                    Origin::Default(_) => Id::DataShard,
+                    _ => Id::ParityShard,
+                };
+                let message =
+                    format!("{data} data and {parity} parity packets are more than 256 in a group");
+                self.error(id, message, "make their sum 256 or less");
+                // The header is there in any case.
+                Some(Shards { data: 1, parity: 1 })
+            }
+        }
+    }
+
+    fn mtu(&mut self, crypt: Crypt, fec: bool) -> usize {
+        let mtu: usize = self.int(Id::Mtu);
+        let (methods, name): (&[Method], _) = match &crypt {
+            Crypt::Auto => (&Method::ALL, "auto"),
+            Crypt::Method(method) => (core::slice::from_ref(method), method.name()),
+        };
+        if methods
+            .iter()
+            .any(|method| kcp_mtu(*method, fec, mtu).is_none())
+        {
+            let smallest = (50..=1500)
+                .find(|&mtu| {
+                    methods
+                        .iter()
+                        .all(|method| kcp_mtu(*method, fec, mtu).is_some())
+                })
+                .unwrap_or(1500);
+            let parity = if fec { " and parity" } else { "" };
+            let message = format!("{mtu} leaves no room beside the headers of {name}{parity}");
+            // Out of range was said already.
+            if self.in_range(Id::Mtu) {
+                self.error(Id::Mtu, message, format!("write {smallest} to 1500 bytes"));
+            }
+        }
+        mtu
+    }
+
+    fn smux(&mut self) -> Smux {
+        let smux = Smux {
+            version: self.int(Id::SmuxVer),
+            buffer: self.int(Id::SmuxBuf),
+            frame_size: self.int(Id::FrameSize),
+            stream_buffer: self.int(Id::StreamBuf),
+            keep_alive: self.duration(Id::KeepAlive),
+        };
+        if smux.stream_buffer > smux.buffer {
+            let id = match self.origin(Id::SmuxBuf) {
+                Origin::Default(_) => Id::StreamBuf,
+                _ => Id::SmuxBuf,
+            };
+            self.error(
+                id,
+                format!(
+                    "streambuf ({}) is larger than smuxbuf ({})",
+                    smux.stream_buffer, smux.buffer
+                ),
+                "make smuxbuf at least as large as streambuf",
+            );
+        }
+        smux
+    }
+
+    fn rate_limit(&mut self) -> Option<u64> {
+        let rate: i64 = self.int(Id::RateLimit);
+        if rate < 0 {
+            self.mistake(
+                Id::RateLimit,
+                format!("{rate} means no limit, as in kcptun"),
+                "write 0 for that",
+            );
+        }
+        u64::try_from(rate).ok().filter(|rate| *rate > 0)
+    }
+
+    fn stats(&mut self) -> Stats {
+        let period = self.duration(Id::SnmpPeriod);
+        let log = self.text(Id::SnmpLog);
+        let snmp_log = match log.to_str() {
+            Some("") => None,
+            Some(path) => Some(path.to_owned()),
+            None => {
+                let message = format!("\"{}\" is not UTF-8", printable(log));
+                self.error(Id::SnmpLog, message, "write a path in UTF-8");
+                None
+            }
+        };
+        if snmp_log.is_some() && period.is_zero() {
+            self.warn(
+                Id::SnmpPeriod,
+                "a period of 0 means that no counters are written",
+                "write a number of seconds",
+            );
+        }
+        Stats {
+            snmp_log: snmp_log.filter(|_| !period.is_zero()),
+            period: period.max(Duration::from_secs(1)),
+        }
+    }
+
+    /// Options that are understood and refused.
+    fn unsupported(&mut self) {
+        if self.bool(Id::Pprof) {
+            self.error(
+                Id::Pprof,
+                "there is no Go profiler in this program",
+                "remove it, and use perf record -p PID",
+            );
+        }
+        if self.bool(Id::AndroidVpn) {
+            self.error(
+                Id::AndroidVpn,
+                "this program cannot ask an Android VPN service to exempt its sockets",
+                "exempt the whole program from the VPN",
+            );
+        }
+        if self.bool(Id::Tcp) && !cfg!(target_os = "linux") {
+            self.error(
+                Id::Tcp,
+                "packets can look like TCP only on Linux",
+                "remove it on both ends",
+            );
+        }
+    }
+
+    fn stream_addr(&mut self, id: Id) -> Option<StreamAddr> {
+        match StreamAddr::parse(self.text(id)) {
+            Ok(addr) => {
+                if addr.looks_mistaken() {
+                    let message = format!(
+                        "\"{}\" has no port and is taken for the path of a Unix socket",
+                        printable(self.text(id))
+                    );
+                    self.mistake(
+                        id,
+                        message,
+                        "write host:port, [address]:port for IPv6, or ./name for a path",
+                    );
+                }
+                Some(addr)
+            }
+            Err(e) => {
+                self.bad_addr(id, &e, "host:port, or the path of a Unix socket");
+                None
+            }
+        }
+    }
+
+    fn port_range(&mut self, id: Id) -> Option<PortRange> {
+        let text = self.text(id);
+        let parsed = text
+            .to_str()
+            .ok_or_else(|| AddrError::Host(printable(text)));
+        match parsed.and_then(PortRange::parse) {
+            Ok((range, "")) => Some(range),
+            Ok((range, rest)) => {
+                let message = format!("\"{}\" behind the ports is ignored", printable(rest));
+                self.mistake(id, message, format!("write {range}"));
+                Some(range)
+            }
+            Err(e) => {
+                self.bad_addr(id, &e, "host:port or host:min-max");
+                None
+            }
+        }
+    }
+
+    fn bad_addr(&mut self, id: Id, error: &AddrError, form: &str) {
+        let given = printable(self.text(id));
+        self.error(id, format!("\"{given}\": {error}"), format!("write {form}"));
+    }
+
+    fn given(&self, id: Id) -> &Raw {
+        &self.values.given(id).raw
+    }
+
+    fn origin(&self, id: Id) -> Origin {
+        self.values.given(id).origin.clone()
+    }
+
+    fn bool(&self, id: Id) -> bool {
+        matches!(self.given(id), Raw::Bool(true))
+    }
+
+    fn text(&self, id: Id) -> &OsStr {
+        match self.given(id) {
+            Raw::Text(text) => text,
+            _ => OsStr::new(""),
+        }
+    }
+
+    /// The path, unless it is empty, which means unset.
+    fn path(&self, id: Id) -> Option<PathBuf> {
+        Some(Path::new(self.text(id)))
+            .filter(|path| !path.as_os_str().is_empty())
+            .map(Path::to_owned)
+    }
+
+    fn in_range(&self, id: Id) -> bool {
+        match (options::get(id).kind, self.given(id)) {
+            (Kind::Int { min, max, .. }, Raw::Int(n)) => (min..=max).contains(n),
+            _ => true,
+        }
+    }
+
+    /// The number, which the table's range makes fit. Out of range it is an error, and the nearest bound stands in.
+    fn int<T: TryFrom<i64> + Default>(&mut self, id: Id) -> T {
+        let (Kind::Int { min, max, .. }, &Raw::Int(n)) = (options::get(id).kind, self.given(id))
+        else {
+            return T::default();
+        };
+        if !self.in_range(id) {
+            let opt: &Opt = options::get(id);
+            let size = if n > max { "large" } else { "small" };
+            self.error(id, format!("{n} is too {size}"), wanted(opt));
+        }
+        T::try_from(n.clamp(min, max)).unwrap_or_default()
+    }
+
+    fn duration(&mut self, id: Id) -> Duration {
+        Duration::from_secs(self.int(id))
+    }
+
+    fn error(&mut self, id: Id, message: impl Into<String>, hint: impl Into<String>) {
+        self.say(Severity::Error, id, message, hint);
+    }
+
+    fn mistake(&mut self, id: Id, message: impl Into<String>, hint: impl Into<String>) {
+        self.say(Severity::Mistake, id, message, hint);
+    }
+
+    fn warn(&mut self, id: Id, message: impl Into<String>, hint: impl Into<String>) {
+        self.say(Severity::Warning, id, message, hint);
+    }
+
+    fn note(&mut self, id: Id, message: impl Into<String>, hint: impl Into<String>) {
+        self.say(Severity::Note, id, message, hint);
+    }
+
+    fn say(
+        &mut self,
+        severity: Severity,
+        id: Id,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let message = message.into();
+        // A default does not name its option by itself.
+        let message = match self.origin(id) {
+            Origin::Default(_) => format!("{}: {message}", options::get(id).flag),
+            _ => message,
+        };
+        let place = Place::Value(self.origin(id));
+        self.problems
+            .push(Problem::new(severity, place, message).hint(hint));
+    }
+}
+
+struct Profile {
+    nodelay: bool,
+    interval: Duration,
+    resend: u32,
+    congestion_control: bool,
+}
+
+/// The rank of a value by where it came from.
+fn layer(origin: &Origin) -> u8 {
+    match origin {
+        Origin::Default(_) => 0,
+        Origin::Environment(_) => 1,
+        Origin::Flag(_) => 2,
+        Origin::Json { .. } => 3,
+        Origin::PluginOption(_) => 4,
+    }
+}

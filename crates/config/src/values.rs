@@ -1,0 +1,185 @@
+//! What all front ends write into: one raw value per option, the last writer wins, and everybody signs.
+
+use std::ffi::OsString;
+
+use crate::golang;
+use crate::hint::nearest;
+use crate::options::{self, Id, Kind, Opt, Preset, Side, TABLE};
+use crate::origin::{Origin, Program};
+use crate::problem::{Place, Problem};
+
+/// A value of the right type, its range not yet checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Raw {
+    Text(OsString),
+    Int(i64),
+    Bool(bool),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    pub(crate) raw: Raw,
+    pub(crate) origin: Origin,
+}
+
+/// The values of one side. Layers are applied in order of precedence, lowest first.
+#[derive(Debug)]
+pub(crate) struct Values {
+    side: Side,
+    slots: Vec<Given>,
+}
+
+impl Values {
+    /// The defaults of `side`. The shadowsocks plugins of kcptun speak smux 1 unless told otherwise.
+    pub(crate) fn defaults(side: Side, plugin: bool) -> Self {
+        let slots = TABLE
+            .iter()
+            .map(|opt| Given {
+                raw: match opt.preset(side) {
+                    Preset::Text(text) => Raw::Text(text.into()),
+                    Preset::Int(n) => Raw::Int(n),
+                    Preset::Off => Raw::Bool(false),
+                },
+                origin: Origin::Default(opt.program),
+            })
+            .collect();
+        let mut values = Self { side, slots };
+        if plugin {
+            values.set(
+                Id::SmuxVer,
+                Raw::Int(1),
+                Origin::Default(Program::KcptunPlugin),
+            );
+        }
+        values
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        self.side
+    }
+
+    pub(crate) fn set(&mut self, id: Id, raw: Raw, origin: Origin) {
+        self.slots[id as usize] = Given { raw, origin };
+    }
+
+    pub(crate) fn given(&self, id: Id) -> &Given {
+        &self.slots[id as usize]
+    }
+
+    /// Reads `text` as a value of `opt`, as a flag or a plugin option gives it, and sets it.
+    pub(crate) fn set_text(
+        &mut self,
+        opt: &'static Opt,
+        text: OsString,
+        origin: Origin,
+    ) -> Result<(), Problem> {
+        let raw = match opt.kind {
+            Kind::Text | Kind::Name { .. } | Kind::Path => Raw::Text(text),
+            Kind::Int { .. } => match text.to_str().and_then(golang::parse_int) {
+                Some(n) => Raw::Int(n),
+                None => return Err(unreadable(opt, &text, origin, "not a whole number")),
+            },
+            Kind::Bool => match text.to_str().and_then(golang::parse_bool) {
+                Some(on) => Raw::Bool(on),
+                None => return Err(unreadable(opt, &text, origin, "neither true nor false")),
+            },
+        };
+        self.set(opt.id, raw, origin);
+        Ok(())
+    }
+}
+
+fn unreadable(opt: &Opt, text: &OsString, origin: Origin, what: &str) -> Problem {
+    Problem::error(
+        Place::Value(origin),
+        format!("\"{}\" is {what}", printable(text)),
+    )
+    .hint(wanted(opt))
+}
+
+/// What may be written for `opt`, as the hint of an error.
+pub(crate) fn wanted(opt: &Opt) -> String {
+    match opt.kind {
+        Kind::Text => "write a text".into(),
+        Kind::Name { names, .. } => format!("write one of {}", names.join(", ")),
+        Kind::Path => "write the path of a file".into(),
+        Kind::Int { min, max, unit } => {
+            // Where negative numbers are accepted they mean 0.
+            let min = if min == i64::MIN { 0 } else { min };
+            format!("write {min} to {max} {unit}").trim_end().to_owned()
+        }
+        Kind::Bool => "write true or false".into(),
+    }
+}
+
+/// `text` fit for a line of a message: no control characters, not endless.
+pub(crate) fn printable(text: impl AsRef<std::ffi::OsStr>) -> String {
+    const LONGEST: usize = 80;
+    let text = text.as_ref().to_string_lossy();
+    let mut out: String = text
+        .chars()
+        .take(LONGEST)
+        .map(|c| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect();
+    if text.chars().nth(LONGEST).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// The option of `side` that a misspelt `name` most likely means; flags and JSON keys both count.
+pub(crate) fn meant(side: Side, name: &str) -> Option<&'static Opt> {
+    let names: Vec<_> = options::of(side)
+        .flat_map(|opt| opt.flags().chain(opt.key).map(move |name| (name, opt)))
+        .collect();
+    let find = |name| {
+        names
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, opt)| *opt)
+    };
+    // Of names of one or two letters everything is near.
+    let long = names
+        .iter()
+        .map(|(known, _)| *known)
+        .filter(|known| known.len() > 2);
+    find(name).or_else(|| nearest(name, long).and_then(find))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plugin_defaults_to_smux_1() {
+        let version = |plugin| {
+            Values::defaults(Side::Client, plugin)
+                .given(Id::SmuxVer)
+                .raw
+                .clone()
+        };
+        assert_eq!((version(false), version(true)), (Raw::Int(2), Raw::Int(1)));
+    }
+
+    #[test]
+    fn misspelt_names() {
+        let name = |side, word| meant(side, word).map(|opt| opt.flag);
+        assert_eq!(name(Side::Client, "QPPCount"), Some("QPPCount"));
+        assert_eq!(name(Side::Client, "ds"), Some("datashard"));
+        assert_eq!(name(Side::Client, "local-addr"), Some("localaddr"));
+        assert_eq!(name(Side::Server, "localaddr"), None);
+        assert_eq!(name(Side::Server, "xyzzy"), None);
+    }
+
+    #[test]
+    fn messages_stay_on_their_line() {
+        assert_eq!(printable("a\nb\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
+        assert_eq!(printable("x".repeat(200)).chars().count(), 81);
+    }
+}

@@ -1,0 +1,564 @@
+//! Each rule about values: what is refused, what is said, and that it names place, value and what to write.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use fulmar_config::{
+    Config, Crypt, Environment, Invocation, Loaded, Mode, QppGeneration, Role, Severity, Shards,
+    Side, StreamAddr, from_args, from_file,
+};
+use proptest::prelude::*;
+
+/// Everything that a start says, worst first, with a key that is not worth a word.
+fn say(side: Side, args: &[&str]) -> (Option<Config>, Vec<String>) {
+    let args: Vec<OsString> = ["-key=k"].iter().chain(args).map(OsString::from).collect();
+    let (config, problems) = match from_args(side, &args, &Environment::default()) {
+        Ok(Invocation::Run(loaded)) => (Some(loaded.config), loaded.problems),
+        Ok(other) => panic!("{other:?}"),
+        Err(failure) => (None, failure.problems),
+    };
+    let problems = problems
+        .iter()
+        .filter(|p| {
+            !p.message.contains("process list") && !p.message.contains("no server is given")
+        })
+        .map(|p| format!("{:?}: {p}", p.severity))
+        .collect();
+    (config, problems)
+}
+
+fn accepted(side: Side, args: &[&str]) -> Config {
+    let (config, problems) = say(side, args);
+    assert_eq!(problems, [""; 0], "{args:?}");
+    config.expect("accepted")
+}
+
+fn complaint(side: Side, args: &[&str]) -> String {
+    let (_, problems) = say(side, args);
+    assert_eq!(problems.len(), 1, "{args:?}: {problems:?}");
+    problems.into_iter().next().expect("one")
+}
+
+#[test]
+fn values_that_are_refused() {
+    use Side::{Client, Server};
+    for (side, args, problem) in [
+        (
+            Client,
+            &["--mtu", "49"][..],
+            "Error: command line, --mtu: 49 is too small; write 50 to 1500 bytes",
+        ),
+        (
+            Client,
+            &["--mtu", "1501"],
+            "Error: command line, --mtu: 1501 is too large; write 50 to 1500 bytes",
+        ),
+        (
+            Client,
+            &["--mtu", "70"],
+            "Error: command line, --mtu: 70 leaves no room beside the headers of aes and parity; write 78 to 1500 bytes",
+        ),
+        (
+            Server,
+            &["--mtu", "77", "--crypt=auto", "--ds=0"],
+            "Error: command line, --mtu: 77 leaves no room beside the headers of auto; write 78 to 1500 bytes",
+        ),
+        (
+            Client,
+            &["--conn", "0"],
+            "Error: command line, --conn: 0 is too small; write 1 to 65535 sessions",
+        ),
+        (
+            Client,
+            &["--conn=65536"],
+            "Error: command line, --conn: 65536 is too large; write 1 to 65535 sessions",
+        ),
+        (
+            Client,
+            &["-rcvwnd=65536"],
+            "Error: command line, -rcvwnd: 65536 is too large; write 1 to 65535 packets",
+        ),
+        (
+            Client,
+            &["-sndwnd=0"],
+            "Error: command line, -sndwnd: 0 is too small; write 1 to 65535 packets",
+        ),
+        (
+            Client,
+            &["-dscp=64"],
+            "Error: command line, -dscp: 64 is too large; write 0 to 63",
+        ),
+        (
+            Client,
+            &["-smuxver=3"],
+            "Error: command line, -smuxver: 3 is too large; write 1 to 2",
+        ),
+        (
+            Client,
+            &["-keepalive=31"],
+            "Error: command line, -keepalive: 31 is too large; write 1 to 30 seconds",
+        ),
+        (
+            Client,
+            &["-framesize=65536"],
+            "Error: command line, -framesize: 65536 is too large; write 1 to 65535 bytes",
+        ),
+        (
+            Client,
+            &["-framesize=0"],
+            "Error: command line, -framesize: 0 is too small; write 1 to 65535 bytes",
+        ),
+        (
+            Client,
+            &["-snmpperiod=-1"],
+            "Error: command line, -snmpperiod: -1 is too small; write 0 to 316224000 seconds",
+        ),
+        (
+            Client,
+            &["-streambuf=4194305"],
+            "Error: command line, -streambuf: streambuf (4194305) is larger than smuxbuf (4194304); make smuxbuf at least as large as streambuf",
+        ),
+        (
+            Client,
+            &["-smuxbuf=1000"],
+            "Error: command line, -smuxbuf: streambuf (2097152) is larger than smuxbuf (1000); make smuxbuf at least as large as streambuf",
+        ),
+        (
+            Client,
+            &["-ds=200", "-ps=57"],
+            "Error: command line, -ps: 200 data and 57 parity packets are more than 256 in a group; make their sum 256 or less",
+        ),
+        (
+            Client,
+            &["-ds=256"],
+            "Error: command line, -ds: 256 is too large; write 0 to 255 packets",
+        ),
+        (
+            Client,
+            &["-r=h:10-5"],
+            "Error: command line, -r: \"h:10-5\": the port range 10-5 is upside down; write host:port or host:min-max",
+        ),
+        (
+            Server,
+            &["-l=nonsense"],
+            "Error: command line, -l: \"nonsense\": the port is missing; write host:port or host:min-max",
+        ),
+        (
+            Server,
+            &["-l=:0"],
+            "Error: command line, -l: \":0\": the port 0 is not one of 1 to 65535; write host:port or host:min-max",
+        ),
+        (
+            Server,
+            &["-l=h:1-70000"],
+            "Error: command line, -l: \"h:1-70000\": the port range 1-70000 does not lie in 1 to 65535; write host:port or host:min-max",
+        ),
+        (
+            Client,
+            &["-r=a:1:2"],
+            "Error: command line, -r: \"a:1:2\": the host \"a:1\" is neither a name nor an IP address; write host:port or host:min-max",
+        ),
+        (
+            Server,
+            &["-t=h:http"],
+            "Error: command line, -t: \"h:http\": the port \"http\" is not a number from 0 to 65535; write host:port, or the path of a Unix socket",
+        ),
+        (
+            Server,
+            &["-t=h:0"],
+            "Error: command line, -t: nobody can be reached at port 0; write a port from 1 to 65535",
+        ),
+        (
+            Client,
+            &["-l="],
+            "Error: command line, -l: \"\": the address is empty; write host:port, or the path of a Unix socket",
+        ),
+        (
+            Client,
+            &["-crypt=auto"],
+            "Error: command line, -crypt: \"auto\" is for servers: a client speaks first; write the server's cipher",
+        ),
+        (
+            Client,
+            &["-QPPCount=0", "-QPP"],
+            "Error: command line, -QPPCount: 0 is too small; write 1 to 65535 pads",
+        ),
+        (
+            Client,
+            &["-qpp-compat=2025"],
+            "Error: command line, -qpp-compat: \"2025\" is none of them; write one of current, 20251219, 2024",
+        ),
+        (
+            Server,
+            &["--pprof"],
+            "Error: command line, --pprof: there is no Go profiler in this program; remove it, and use perf record -p PID",
+        ),
+        (
+            Client,
+            &["-V"],
+            "Error: command line, -V: this program cannot ask an Android VPN service to exempt its sockets; exempt the whole program from the VPN",
+        ),
+    ] {
+        let args: Vec<&str> = args.to_vec();
+        let (config, problems) = say(side, &args);
+        assert!(config.is_none(), "{args:?}");
+        assert_eq!(
+            problems.first().map(String::as_str),
+            Some(problem),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn several_errors_are_told_together() {
+    let (config, problems) = say(Side::Client, &["-mtu=9", "-dscp=99", "-r=x"]);
+    assert!(config.is_none());
+    assert_eq!(problems.len(), 3, "{problems:?}");
+}
+
+#[test]
+fn values_that_are_accepted_with_a_word() {
+    use Side::{Client, Server};
+    for (side, args, problem) in [
+        (
+            Client,
+            &["-crypt=aes-256"][..],
+            "Mistake: command line, -crypt: \"aes-256\" is no cipher, and means aes as in kcptun; write aes, which is AES-256",
+        ),
+        (
+            Client,
+            &["-mode=fats2"],
+            "Mistake: command line, -mode: \"fats2\" is no mode, and means manual as in kcptun; did you mean fast2? Otherwise write manual",
+        ),
+        (
+            Client,
+            &["-mode=manual", "-interval=5"],
+            "Mistake: command line, -interval: 5 ms counts as 10 ms, as in kcptun; write 10 to 5000 milliseconds",
+        ),
+        (
+            Client,
+            &["-ratelimit=-5"],
+            "Mistake: command line, -ratelimit: -5 means no limit, as in kcptun; write 0 for that",
+        ),
+        (
+            Client,
+            &["-ds=-1"],
+            "Mistake: command line, -ds: -1 means no parity, as in kcptun; write 0 for that",
+        ),
+        (
+            Server,
+            &["-t=localhost"],
+            "Mistake: command line, -t: \"localhost\" has no port and is taken for the path of a Unix socket; write host:port, [address]:port for IPv6, or ./name for a path",
+        ),
+        (
+            Server,
+            &["-l=:3000,4000"],
+            "Mistake: command line, -l: \",4000\" behind the ports is ignored; write :3000",
+        ),
+        (
+            Server,
+            &["-crypt=none"],
+            "Warning: command line, -crypt: none neither hides nor protects anything; anyone can read and forge packets; choose aes-128-gcm if both ends have it, or aes",
+        ),
+        (
+            Client,
+            &["-key="],
+            "Warning: command line, -key: the key is empty; give the same key to both ends (fulmar genpsk makes one)",
+        ),
+        (
+            Client,
+            &["-autoexpire=60"],
+            "Warning: default of kcptun: scavengettl: 600 s are longer than autoexpire (60 s), so several sessions compete for the line; make scavengettl shorter",
+        ),
+        (
+            Client,
+            &["-snmplog=x", "-snmpperiod=0"],
+            "Warning: command line, -snmpperiod: a period of 0 means that no counters are written; write a number of seconds",
+        ),
+        (
+            Client,
+            &["-interval=20"],
+            "Note: command line, -interval: has no effect with mode fast; write mode manual to use it, or remove it",
+        ),
+    ] {
+        assert_eq!(complaint(side, args), problem, "{args:?}");
+        assert!(say(side, args).0.is_some(), "{args:?}");
+    }
+}
+
+#[test]
+fn the_public_key_and_the_placeholder_server_are_told() {
+    let Ok(Invocation::Run(loaded)) = from_args(Side::Client, &[], &Environment::default()) else {
+        panic!("defaults are accepted");
+    };
+    let problems: Vec<_> = loaded.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        problems,
+        [
+            "default of kcptun: remoteaddr: no server is given, so \"vps\" will be looked up; give --remoteaddr host:port",
+            "default of kcptun: key: the key is kcptun's default, which everybody knows; give the same key of your own to both ends (fulmar genpsk makes one)",
+        ]
+    );
+}
+
+#[test]
+fn what_qpp_says() {
+    let (config, problems) = say(Side::Client, &["-QPP", "-QPPCount=4", "-qpp-compat=2024"]);
+    let qpp = config.expect("accepted").tunnel.qpp.expect("on");
+    assert_eq!((qpp.count, qpp.generation), (4, QppGeneration::V2024));
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    let long = format!("-key={}", "k".repeat(211));
+    assert_eq!(say(Side::Client, &["-QPP", &long]).1, [""; 0]);
+    // Off, its number does not matter.
+    assert!(
+        accepted(Side::Client, &["-QPPCount=-1"])
+            .tunnel
+            .qpp
+            .is_none()
+    );
+}
+
+#[test]
+fn meanings() {
+    let config = accepted(
+        Side::Client,
+        &["-mode=fast3", "-ds=0", "-autoexpire=900", "-conn=9"],
+    );
+    let Role::Client(client) = config.role else {
+        panic!("client");
+    };
+    assert_eq!(
+        (client.conn, client.autoexpire),
+        (9, Some(Duration::from_secs(900)))
+    );
+    assert_eq!((config.tunnel.mode, config.tunnel.fec), (Mode::Fast3, None));
+    let config = accepted(
+        Side::Server,
+        &[
+            "-mode=manual",
+            "-nc=1",
+            "-crypt=auto",
+            "-ds=200",
+            "-ps=56",
+            "-t=:80",
+        ],
+    );
+    let tunnel = config.tunnel;
+    assert_eq!(tunnel.crypt, Crypt::Auto);
+    assert_eq!(
+        tunnel.fec,
+        Some(Shards {
+            data: 200,
+            parity: 56
+        })
+    );
+    assert_eq!(
+        (tunnel.nodelay, tunnel.interval.as_millis(), tunnel.resend),
+        (false, 50, 0)
+    );
+    assert!(!tunnel.congestion_control && !tunnel.close_wait_explicit);
+    assert_eq!(tunnel.close_wait, Duration::from_secs(30));
+    let Role::Server(server) = config.role else {
+        panic!("server");
+    };
+    let here = StreamAddr::Tcp {
+        host: "127.0.0.1".into(),
+        port: 80,
+    };
+    assert_eq!(server.target, here);
+    assert!(
+        accepted(Side::Client, &["-closewait=0"])
+            .tunnel
+            .close_wait_explicit
+    );
+    assert!(
+        accepted(Side::Client, &["-pprof=false", "-fast-open"])
+            .log
+            .file
+            .is_none()
+    );
+}
+
+#[test]
+fn key_files() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("key");
+    let flag = format!("-key-file={}", path.display());
+    let run = |content: &[u8], more: &[&str], environment: Environment| {
+        std::fs::write(&path, content).expect("write");
+        let args: Vec<OsString> = [flag.as_str()]
+            .iter()
+            .chain(more)
+            .map(OsString::from)
+            .collect();
+        match from_args(Side::Server, &args, &environment) {
+            Ok(Invocation::Run(loaded)) => Ok(loaded.config.tunnel.key.as_bytes().to_vec()),
+            Ok(other) => panic!("{other:?}"),
+            Err(failure) => Err(failure.to_string()),
+        }
+    };
+    let none = Environment::default;
+    let env = || Environment::from_iter([("KCPTUN_KEY", "env")]);
+    assert_eq!(run(b" k\xff", &[], none()), Ok(b" k\xff".to_vec()));
+    assert_eq!(run(b"file", &[], env()), Ok(b"file".to_vec()));
+    for (content, what) in [
+        (&b"key\n"[..], "ends in a newline"),
+        (b"key\r\n", "ends in a newline"),
+        (b"a\nb", "more than one line"),
+    ] {
+        let text = run(content, &[], none()).expect_err("newline");
+        assert!(
+            text.contains(what) && text.contains(path.to_str().expect("path")),
+            "{text}"
+        );
+        assert!(!text.contains("key\n"), "{text}");
+    }
+    assert!(
+        run(b"k", &["-key=x"], none())
+            .expect_err("both")
+            .contains("both a key and a key file")
+    );
+    // The file's key stands above the command line's key file.
+    let json = dir.path().join("c.json");
+    std::fs::write(&json, r#"{"key":"json"}"#).expect("write");
+    assert_eq!(
+        run(b"k", &["-c", json.to_str().expect("path")], none()),
+        Ok(b"json".to_vec())
+    );
+    std::fs::remove_file(&path).expect("remove");
+    let args = [OsString::from(&flag)];
+    let text = from_args(Side::Server, &args, &none())
+        .expect_err("missing")
+        .to_string();
+    assert!(text.contains("cannot be read"), "{text}");
+}
+
+#[test]
+fn nothing_ever_shows_the_key() {
+    let secret = "swordfish";
+    let Ok(Invocation::Run(loaded)) = from_args(
+        Side::Client,
+        &["-key", secret, "-mode", "x", "-crypt", "y", "-QPP"].map(OsString::from),
+        &Environment::default(),
+    ) else {
+        panic!("accepted");
+    };
+    let shown = format!(
+        "{loaded:?} {:?} {:?}",
+        fulmar_config::report::lines(&loaded.config),
+        loaded
+            .problems
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    );
+    assert!(!shown.contains(secret));
+}
+
+#[test]
+fn files_by_content() {
+    let dir = tempfile::tempdir().expect("dir");
+    let load = |text: &str, side| {
+        let path = dir.path().join("c.json");
+        std::fs::write(&path, text).expect("write");
+        from_file(&path, side, &Environment::default())
+    };
+    let role = |loaded: Loaded| loaded.config.role.name();
+    assert_eq!(
+        load(r#"{"localaddr":":1","remoteaddr":"h:2"}"#, None).map(role),
+        Ok("client")
+    );
+    assert_eq!(load(r#"{"listen":":1"}"#, None).map(role), Ok("server"));
+    assert_eq!(load("{}", Some(Side::Server)).map(role), Ok("server"));
+    let text = load("{}", None).expect_err("unclear").to_string();
+    assert!(
+        text.ends_with("say so with --role client or --role server"),
+        "{text}"
+    );
+    // A check refuses what a start only mentions.
+    let loaded = load(r#"{"listen":":1","mtuu":3,"key":"k"}"#, None).expect("start");
+    let worst = loaded.problems.first().expect("unknown key");
+    assert!(worst.is_fatal(true) && !worst.is_fatal(false));
+    assert_eq!(worst.severity, Severity::Mistake);
+}
+
+#[test]
+fn the_block_at_start() {
+    let config = accepted(
+        Side::Client,
+        &[
+            "-l",
+            "127.0.0.1:1",
+            "-r",
+            "[::1]:5-9",
+            "-mode=manual",
+            "-resend=3",
+            "-snmplog=s.csv",
+            "-QPPCount=7",
+            "-log",
+            "f",
+        ],
+    );
+    let lines = fulmar_config::report::lines(&config);
+    let text = lines.join("\n");
+    for line in [
+        "Addresses",
+        "  localaddr    127.0.0.1:1                   <- command line, -l",
+        "  remoteaddr   [::1]:5-9                     <- command line, -r",
+        "  key          (1 bytes)                     <- command line, -key",
+        "  mode         manual: nodelay 0, interval 50 ms, resend 3, nc 0  <- command line, -mode",
+        "  resend       3                             <- command line, -resend",
+        "  smuxbuf      4 MiB",
+        "  nocomp       no (compression on)",
+        "  snmpperiod   60 s",
+        "  log          f                             <- command line, -log",
+    ] {
+        assert!(lines.iter().any(|known| known == line), "{line}\n{text}");
+    }
+    // Without effect: not shown.
+    assert!(!text.contains("QPPCount") && !text.contains("scavengettl") && !text.contains("pprof"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever numbers are given: refused, or within the promises of the model.
+    #[test]
+    fn the_model_keeps_its_promises(
+        numbers in proptest::collection::vec((0..fulmar_config::options::TABLE.len(), prop_oneof![-2i64..70, 40i64..70_000, any::<i64>()]), 0..6),
+        crypt in prop_oneof!["[a-z0-9-]{1,5}", Just("null".to_owned()), Just("aes-128-gcm".to_owned()), Just("auto".to_owned())],
+        mode in "(normal|fast3|manual|x)",
+        server: bool,
+    ) {
+        let side = if server { Side::Server } else { Side::Client };
+        let mut args: Vec<OsString> = vec![format!("--crypt={crypt}").into(), format!("--mode={mode}").into(), "--QPP".into()];
+        for (index, n) in numbers {
+            let opt = &fulmar_config::options::TABLE[index];
+            if opt.is_for(side) && matches!(opt.kind, fulmar_config::options::Kind::Int { .. }) {
+                args.push(format!("--{}={n}", opt.flag).into());
+            }
+        }
+        match from_args(side, &args, &Environment::default()) {
+            Err(failure) => prop_assert!(failure.problems.iter().any(|p| p.severity == Severity::Error)),
+            Ok(Invocation::Run(loaded)) => {
+                let tunnel = &loaded.config.tunnel;
+                prop_assert!((50..=1500).contains(&tunnel.mtu));
+                if let Crypt::Method(method) = tunnel.crypt {
+                    prop_assert!(fulmar_wire::kcptun::kcp_mtu(method, tunnel.fec.is_some(), tunnel.mtu).is_some());
+                }
+                prop_assert!((1..=65535).contains(&tunnel.snd_wnd) && (1..=65535).contains(&tunnel.rcv_wnd));
+                prop_assert!((10..=5000).contains(&tunnel.interval.as_millis()));
+                prop_assert!(tunnel.dscp < 64 && tunnel.sock_buf >= 1);
+                prop_assert!(tunnel.fec.is_none_or(|f| f.data >= 1 && f.parity >= 1 && u16::from(f.data) + u16::from(f.parity) <= 256));
+                prop_assert!(tunnel.smux.stream_buffer >= 1 && tunnel.smux.stream_buffer <= tunnel.smux.buffer);
+                prop_assert!((1..=2).contains(&tunnel.smux.version) && tunnel.smux.frame_size >= 1);
+                prop_assert!((1..=30).contains(&tunnel.smux.keep_alive.as_secs()));
+                prop_assert!(tunnel.rate_limit != Some(0) && tunnel.qpp.is_some_and(|qpp| qpp.count >= 1));
+                prop_assert!(!loaded.config.stats.period.is_zero());
+                prop_assert!(!fulmar_config::report::lines(&loaded.config).is_empty());
+            }
+            Ok(other) => prop_assert!(false, "{:?}", other),
+        }
+    }
+}
