@@ -8,15 +8,36 @@ use core::ops::Range;
 
 use crate::plan::{Rows, RowsMut};
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod generic;
+#[cfg(target_arch = "x86_64")]
+mod gfni256;
+#[cfg(target_arch = "x86_64")]
+mod gfni512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod ssse3;
 
 /// One way to multiply, proven to work on this CPU.
-#[derive(Copy, Clone, PartialEq, Eq)]
-pub struct Kernel(Isa);
+#[derive(Copy, Clone)]
+pub struct Kernel(&'static Method);
 
-#[derive(Copy, Clone, PartialEq, Eq)]
-enum Isa {
-    Scalar,
+/// What a kernel is. Only the modules of kernels make a [`Kernel`] of theirs, after asking the CPU.
+struct Method {
+    name: &'static str,
+    /// Most rows that it computes at once.
+    rows: usize,
+    /// Whether it takes its factors as bit matrices.
+    affine: bool,
+    /// Does a job of at most `rows` rows.
+    ///
+    /// # Safety
+    /// The CPU must support it.
+    run: unsafe fn(Job<'_>),
 }
 
 impl Kernel {
@@ -29,49 +50,62 @@ impl Kernel {
     /// The one that works everywhere, in portable code.
     #[must_use]
     pub const fn scalar() -> Self {
-        Self(Isa::Scalar)
+        Self(&scalar::METHOD)
     }
 
     /// All that this CPU supports, fastest first: for tests and measurements that force each.
     pub fn available() -> impl Iterator<Item = Self> {
-        [Some(Isa::Scalar)].into_iter().flatten().map(Self)
+        #[cfg(target_arch = "x86_64")]
+        let vector = [
+            gfni512::kernel,
+            gfni256::kernel,
+            avx2::kernel,
+            ssse3::kernel,
+        ];
+        #[cfg(target_arch = "aarch64")]
+        let vector = [neon::kernel];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let vector: [fn() -> Option<Self>; 0] = [];
+        vector
+            .into_iter()
+            .filter_map(|kernel| kernel())
+            .chain([Self::scalar()])
     }
 
-    /// Its name, for status and benchmarks.
+    /// Its name, for status, measurements and tests.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match self.0 {
-            Isa::Scalar => "scalar",
-        }
+        self.0.name
     }
 
-    /// Most rows that it computes at once.
-    const fn block_rows(self) -> usize {
-        match self.0 {
-            Isa::Scalar => 8,
-        }
-    }
-
-    /// `rows` in blocks that differ by at most one row in height.
+    /// `rows` in blocks that it can compute at once, which differ by at most one row in height.
     pub(crate) fn blocks(self, rows: usize) -> impl Iterator<Item = Range<usize>> {
-        let count = rows.div_ceil(self.block_rows()).max(1);
+        let count = rows.div_ceil(self.0.rows).max(1);
         (0..count).map(move |i| rows * i / count..rows * (i + 1) / count)
     }
 
     /// Whether it takes its factors as bit matrices.
     pub(crate) const fn wants_affine(self) -> bool {
-        match self.0 {
-            Isa::Scalar => false,
-        }
+        self.0.affine
     }
 
     /// Does the job.
+    #[allow(unsafe_code)]
     pub(crate) fn run(self, job: Job<'_>) {
-        match self.0 {
-            Isa::Scalar => scalar::run(job),
-        }
+        assert!(job.rows <= self.0.rows, "too many rows for a block");
+        assert!(!self.0.affine || job.affine.len() == job.factors.len());
+        // SAFETY: this kernel exists, so its module found that the CPU supports it.
+        unsafe { (self.0.run)(job) }
     }
 }
+
+impl PartialEq for Kernel {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Kernel {}
 
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,7 +123,6 @@ impl Default for Kernel {
 pub(crate) struct Job<'a> {
     rows: usize,
     factors: &'a [u8],
-    #[allow(dead_code)] // not read where no kernel multiplies by bit matrices
     affine: &'a [u64],
     sources: Rows<'a>,
     sinks: RowsMut<'a>,
@@ -133,6 +166,19 @@ impl<'a> Job<'a> {
             sinks,
             len,
         }
+    }
+
+    /// Where row `row` of the sinks begins.
+    ///
+    /// # Safety
+    /// There must be such a row.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    #[allow(unsafe_code)]
+    #[inline(always)]
+    unsafe fn sink(&mut self, row: usize) -> *mut u8 {
+        let offset = self.sinks.first + row * self.sinks.stride;
+        // SAFETY: `new` checked that all rows lie within the buffer.
+        unsafe { self.sinks.bytes.as_mut_ptr().add(offset) }
     }
 }
 

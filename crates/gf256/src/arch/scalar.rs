@@ -1,7 +1,14 @@
 //! Portable kernel: one table row per factor. What the others are tested against.
 
-use super::Job;
+use super::{Job, Method};
 use crate::field::PRODUCTS;
+
+pub(super) static METHOD: Method = Method {
+    name: "scalar",
+    rows: 8,
+    affine: false,
+    run,
+};
 
 /// Does the job.
 pub(super) fn run(job: Job<'_>) {
