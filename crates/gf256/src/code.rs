@@ -141,6 +141,9 @@ impl Code {
 pub struct Rebuild {
     plan: Plan,
     missing: Vec<u8>,
+    /// The points of the parity shards in use.
+    added: Vec<u8>,
+    /// What [`Code::weights`] is, over the points of the shards in use: theirs, then those of the missing.
     weights: Vec<u8>,
 }
 
@@ -151,6 +154,7 @@ impl Rebuild {
         Self {
             plan: Plan::new(kernel),
             missing: Vec::new(),
+            added: Vec::new(),
             weights: Vec::new(),
         }
     }
@@ -174,35 +178,33 @@ impl Rebuild {
                 .take(code.data)
                 .filter(|&p| !present.contains(p)),
         );
+        let points = &code.points[..];
+        let point = |p: u8| points[usize::from(p)];
+        self.added.clear();
+        let parity = have.iter().filter(|&&p| usize::from(p) >= code.data);
+        self.added.extend(parity.map(|&p| point(p)));
         let Self {
             plan,
             missing,
+            added,
             weights,
         } = self;
 
         // The points at hand are those of the data, less the missing, plus those of the parity in use: the
         // products over them follow from the kept ones by as many factors as are missing. The factor between a
         // point and itself does not count, and log(0) adds nothing.
-        let point = |p: u8| code.points[usize::from(p)];
-        let over_have = |p: u8| {
-            let more: u32 = have
-                .iter()
-                .filter(|&&r| usize::from(r) >= code.data)
-                .map(|&r| log(point(p) ^ point(r)))
-                .sum();
-            let fewer: u32 = missing
-                .iter()
-                .map(|&t| ORDER - log(point(p) ^ point(t)))
-                .sum();
-            reduce(u32::from(code.weights[usize::from(p)]) + more + fewer)
-        };
         weights.clear();
-        weights.extend(have.iter().map(|&p| over_have(p)));
-        weights.extend(missing.iter().map(|&p| over_have(p)));
+        weights.extend(have.iter().chain(&*missing).map(|&p| {
+            let here = point(p);
+            let more: u32 = added.iter().map(|&t| log(here ^ t)).sum();
+            let less: u32 = missing.iter().map(|&t| ORDER - log(here ^ point(t))).sum();
+            reduce(u32::from(code.weights[usize::from(p)]) + more + less)
+        }));
+        let (divisors, dividends) = weights.split_at(have.len());
         plan.fill(missing.len(), have.len(), |row, column| {
-            let divisor =
-                log(point(missing[row]) ^ point(have[column])) + u32::from(weights[column]);
-            exp(u32::from(weights[have.len() + row]) + 2 * ORDER - divisor)
+            let difference = log(point(missing[row]) ^ point(have[column]));
+            let divisor = difference + u32::from(divisors[column]);
+            exp(u32::from(dividends[row]) + 2 * ORDER - divisor)
         });
         Ok(())
     }

@@ -30,7 +30,7 @@ unsafe fn run(job: Job<'_>) {
         match job.rows {
             1 => generic::run::<Affine, 1, 4>(job),
             2 => generic::run::<Affine, 2, 4>(job),
-            3 => generic::run::<Affine, 3, 2>(job),
+            3 => generic::run::<Affine, 3, 3>(job),
             4 => generic::run::<Affine, 4, 2>(job),
             5 => generic::run::<Affine, 5, 2>(job),
             6 => generic::run::<Affine, 6, 2>(job),
