@@ -1,1 +1,35 @@
-//! Composes cipher, FEC, ARQ, codec and mux into one pipeline per dialect.
+//! Composes cipher, FEC, ARQ, compression and mux into one pipeline per dialect, still without I/O.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`endpoint`] | many sessions behind one socket: whose datagram it is, timers, events |
+//! | [`session`] | one conversation: ARQ, parity, streams |
+//! | [`layer`] | the interface of a dialect's upper half: streams over a reliable byte stream |
+//! | [`dialect`] | the compositions |
+//! | [`transmit`] | runs of sealed datagrams on their way out |
+//! | [`admission`] | which stranger gets a session |
+//! | [`liveness`], [`diagnosis`] | whether the other end hears us, and what most likely differs |
+//! | [`pacer`] | the rate limit |
+//! | [`counters`] | everything that is counted |
+//!
+//! Time, bytes and seeds are arguments: the whole crate runs in virtual time in the simulator.
+#![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod counters;
+pub mod diagnosis;
+pub mod dialect;
+pub mod endpoint;
+pub mod layer;
+pub mod liveness;
+pub mod pacer;
+pub mod session;
+mod slots;
+mod timers;
+pub mod transmit;
+
+pub use counters::Counters;
+pub use endpoint::{Endpoint, Event};
+pub use fulmar_arq as arq;
+pub use session::Reason;
+pub use slots::SessionKey;

@@ -1,0 +1,174 @@
+//! Every counter of an endpoint, defined once.
+//!
+//! The SNMP log, the signal dump, status and tests read the same [`Counters`]. The first block has
+//! upstream's names and meanings (spec/kcptun.md, section 13.2); the second is ours. An endpoint owns plain
+//! integers; whoever shows them takes a copy.
+
+macro_rules! counters {
+    (
+        upstream { $($(#[$um:meta])* $uf:ident = $uname:literal,)* }
+        ours { $($(#[$om:meta])* $of:ident = $oname:literal,)* }
+    ) => {
+        /// Totals of one endpoint, or of several added up.
+        #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$um])* pub $uf: u64,)*
+            $($(#[$om])* pub $of: u64,)*
+        }
+
+        impl Counters {
+            /// Number of counters, of both blocks.
+            pub const LEN: usize = Self::NAMES.len();
+
+            /// Names in the order of [`Counters::values`]: upstream's first, in the order of the SNMP log.
+            pub const NAMES: &'static [&'static str] = &[$($uname,)* $($oname,)*];
+
+            /// Number of upstream's counters, the columns of the SNMP log after the time.
+            pub const UPSTREAM: usize = [$($uname),*].len();
+
+            /// All values, in the order of [`Counters::NAMES`].
+            #[must_use]
+            pub const fn values(&self) -> [u64; Self::LEN] {
+                [$(self.$uf,)* $(self.$of,)*]
+            }
+
+            /// The counters whose [`Counters::values`] these are.
+            #[must_use]
+            pub const fn from_values(values: &[u64; Self::LEN]) -> Self {
+                let [$($uf,)* $($of,)*] = *values;
+                Self { $($uf,)* $($of,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    upstream {
+        /// Bytes that the layer above wrote to KCP.
+        bytes_sent = "BytesSent",
+        /// Bytes that the layer above read from KCP.
+        bytes_received = "BytesReceived",
+        /// Most sessions at one time.
+        max_conn = "MaxConn",
+        /// Sessions that we opened.
+        active_opens = "ActiveOpens",
+        /// Sessions that peers opened.
+        passive_opens = "PassiveOpens",
+        /// Sessions that exist now.
+        curr_estab = "CurrEstab",
+        /// Datagrams of the wrong conversation or source.
+        in_errs = "InErrs",
+        /// Datagrams whose CRC or tag did not fit: another key or cipher, or damage.
+        in_csum_errors = "InCsumErrors",
+        /// Datagrams that opened but that KCP rejected.
+        kcp_in_errors = "KCPInErrors",
+        /// Datagrams that opened.
+        in_pkts = "InPkts",
+        /// Datagrams sent, parity included.
+        out_pkts = "OutPkts",
+        /// KCP segments received.
+        in_segs = "InSegs",
+        /// KCP segments sent.
+        out_segs = "OutSegs",
+        /// Bytes received after the crypto header.
+        in_bytes = "InBytes",
+        /// Bytes of UDP payload sent.
+        out_bytes = "OutBytes",
+        /// Segments sent again, for whatever reason.
+        retrans_segs = "RetransSegs",
+        /// Segments sent again because later ones were acknowledged.
+        fast_retrans_segs = "FastRetransSegs",
+        /// The same, early because nothing new was there to send.
+        early_retrans_segs = "EarlyRetransSegs",
+        /// Segments sent again after their timeout.
+        lost_segs = "LostSegs",
+        /// Segments that arrived a second time.
+        repeat_segs = "RepeatSegs",
+        /// FEC groups that arrived complete.
+        fec_full_shards = "FECFullShards",
+        /// Parity packets received.
+        fec_parity_shards = "FECParityShards",
+        /// FEC groups that could not be rebuilt.
+        fec_errs = "FECErrs",
+        /// Packets rebuilt from parity.
+        fec_recovered = "FECRecovered",
+        /// FEC groups held now.
+        fec_shard_set = "FECShardSet",
+        /// Number of the newest FEC group.
+        fec_shard_min = "FECShardMin",
+        /// Segments waiting for the window, of the session that flushed last.
+        ring_buffer_snd_queue = "RingBufferSndQueue",
+        /// Segments waiting to be read, of the session that flushed last.
+        ring_buffer_rcv_queue = "RingBufferRcvQueue",
+        /// Segments in flight, of the session that flushed last.
+        ring_buffer_snd_buffer = "RingBufferSndBuffer",
+        /// Out-of-band packets received and ignored.
+        oob_packets = "OOBPackets",
+    }
+    ours {
+        /// Datagrams too short for their headers.
+        short_datagrams = "ShortDatagrams",
+        /// Datagrams from strangers that open no session.
+        stranger_datagrams = "StrangerDatagrams",
+        /// Sessions refused because their conversation was used before: a replay.
+        refused_replays = "RefusedReplays",
+        /// Sessions refused because too many unproven ones exist, in all or from one address.
+        refused_sessions = "RefusedSessions",
+        /// Sessions that ended before they carried a valid stream.
+        unproven_sessions = "UnprovenSessions",
+        /// Sessions that ended because the peer sent frames that lie.
+        misbehaved_sessions = "MisbehavedSessions",
+        /// Sessions that ended because the peer fell silent.
+        silent_sessions = "SilentSessions",
+        /// Sessions that ended because the peer had lost their state.
+        restarted_peers = "RestartedPeers",
+        /// Times that a session followed its peer to another address.
+        moved_peers = "MovedPeers",
+        /// Streams opened, by us or by peers.
+        streams_opened = "StreamsOpened",
+        /// Streams that ended by a reset.
+        streams_reset = "StreamsReset",
+    }
+}
+
+impl Counters {
+    /// Adds `other` to `self`; [`Counters::max_conn`] becomes the greater.
+    pub fn add(&mut self, other: &Self) {
+        let max_conn = self.max_conn.max(other.max_conn);
+        let (mut sum, values) = (self.values(), other.values());
+        for (a, b) in sum.iter_mut().zip(values) {
+            *a = a.wrapping_add(b);
+        }
+        *self = Self::from_values(&sum);
+        self.max_conn = max_conn;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_upstreams_columns() {
+        // spec/kcptun.md, section 13.1
+        let header = "BytesSent,BytesReceived,MaxConn,ActiveOpens,PassiveOpens,CurrEstab,InErrs,InCsumErrors,\
+            KCPInErrors,InPkts,OutPkts,InSegs,OutSegs,InBytes,OutBytes,RetransSegs,FastRetransSegs,EarlyRetransSegs,\
+            LostSegs,RepeatSegs,FECFullShards,FECParityShards,FECErrs,FECRecovered,FECShardSet,FECShardMin,\
+            RingBufferSndQueue,RingBufferRcvQueue,RingBufferSndBuffer,OOBPackets";
+        assert_eq!(Counters::NAMES[..Counters::UPSTREAM].join(","), header);
+    }
+
+    #[test]
+    fn values_round_trip_and_add() {
+        let mut values = [0; Counters::LEN];
+        for (i, v) in values.iter_mut().enumerate() {
+            *v = i as u64 + 1;
+        }
+        let one = Counters::from_values(&values);
+        assert_eq!(one.values(), values);
+        let mut two = one;
+        two.add(&one);
+        assert_eq!(two.bytes_sent, 2);
+        assert_eq!(two.max_conn, one.max_conn);
+    }
+}

@@ -1,0 +1,570 @@
+//! The kcptun dialect (spec/kcptun.md): smux streams, optionally snappy below them and QPP above, over KCP in stream
+//! mode, optionally with Reed-Solomon parity.
+//!
+//! # A server adapts
+//! The first byte of a client's stream is `0xFF` when it compresses, else the smux version; with compression, the first
+//! decompressed byte is the version (section 16.2). So a server builds the upper half when that byte is there, and what
+//! it was told about compression and version is only an expectation that is checked.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use fulmar_arq::{self as arq, Kcp};
+use fulmar_cipher::{MasterKey, Prober};
+use fulmar_codec::{qpp, snappy};
+use fulmar_fec as fec;
+use fulmar_mux::smux::{Config as MuxConfig, Role};
+use fulmar_mux::{self as mux, Event as MuxEvent, ReadState, Smux, WriteState};
+use fulmar_wire::kcptun::{self as wire, Method};
+use fulmar_wire::smux::Version;
+use fulmar_wire::time::Instant;
+
+use crate::endpoint::{Dialect, Stranger};
+use crate::layer::{
+    LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, StreamLayer, Writable,
+};
+use crate::session::Parts;
+use crate::transmit::Path;
+
+/// How long a peer may be silent (section 8.6).
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(30);
+/// First byte of a snappy stream.
+const SNAPPY: u8 = snappy::IDENTIFIER[0];
+
+/// What sessions of this dialect are built from. Ranges are checked by the configuration; see there for defaults.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether we are the server: peers open sessions and streams.
+    pub server: bool,
+    /// Largest UDP payload, bytes (`--mtu`, 50 to 1500).
+    pub mtu: usize,
+    /// KCP's four numbers (`--mode`).
+    pub profile: arq::Profile,
+    /// Send window, segments.
+    pub snd_wnd: u32,
+    /// Receive window, segments.
+    pub rcv_wnd: u32,
+    /// Whether acknowledgements leave at once.
+    pub ack_no_delay: bool,
+    /// Data and parity shards of what we send; `None` sends no FEC headers at all.
+    pub fec: Option<(usize, usize)>,
+    /// smux version, 1 or 2; at a server, what is expected.
+    pub smux_version: u8,
+    /// Receive buffer of a session, bytes (`--smuxbuf`).
+    pub smux_buffer: u32,
+    /// Largest payload of a frame that we send, bytes (`--framesize`).
+    pub frame_size: u16,
+    /// Receive window of a stream, bytes (`--streambuf`).
+    pub stream_buffer: u32,
+    /// Time between keep-alive frames.
+    pub keep_alive: Duration,
+    /// How long a client holds a half-close back from a server that would drop the answer.
+    pub fin_hold: Duration,
+    /// Whether snappy is used; at a server, what is expected.
+    pub compression: bool,
+    /// Pads, if QPP is on.
+    pub qpp: Option<qpp::Pads>,
+    /// Bytes of UDP payload per second and session.
+    pub rate_limit: Option<u64>,
+}
+
+/// Builds sessions of this dialect.
+pub struct Kcptun {
+    settings: Settings,
+    key: MasterKey,
+    /// Made when it is needed first: it has the ciphers of all methods.
+    prober: Option<Prober>,
+}
+
+impl Kcptun {
+    /// Sessions with `settings`; `key` finds out which cipher a datagram was made with.
+    #[must_use]
+    pub const fn new(settings: Settings, key: MasterKey) -> Self {
+        Self {
+            settings,
+            key,
+            prober: None,
+        }
+    }
+
+    /// The parts of a session that we open.
+    #[must_use]
+    pub fn open(&self, path: Path, conv: u32, method: Method, now: Instant) -> Parts {
+        let layer = Layer::known(
+            &self.settings,
+            self.settings.compression,
+            self.version(),
+            now,
+        );
+        self.parts(path, conv, method, 0, Box::new(layer))
+    }
+
+    fn parts(
+        &self,
+        path: Path,
+        conv: u32,
+        method: Method,
+        cipher: usize,
+        layer: Box<dyn StreamLayer>,
+    ) -> Parts {
+        let s = &self.settings;
+        let shape = s
+            .fec
+            .and_then(|(data, parity)| fec::Shape::new(data, parity).ok());
+        let config = arq::Config {
+            // The configuration refuses an MTU that leaves too little; `auto` may meet a method with larger headers.
+            mtu: wire::kcp_mtu(method, shape.is_some(), s.mtu).unwrap_or(wire::MIN_KCP_MTU),
+            profile: s.profile,
+            snd_wnd: s.snd_wnd,
+            rcv_wnd: s.rcv_wnd,
+            ack_no_delay: s.ack_no_delay,
+            ..arq::Config::default()
+        };
+        Parts {
+            kcp: Kcp::new(conv, config),
+            encoder: shape.map(fec::Encoder::new),
+            decoder: fec::Decoder::new(shape),
+            layer,
+            path,
+            cipher,
+            rate_limit: s.rate_limit,
+        }
+    }
+
+    fn version(&self) -> Version {
+        if self.settings.smux_version == 1 {
+            Version::V1
+        } else {
+            Version::V2
+        }
+    }
+}
+
+impl Dialect for Kcptun {
+    fn accept(&mut self, stranger: Stranger) -> Parts {
+        let layer = Layer::unknown(&self.settings);
+        self.parts(
+            stranger.path,
+            stranger.conv,
+            stranger.method,
+            stranger.cipher,
+            Box::new(layer),
+        )
+    }
+
+    fn probe(&mut self, datagram: &[u8]) -> Option<Method> {
+        self.prober
+            .get_or_insert_with(|| Prober::new(&self.key, &Method::ALL))
+            .probe(datagram)
+    }
+}
+
+/// Compression of both directions.
+#[derive(Default)]
+struct Snappy {
+    encoder: snappy::Encoder,
+    decoder: snappy::Decoder,
+    /// A compressed frame on its way.
+    out: Vec<u8>,
+}
+
+/// QPP of one stream.
+struct Pad {
+    cipher: qpp::Stream,
+    /// Bytes at the head of what arrived that are in clear already.
+    clear: usize,
+}
+
+/// The upper half.
+enum Upper {
+    /// A server that has not seen the client's first byte.
+    Waiting(Waiting),
+    /// Compression and version are known.
+    Known(Known),
+}
+
+/// What a server keeps until it has seen the version.
+#[derive(Default)]
+struct Waiting {
+    /// A compressed stream whose first chunk is not complete yet.
+    decoder: Option<snappy::Decoder>,
+}
+
+struct Known {
+    snappy: Option<Box<Snappy>>,
+    mux: Smux,
+}
+
+/// Streams of one session. See the module's documentation.
+pub struct Layer {
+    settings: Settings,
+    upper: Upper,
+    pads: HashMap<StreamId, Pad>,
+    proven: bool,
+    notices: Vec<Notice>,
+}
+
+impl Layer {
+    fn known(settings: &Settings, compression: bool, version: Version, now: Instant) -> Self {
+        Self {
+            upper: Upper::Known(known(settings, compression, version, now)),
+            ..Self::unknown(settings)
+        }
+    }
+
+    fn unknown(settings: &Settings) -> Self {
+        Self {
+            settings: settings.clone(),
+            upper: Upper::Waiting(Waiting::default()),
+            pads: HashMap::new(),
+            proven: false,
+            notices: Vec::new(),
+        }
+    }
+
+    fn mux(&self) -> Option<&Smux> {
+        match &self.upper {
+            Upper::Waiting(_) => None,
+            Upper::Known(k) => Some(&k.mux),
+        }
+    }
+
+    fn mux_mut(&mut self) -> Option<&mut Smux> {
+        match &mut self.upper {
+            Upper::Waiting(_) => None,
+            Upper::Known(k) => Some(&mut k.mux),
+        }
+    }
+
+    /// Compression and version are known from the client's first bytes.
+    fn learn(
+        &mut self,
+        now: Instant,
+        compression: bool,
+        version: u8,
+    ) -> Result<&mut Known, LayerError> {
+        let v = match version {
+            1 => Version::V1,
+            2 => Version::V2,
+            other => {
+                return Err(LayerError::Malformed(format!(
+                    "the first byte of the stream is {other:#04x}: neither compression nor a smux version"
+                )));
+            }
+        };
+        if version != self.settings.smux_version {
+            self.notices.push(Notice::SmuxVersion {
+                theirs: version,
+                ours: self.settings.smux_version,
+            });
+        }
+        if compression != self.settings.compression {
+            self.notices.push(Notice::Compression {
+                theirs: compression,
+                ours: self.settings.compression,
+            });
+        }
+        self.upper = Upper::Known(known(&self.settings, compression, v, now));
+        match &mut self.upper {
+            Upper::Known(k) => Ok(k),
+            Upper::Waiting(_) => Err(LayerError::Malformed("no version".into())),
+        }
+    }
+
+    /// The first bytes of a client.
+    fn first_input(&mut self, now: Instant, bytes: &[u8]) -> Result<(), LayerError> {
+        let Upper::Waiting(waiting) = &mut self.upper else {
+            return Ok(());
+        };
+        let Some(&first) = bytes.first() else {
+            return Ok(());
+        };
+        if waiting.decoder.is_none() && first != SNAPPY {
+            self.learn(now, false, first)?;
+            return self.handle_input(now, bytes);
+        }
+        // The version is the first byte that comes out of the decompressor, perhaps much later.
+        let mut decoder = waiting.decoder.take().unwrap_or_default();
+        let mut plain = Vec::new();
+        decoder
+            .decode(bytes, &mut |b| plain.extend_from_slice(b))
+            .map_err(|e| LayerError::Malformed(e.to_string()))?;
+        match plain.first() {
+            None => {
+                if let Upper::Waiting(waiting) = &mut self.upper {
+                    waiting.decoder = Some(decoder);
+                }
+                Ok(())
+            }
+            Some(&version) => {
+                let known = self.learn(now, true, version)?;
+                if let Some(snappy) = &mut known.snappy {
+                    snappy.decoder = decoder;
+                }
+                known.mux.handle_input(now, &plain).map_err(fault)?;
+                self.after_input();
+                Ok(())
+            }
+        }
+    }
+
+    fn after_input(&mut self) {
+        if let Some(mux) = self.mux() {
+            self.proven |= mux.counters().frames_received > 0;
+        }
+    }
+
+    fn forget(&mut self, id: StreamId) {
+        self.pads.remove(&id);
+    }
+}
+
+fn known(settings: &Settings, compression: bool, version: Version, now: Instant) -> Known {
+    let role = if settings.server {
+        Role::Acceptor
+    } else {
+        Role::Opener
+    };
+    let config = MuxConfig {
+        max_frame: settings.frame_size.into(),
+        session_buffer: settings.smux_buffer,
+        stream_buffer: settings.stream_buffer,
+        keepalive: settings.keep_alive,
+        keepalive_timeout: KEEPALIVE_TIMEOUT,
+        fin_hold: settings.fin_hold,
+        ..MuxConfig::new(version, role)
+    };
+    Known {
+        snappy: compression.then(Box::default),
+        mux: smux(config, now),
+    }
+}
+
+/// The configuration has applied the same rules, so the first attempt succeeds; a session with upstream's defaults
+/// beats none.
+fn smux(config: MuxConfig, now: Instant) -> Smux {
+    let defaults = MuxConfig::new(config.version, config.role);
+    Smux::new(config, now)
+        .or_else(|_| Smux::new(defaults, now))
+        .expect("upstream's defaults keep upstream's rules")
+}
+
+fn fault(e: mux::Error) -> LayerError {
+    match e {
+        mux::Error::PeerSilent => LayerError::Silent(KEEPALIVE_TIMEOUT),
+        mux::Error::BadVersion { .. }
+        | mux::Error::BadCommand(_)
+        | mux::Error::BadLength { .. } => LayerError::Malformed(e.to_string()),
+        e => LayerError::Misbehaved(e.to_string()),
+    }
+}
+
+impl StreamLayer for Layer {
+    fn wants_input(&self) -> bool {
+        self.mux().is_none_or(Smux::wants_input)
+    }
+
+    fn handle_input(&mut self, now: Instant, bytes: &[u8]) -> Result<(), LayerError> {
+        let Upper::Known(Known { snappy, mux }) = &mut self.upper else {
+            return self.first_input(now, bytes);
+        };
+        match snappy {
+            None => mux.handle_input(now, bytes).map_err(fault)?,
+            Some(snappy) => {
+                let mut outcome = Ok(());
+                let decoded = snappy.decoder.decode(bytes, &mut |plain| {
+                    if outcome.is_ok() {
+                        outcome = mux.handle_input(now, plain);
+                    }
+                });
+                outcome.map_err(fault)?;
+                decoded.map_err(|e| LayerError::Malformed(e.to_string()))?;
+            }
+        }
+        self.after_input();
+        Ok(())
+    }
+
+    fn poll_output(&mut self, now: Instant, sink: &mut dyn FnMut(&[u8])) -> bool {
+        let Upper::Known(Known { snappy, mux }) = &mut self.upper else {
+            return false;
+        };
+        let Some(frame) = mux.poll_frame(now) else {
+            return false;
+        };
+        match snappy {
+            None => frame
+                .parts()
+                .into_iter()
+                .filter(|p| !p.is_empty())
+                .for_each(sink),
+            Some(snappy) => {
+                snappy.out.clear();
+                snappy.encoder.encode(&frame.parts(), &mut snappy.out);
+                sink(&snappy.out);
+            }
+        }
+        true
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.mux().and_then(Smux::poll_timeout)
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), LayerError> {
+        self.mux_mut()
+            .map_or(Ok(()), |mux| mux.handle_timeout(now))
+            .map_err(fault)
+    }
+
+    fn poll_event(&mut self) -> Option<StreamEvent> {
+        loop {
+            let event = self.mux_mut()?.poll_event()?;
+            return Some(match event {
+                MuxEvent::Opened(id) => StreamEvent::Opened(id),
+                MuxEvent::Readable(id) | MuxEvent::Finished(id) => StreamEvent::Readable(id),
+                MuxEvent::Writable(id) | MuxEvent::Stopped(id, _) => StreamEvent::Writable(id),
+                MuxEvent::Reset(id, _) => StreamEvent::Reset(id),
+                MuxEvent::PeerHello(_) => {
+                    self.notices.push(Notice::PeerIsFulmar);
+                    continue;
+                }
+                MuxEvent::PeerPlain => continue,
+            });
+        }
+    }
+
+    fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop()
+    }
+
+    fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    fn streams(&self) -> usize {
+        self.mux().map_or(0, Smux::held_streams)
+    }
+
+    fn open(&mut self, now: Instant) -> Result<StreamId, OpenError> {
+        let mux = self.mux_mut().ok_or(OpenError::Closed)?;
+        mux.open(now).map_err(|e| match e {
+            mux::OpenError::Exhausted | mux::OpenError::TooMany => OpenError::Exhausted,
+            _ => OpenError::Closed,
+        })
+    }
+
+    fn read(&mut self, id: StreamId) -> Readable<'_> {
+        let Self {
+            upper: Upper::Known(Known { mux, .. }),
+            settings,
+            pads,
+            ..
+        } = self
+        else {
+            return Readable::Reset;
+        };
+        if mux.readable(id) == 0 {
+            return match mux.read_state(id) {
+                ReadState::Open => Readable::Pending,
+                ReadState::Finished => Readable::Finished,
+                ReadState::Reset(_) | ReadState::Closed => Readable::Reset,
+            };
+        }
+        let Some(qpp) = &settings.qpp else {
+            return Readable::Bytes(mux.read_chunks(id)[0]);
+        };
+        let pad = pads.entry(id).or_insert_with(|| Pad::new(qpp));
+        let [head, _] = mux.read_chunks_mut(id);
+        if let Some(fresh) = head.get_mut(pad.clear..) {
+            pad.cipher.decrypt(fresh);
+            pad.clear = head.len();
+        }
+        Readable::Bytes(head)
+    }
+
+    fn consume(&mut self, now: Instant, id: StreamId, n: usize) {
+        if let Some(pad) = self.pads.get_mut(&id) {
+            pad.clear = pad.clear.saturating_sub(n);
+        }
+        if let Some(mux) = self.mux_mut() {
+            mux.consume(now, id, n);
+        }
+    }
+
+    fn write(&mut self, id: StreamId, max: usize) -> Writable<'_> {
+        let Some(mux) = self.mux_mut() else {
+            return Writable::Stopped;
+        };
+        if !matches!(mux.write_state(id), WriteState::Open) {
+            return Writable::Stopped;
+        }
+        if mux.write_space(id) == 0 {
+            return Writable::Full;
+        }
+        mux.write_reserve(id, max)
+            .map_or(Writable::Stopped, Writable::Room)
+    }
+
+    fn commit(&mut self, id: StreamId, n: usize) {
+        let Self {
+            upper: Upper::Known(Known { mux, .. }),
+            settings,
+            pads,
+            ..
+        } = self
+        else {
+            return;
+        };
+        if let Some(qpp) = &settings.qpp
+            && let Ok(room) = mux.write_reserve(id, n)
+            && let Some(fresh) = room.get_mut(..n)
+        {
+            // The same room again: what was written into it is still there.
+            pads.entry(id)
+                .or_insert_with(|| Pad::new(qpp))
+                .cipher
+                .encrypt(fresh);
+        }
+        // A stream that was closed meanwhile takes nothing.
+        let _ = mux.write_commit(id, n);
+    }
+
+    fn finish(&mut self, now: Instant, id: StreamId) {
+        if let Some(mux) = self.mux_mut() {
+            mux.finish(now, id);
+        }
+    }
+
+    fn reset(&mut self, _now: Instant, id: StreamId) {
+        self.forget(id);
+        if let Some(mux) = self.mux_mut() {
+            mux.reset(id, mux::ResetReason::ABORTED);
+        }
+    }
+
+    fn close(&mut self, now: Instant, id: StreamId) {
+        self.forget(id);
+        if let Some(mux) = self.mux_mut() {
+            mux.close(now, id);
+        }
+    }
+
+    fn progress(&self, id: StreamId) -> Option<Progress> {
+        let info = self.mux()?.stream_info(id)?;
+        Some(Progress {
+            received: Some(info.arrived_at),
+            sent: Some(info.sent_at),
+            unsent: info.unsent > 0,
+        })
+    }
+}
+
+impl Pad {
+    fn new(pads: &qpp::Pads) -> Self {
+        Self {
+            cipher: pads.stream(),
+            clear: 0,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The compositions: what differs between wire formats, chosen when a session is built.
+
+pub mod kcptun;

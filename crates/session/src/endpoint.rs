@@ -1,0 +1,784 @@
+//! An endpoint: many sessions behind one socket, or one session of a client.
+//!
+//! Its owner feeds it what arrives ([`Endpoint::handle_run`]) and the passing of time, asks it to
+//! [`flush`](Endpoint::flush), sends the runs that [`Endpoint::next_run`] gives, and takes its events. Commands on
+//! streams go through [`Endpoint::stream`]. It reads no clock and touches no socket: the same code runs in the
+//! simulator.
+//!
+//! # Order of calls
+//! After any `handle_run`, stream command or due timeout: `flush` until it returns `true`, sending the runs in
+//! between; then `poll_event` until `None`; then sleep until `poll_timeout`. `now` must not go backwards.
+//!
+//! # Who is the peer
+//! A datagram belongs to the session of its address and conversation. A client takes its session's datagrams
+//! from any address, because a server with several addresses may answer from another one; where it sends does not change.
+//! A server follows a proven session to another address when a datagram from there opens with a keyed cipher and
+//! brings the conversation forward (new data or new acknowledgements), which no recording can do.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use fulmar_cipher::{PacketCipher, Verdict};
+use fulmar_wire::kcptun::Method;
+use fulmar_wire::time::Instant;
+
+use crate::admission::{self, Limits, Peek, UsedConversations};
+use crate::counters::Counters;
+use crate::diagnosis::Suspicion;
+use crate::layer::{
+    LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, Writable,
+};
+use crate::liveness::Change;
+use crate::session::{Parts, Reason, Session};
+use crate::slots::{SessionKey, Slots};
+use crate::timers::Timers;
+use crate::transmit::{self, BufferPool, Path, Run};
+
+/// How many conversations a server remembers against replays (16 bytes each).
+const REMEMBERED_CONVERSATIONS: usize = 65_536;
+/// Runs that may wait for the socket before no more sessions are flushed.
+const MAX_WAITING_RUNS: usize = 16;
+
+/// Something the owner should know of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A session began: a peer opened it, or we did.
+    Opened(SessionKey, Path),
+    /// The first valid frame of the peer arrived.
+    Proven(SessionKey),
+    /// Something happened to a stream.
+    Stream(SessionKey, StreamEvent),
+    /// The peer does not answer: no new streams should be opened on this session.
+    Suspect(SessionKey),
+    /// It answers again.
+    Recovered(SessionKey),
+    /// The peer is now at another address.
+    Moved(SessionKey, Path),
+    /// Something was found out about the other end.
+    Notice(SessionKey, Notice),
+    /// The likely reason why a session does not come to life.
+    Suspicion(SessionKey, Suspicion),
+    /// A stranger's datagrams do not open: [`Suspicion::NothingOpens`] or [`Suspicion::OtherCipher`].
+    Stranger(SocketAddr, Suspicion),
+    /// A session ended. Its streams are gone.
+    Closed(SessionKey, Path, Reason),
+}
+
+/// A stranger that gets a session: what the builder of its parts is told.
+#[derive(Copy, Clone, Debug)]
+pub struct Stranger {
+    /// Where it sent from and to.
+    pub path: Path,
+    /// The conversation it chose.
+    pub conv: u32,
+    /// Index of the cipher that opened its datagram.
+    pub cipher: usize,
+    /// The method of that cipher.
+    pub method: Method,
+}
+
+/// Builds the parts of a session: the dialect.
+pub trait Dialect: Send {
+    /// The parts of a session that a stranger opens.
+    fn accept(&mut self, stranger: Stranger) -> Parts;
+
+    /// Finds the method of a datagram, among all methods and with our key.
+    fn probe(&mut self, datagram: &[u8]) -> Option<Method>;
+}
+
+/// Where sessions come from.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Role {
+    /// We open one session.
+    Client,
+    /// Peers open them.
+    Server,
+}
+
+/// Sessions behind one socket. See the module's documentation.
+pub struct Endpoint {
+    role: Role,
+    dialect: Box<dyn Dialect>,
+    ciphers: Vec<Box<dyn PacketCipher>>,
+    sessions: Slots<Session>,
+    by_addr: HashMap<SocketAddr, Vec<SessionKey>>,
+    by_conv: HashMap<u32, SessionKey>,
+    unproven: usize,
+    unproven_by_ip: HashMap<IpAddr, usize>,
+    used: UsedConversations,
+    limits: Limits,
+    timers: Timers,
+    /// Sessions to be flushed, each once.
+    dirty: VecDeque<SessionKey>,
+    ready: VecDeque<Run>,
+    pool: BufferPool,
+    events: VecDeque<Event>,
+    counters: Counters,
+    verdicts: Vec<Verdict>,
+    /// A copy of a datagram as it arrived, for a judgement.
+    copy: Vec<u8>,
+    /// When a stranger's unreadable datagram may be judged again.
+    next_judgement: Instant,
+}
+
+/// Time between two reports about strangers whose datagrams do not open.
+const JUDGE_EVERY: core::time::Duration = core::time::Duration::from_secs(10);
+
+impl Endpoint {
+    /// The endpoint of a server. A stranger's first datagram is opened with the first of `ciphers` that fits.
+    #[must_use]
+    pub fn server(
+        dialect: Box<dyn Dialect>,
+        ciphers: Vec<Box<dyn PacketCipher>>,
+        limits: Limits,
+    ) -> Self {
+        Self::new(Role::Server, dialect, ciphers, limits)
+    }
+
+    /// The endpoint of a client, with its one session.
+    #[must_use]
+    pub fn client(
+        dialect: Box<dyn Dialect>,
+        cipher: Box<dyn PacketCipher>,
+        parts: Parts,
+        now: Instant,
+    ) -> (Self, SessionKey) {
+        let mut endpoint = Self::new(Role::Client, dialect, vec![cipher], Limits::default());
+        endpoint.counters.active_opens += 1;
+        let key = endpoint.insert(Session::new(parts, now));
+        (endpoint, key)
+    }
+
+    fn new(
+        role: Role,
+        dialect: Box<dyn Dialect>,
+        ciphers: Vec<Box<dyn PacketCipher>>,
+        limits: Limits,
+    ) -> Self {
+        debug_assert!(!ciphers.is_empty());
+        Self {
+            role,
+            dialect,
+            ciphers,
+            sessions: Slots::default(),
+            by_addr: HashMap::new(),
+            by_conv: HashMap::new(),
+            unproven: 0,
+            unproven_by_ip: HashMap::new(),
+            used: UsedConversations::new(REMEMBERED_CONVERSATIONS),
+            limits,
+            timers: Timers::default(),
+            dirty: VecDeque::new(),
+            ready: VecDeque::new(),
+            pool: BufferPool::default(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            verdicts: Vec::new(),
+            copy: Vec::new(),
+            next_judgement: Instant::ZERO,
+        }
+    }
+}
+
+/// What arrives, and the passing of time.
+impl Endpoint {
+    /// Takes what the socket received: datagrams of one peer, back to back, each `segment` bytes long, the last
+    /// perhaps shorter. They are decrypted in place. Never fails: what does not fit is counted and dropped.
+    pub fn handle_run(&mut self, now: Instant, path: Path, run: &mut [u8], segment: usize) {
+        if run.is_empty() {
+            return;
+        }
+        let segment = if segment == 0 { run.len() } else { segment };
+        let known = self.known_cipher(path);
+        let cipher = match known {
+            Some(cipher) => cipher,
+            None if self.ciphers.len() == 1 => 0,
+            None => match self.find_cipher(run, segment) {
+                Some(cipher) => cipher,
+                None => return self.nothing_opens(now, path, run, segment, 1),
+            },
+        };
+        // What a datagram looked like before it was opened, for a judgement that is rarely made.
+        let keep = (known.is_none() || self.role == Role::Client) && now >= self.next_judgement;
+        if keep {
+            self.copy.clear();
+            self.copy.extend_from_slice(&run[..segment.min(run.len())]);
+        }
+        let mut verdicts = std::mem::take(&mut self.verdicts);
+        self.ciphers[cipher].open(run, segment, &mut verdicts);
+        let overhead = self.ciphers[cipher].overhead();
+        let mut touched: Option<SessionKey> = None;
+        let (mut heard, mut forged) = (0, 0);
+        for (datagram, verdict) in run.chunks(segment).zip(&verdicts) {
+            match verdict {
+                Verdict::TooShort => self.counters.short_datagrams += 1,
+                Verdict::Forged => {
+                    self.counters.in_csum_errors += 1;
+                    forged += 1;
+                }
+                Verdict::Ok => {
+                    let body = &datagram[overhead.front..datagram.len() - overhead.back];
+                    self.counters.in_pkts += 1;
+                    self.counters.in_bytes += body.len() as u64;
+                    let Some(peek) = admission::peek(body) else {
+                        self.counters.short_datagrams += 1;
+                        continue;
+                    };
+                    let Some(key) = self.session_of(now, path, cipher, peek, body) else {
+                        continue;
+                    };
+                    if touched != Some(key) {
+                        if let Some(before) = touched {
+                            self.after_input(now, before, std::mem::take(&mut heard));
+                        }
+                        touched = Some(key);
+                    }
+                    heard += 1;
+                    if let Some(session) = self.sessions.get_mut(key) {
+                        session.handle_body(now, body, peek, &mut self.counters);
+                    }
+                }
+            }
+        }
+        self.verdicts = verdicts;
+        if let Some(key) = touched {
+            self.after_input(now, key, heard);
+        }
+        if forged > 0 && heard == 0 && keep {
+            let datagram = std::mem::take(&mut self.copy);
+            self.judge_forged(now, path, &datagram, forged);
+            self.copy = datagram;
+        }
+    }
+
+    /// When [`Endpoint::flush`] is due although nothing arrives.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| at)
+    }
+
+    /// Whether sessions wait to be flushed.
+    #[must_use]
+    pub fn wants_flush(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Does what is due and writes what may be sent into runs. Returns `false` when it stopped because enough
+    /// runs wait to be sent: send them and call again.
+    pub fn flush(&mut self, now: Instant) -> bool {
+        while let Some(slot) = self.timers.pop_due(now) {
+            if let Some(key) = self.sessions.key_at(slot) {
+                self.touch(key);
+            }
+        }
+        // A session that has more to write goes to the end of the line.
+        for _ in 0..self.dirty.len() {
+            if self.ready.len() >= MAX_WAITING_RUNS {
+                return false;
+            }
+            let Some(key) = self.dirty.pop_front() else {
+                break;
+            };
+            self.sessions.unmark(key);
+            self.flush_session(now, key);
+        }
+        self.dirty.is_empty()
+    }
+
+    /// The runs that wait to be sent, in order.
+    pub fn waiting_runs(&mut self) -> &mut VecDeque<Run> {
+        &mut self.ready
+    }
+
+    /// The next run to send. Give its buffer back with [`Endpoint::recycle`].
+    pub fn next_run(&mut self) -> Option<Run> {
+        self.ready.pop_front()
+    }
+
+    /// Takes back the buffer of a run.
+    pub fn recycle(&mut self, run: Run) {
+        transmit::recycle(&mut self.pool, run);
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// A copy of all counters.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Gives back memory that a burst took; to be called when nothing has happened for a while.
+    pub fn shrink(&mut self) {
+        self.pool.shrink();
+        self.copy = Vec::new();
+    }
+}
+
+/// Commands on sessions and streams.
+impl Endpoint {
+    /// The session `key`, to look at.
+    #[must_use]
+    pub fn session(&self, key: SessionKey) -> Option<&Session> {
+        self.sessions.get(key)
+    }
+
+    /// Keys of all sessions.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionKey> + '_ {
+        self.sessions.keys()
+    }
+
+    /// Ends a session. Nothing is said to the peer: the format has no word for it (section 7.4).
+    pub fn close_session(&mut self, key: SessionKey) {
+        self.remove(key, Reason::Closed);
+    }
+
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// When the session is gone or opens no more.
+    pub fn open_stream(&mut self, now: Instant, key: SessionKey) -> Result<StreamId, OpenError> {
+        let session = self.sessions.get_mut(key).ok_or(OpenError::Closed)?;
+        let id = session.layer.open(now)?;
+        self.counters.streams_opened += 1;
+        self.touch(key);
+        Ok(id)
+    }
+
+    /// The head of what arrived on a stream.
+    pub fn read(&mut self, key: SessionKey, id: StreamId) -> Readable<'_> {
+        self.sessions
+            .get_mut(key)
+            .map_or(Readable::Reset, |s| s.layer.read(id))
+    }
+
+    /// Drops the first `n` bytes of what [`Endpoint::read`] showed.
+    pub fn consume(&mut self, now: Instant, key: SessionKey, id: StreamId, n: usize) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.layer.consume(now, id, n);
+            self.touch(key);
+        }
+    }
+
+    /// Room for at most `max` bytes to send on a stream.
+    pub fn write(&mut self, key: SessionKey, id: StreamId, max: usize) -> Writable<'_> {
+        self.sessions
+            .get_mut(key)
+            .map_or(Writable::Stopped, |s| s.layer.write(id, max))
+    }
+
+    /// Sends the first `n` bytes of the room that [`Endpoint::write`] gave.
+    pub fn commit(&mut self, key: SessionKey, id: StreamId, n: usize) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.layer.commit(id, n);
+            self.touch(key);
+        }
+    }
+
+    /// Nothing more will be written to a stream.
+    pub fn finish(&mut self, now: Instant, key: SessionKey, id: StreamId) {
+        self.stream_command(key, |layer| layer.finish(now, id));
+    }
+
+    /// Cuts a stream.
+    pub fn reset(&mut self, now: Instant, key: SessionKey, id: StreamId) {
+        self.counters.streams_reset += 1;
+        self.stream_command(key, |layer| layer.reset(now, id));
+    }
+
+    /// Forgets a stream after what was written has been sent.
+    pub fn close(&mut self, now: Instant, key: SessionKey, id: StreamId) {
+        self.stream_command(key, |layer| layer.close(now, id));
+    }
+
+    /// How far a stream has come.
+    #[must_use]
+    pub fn progress(&self, key: SessionKey, id: StreamId) -> Option<Progress> {
+        self.sessions.get(key)?.layer.progress(id)
+    }
+
+    fn stream_command(
+        &mut self,
+        key: SessionKey,
+        command: impl FnOnce(&mut dyn crate::layer::StreamLayer),
+    ) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            command(&mut *session.layer);
+            self.touch(key);
+        }
+    }
+}
+
+/// Whose datagram it is.
+impl Endpoint {
+    /// The cipher of the session that sends from `path`.
+    fn known_cipher(&self, path: Path) -> Option<usize> {
+        match self.role {
+            Role::Client => Some(0),
+            Role::Server => {
+                let key = self.by_addr.get(&path.remote)?.last()?;
+                self.sessions.get(*key).map(|s| s.cipher)
+            }
+        }
+    }
+
+    /// The cipher that opens the first datagram of a stranger's run.
+    fn find_cipher(&mut self, run: &[u8], segment: usize) -> Option<usize> {
+        let method = self.dialect.probe(&run[..segment.min(run.len())])?;
+        self.ciphers.iter().position(|c| c.method() == method)
+    }
+
+    /// The session that a datagram belongs to, made on the spot if it may open one.
+    fn session_of(
+        &mut self,
+        now: Instant,
+        path: Path,
+        cipher: usize,
+        peek: Peek,
+        body: &[u8],
+    ) -> Option<SessionKey> {
+        match self.role {
+            Role::Client => {
+                let key = self.sessions.key_at(0)?;
+                if peek
+                    .conv
+                    .is_some_and(|c| self.sessions.get(key).is_some_and(|s| s.conv() != c))
+                {
+                    self.counters.in_errs += 1;
+                    return None;
+                }
+                Some(key)
+            }
+            Role::Server => {
+                let here = self
+                    .by_addr
+                    .get(&path.remote)
+                    .map_or(&[][..], Vec::as_slice);
+                let Some(conv) = peek.conv else {
+                    // Parity does not say whose it is: the youngest conversation of that address.
+                    let key = here.last().copied();
+                    self.counters.stranger_datagrams += u64::from(key.is_none());
+                    return key;
+                };
+                let same =
+                    |key: &&SessionKey| self.sessions.get(**key).is_some_and(|s| s.conv() == conv);
+                if let Some(key) = here.iter().find(same) {
+                    return Some(*key);
+                }
+                if let Some(&key) = self.by_conv.get(&conv) {
+                    return self.follow(now, key, path, cipher, peek, body);
+                }
+                self.admit(now, path, cipher, conv, peek)
+            }
+        }
+    }
+
+    /// A datagram of a known conversation from another address: see "Who is the peer".
+    fn follow(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        path: Path,
+        cipher: usize,
+        peek: Peek,
+        body: &[u8],
+    ) -> Option<SessionKey> {
+        let method = self.ciphers[cipher].method();
+        let keyed = !method.is_plaintext() && method != Method::Xor;
+        let session = self
+            .sessions
+            .get_mut(key)
+            .filter(|s| s.cipher == cipher && s.layer.is_proven() && keyed)?;
+        let before = (session.kcp().rcv_nxt(), session.kcp().snd_una());
+        session.handle_body(now, body, peek, &mut self.counters);
+        if (session.kcp().rcv_nxt(), session.kcp().snd_una()) == before {
+            self.counters.stranger_datagrams += 1;
+            return None;
+        }
+        let old = std::mem::replace(&mut session.path, path);
+        self.forget_address(old.remote, key);
+        self.by_addr.entry(path.remote).or_default().push(key);
+        self.counters.moved_peers += 1;
+        self.events.push_back(Event::Moved(key, path));
+        // The datagram was taken above; what its session has to do now is done as for any other.
+        self.after_input(now, key, 1);
+        None
+    }
+
+    /// A stranger's datagram: a new session, if it may have one.
+    fn admit(
+        &mut self,
+        now: Instant,
+        path: Path,
+        cipher: usize,
+        conv: u32,
+        peek: Peek,
+    ) -> Option<SessionKey> {
+        let ip = path.remote.ip();
+        if !peek.opens {
+            self.counters.stranger_datagrams += 1;
+            return None;
+        }
+        if self.used.contains(conv) {
+            self.counters.refused_replays += 1;
+            return None;
+        }
+        let of_ip = self.unproven_by_ip.get(&ip).copied().unwrap_or(0);
+        if self.unproven >= self.limits.unproven
+            || of_ip >= self.limits.unproven_per_ip
+            || self.sessions.len() >= self.limits.sessions
+        {
+            self.counters.refused_sessions += 1;
+            return None;
+        }
+        let method = self.ciphers[cipher].method();
+        let parts = self.dialect.accept(Stranger {
+            path,
+            conv,
+            cipher,
+            method,
+        });
+        self.unproven += 1;
+        *self.unproven_by_ip.entry(ip).or_default() += 1;
+        self.counters.passive_opens += 1;
+        Some(self.insert(Session::new(parts, now)))
+    }
+
+    /// No cipher of ours opens a stranger's run.
+    fn nothing_opens(
+        &mut self,
+        now: Instant,
+        path: Path,
+        run: &[u8],
+        segment: usize,
+        datagrams: u64,
+    ) {
+        self.counters.in_csum_errors += run.chunks(segment).count() as u64;
+        if now >= self.next_judgement {
+            let first = run[..segment.min(run.len())].to_vec();
+            self.judge_forged(now, path, &first, datagrams);
+        }
+    }
+
+    /// Datagrams did not open: finds out why, rarely, because it means trying every cipher.
+    fn judge_forged(&mut self, now: Instant, path: Path, datagram: &[u8], forged: u64) {
+        self.next_judgement = now + JUDGE_EVERY;
+        let other = self.dialect.probe(datagram);
+        match self.role {
+            Role::Server => {
+                let suspicion = match other {
+                    Some(theirs) => Suspicion::OtherCipher {
+                        theirs,
+                        ours: self.ciphers[0].method(),
+                    },
+                    None => Suspicion::NothingOpens,
+                };
+                self.events
+                    .push_back(Event::Stranger(path.remote, suspicion));
+            }
+            Role::Client => {
+                if let Some(key) = self.sessions.key_at(0)
+                    && let Some(session) = self.sessions.get_mut(key)
+                {
+                    session.traces.forged(forged, other);
+                }
+            }
+        }
+    }
+}
+
+/// The life of a session.
+impl Endpoint {
+    fn insert(&mut self, session: Session) -> SessionKey {
+        let (path, conv) = (session.path, session.conv());
+        let key = self.sessions.insert(session);
+        self.by_addr.entry(path.remote).or_default().push(key);
+        self.by_conv.insert(conv, key);
+        self.counters.curr_estab += 1;
+        self.counters.max_conn = self.counters.max_conn.max(self.counters.curr_estab);
+        self.events.push_back(Event::Opened(key, path));
+        self.touch(key);
+        key
+    }
+
+    fn remove(&mut self, key: SessionKey, reason: Reason) {
+        let Some(session) = self.sessions.remove(key) else {
+            return;
+        };
+        self.timers.set(key.index(), None);
+        self.forget_address(session.path.remote, key);
+        if self.by_conv.get(&session.conv()) == Some(&key) {
+            self.by_conv.remove(&session.conv());
+        }
+        if self.role == Role::Server && !session.proven {
+            self.counters.unproven_sessions += 1;
+            self.proven(session.first_ip);
+        }
+        self.counters.curr_estab -= 1;
+        match &reason {
+            Reason::Layer(LayerError::Silent(_)) => self.counters.silent_sessions += 1,
+            Reason::Layer(LayerError::Malformed(_) | LayerError::Misbehaved(_)) => {
+                self.counters.misbehaved_sessions += 1
+            }
+            Reason::PeerLostState => self.counters.restarted_peers += 1,
+            Reason::Unproven(_) | Reason::Replaced | Reason::Closed => {}
+        }
+        self.events
+            .push_back(Event::Closed(key, session.path, reason));
+    }
+
+    /// One unproven session of `ip` less.
+    fn proven(&mut self, ip: IpAddr) {
+        self.unproven -= 1;
+        if let Some(n) = self.unproven_by_ip.get_mut(&ip) {
+            *n -= 1;
+            if *n == 0 {
+                self.unproven_by_ip.remove(&ip);
+            }
+        }
+    }
+
+    fn forget_address(&mut self, addr: SocketAddr, key: SessionKey) {
+        if let Some(keys) = self.by_addr.get_mut(&addr) {
+            keys.retain(|k| *k != key);
+            if keys.is_empty() {
+                self.by_addr.remove(&addr);
+            }
+        }
+    }
+
+    fn touch(&mut self, key: SessionKey) {
+        if self.sessions.mark(key) {
+            self.dirty.push_back(key);
+        }
+    }
+
+    /// What follows when datagrams of a session were taken.
+    fn after_input(&mut self, now: Instant, key: SessionKey, datagrams: u64) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if session.heard(datagrams) == Some(Change::Recovered) {
+            self.events.push_back(Event::Recovered(key));
+        }
+        if self.role == Role::Client && session.kcp().peer_restarted() {
+            session.traces.peer_lost_state();
+            self.judge(now, key);
+            return self.remove(key, Reason::PeerLostState);
+        }
+        match session.deliver(now) {
+            Ok(()) => {
+                self.collect(key);
+                self.touch(key);
+            }
+            Err(reason) => self.remove(key, reason),
+        }
+    }
+
+    fn flush_session(&mut self, now: Instant, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if self.role == Role::Server
+            && !session.proven
+            && now >= session.opened_at + self.limits.unproven_for
+        {
+            return self.remove(key, Reason::Unproven(self.limits.unproven_for));
+        }
+        let cipher = &mut *self.ciphers[session.cipher];
+        match session.flush(
+            now,
+            cipher,
+            &mut self.pool,
+            &mut self.ready,
+            &mut self.counters,
+        ) {
+            Ok(flushed) => {
+                if flushed.change == Some(Change::Suspected) {
+                    self.events.push_back(Event::Suspect(key));
+                }
+                if flushed.more {
+                    self.touch(key);
+                }
+                self.collect(key);
+                self.judge(now, key);
+                self.set_timer(key);
+            }
+            Err(reason) => self.remove(key, reason),
+        }
+    }
+
+    fn set_timer(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        let unproven = (self.role == Role::Server && !session.proven)
+            .then(|| session.opened_at + self.limits.unproven_for);
+        let traces = if self.role == Role::Client {
+            session.traces.poll_timeout()
+        } else {
+            None
+        };
+        let next = [session.poll_timeout(), unproven, traces]
+            .into_iter()
+            .flatten()
+            .min();
+        self.timers.set(key.index(), next);
+    }
+
+    /// Takes the events of a session's streams.
+    fn collect(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if !session.proven && session.layer.is_proven() {
+            session.proven = true;
+            let (ip, conv, addr) = (session.first_ip, session.conv(), session.path.remote);
+            self.events.push_back(Event::Proven(key));
+            if self.role == Role::Server {
+                self.proven(ip);
+                self.used.insert(conv);
+                self.replace_older(addr, key);
+            }
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        while let Some(notice) = session.layer.poll_notice() {
+            self.events.push_back(Event::Notice(key, notice));
+        }
+        while let Some(event) = session.layer.poll_event() {
+            self.counters.streams_opened += u64::from(matches!(event, StreamEvent::Opened(_)));
+            self.events.push_back(Event::Stream(key, event));
+        }
+    }
+
+    /// A client that opens another session from one port has given up the one before (section 7.3). It is believed
+    /// once the new one is proven, so that a forged first packet ends nothing.
+    fn replace_older(&mut self, addr: SocketAddr, key: SessionKey) {
+        let older: Vec<_> = self
+            .by_addr
+            .get(&addr)
+            .map_or(&[][..], Vec::as_slice)
+            .to_vec();
+        for old in older.into_iter().take_while(|k| *k != key) {
+            self.remove(old, Reason::Replaced);
+        }
+    }
+
+    fn judge(&mut self, now: Instant, key: SessionKey) {
+        if self.role == Role::Server {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let ours = self.ciphers[session.cipher].method();
+        if let Some(suspicion) = session.traces.judge(now, ours) {
+            self.events.push_back(Event::Suspicion(key, suspicion));
+        }
+    }
+}

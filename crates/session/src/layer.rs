@@ -1,0 +1,170 @@
+//! The upper half of a dialect: what turns the reliable bytes of a conversation into streams.
+//!
+//! A [`StreamLayer`] sits between the ARQ, whose in-order bytes it takes and gives, and the application, whose
+//! streams it serves. Compression, multiplexing and per-stream ciphers of a dialect live behind it, so that
+//! forwarding, limits and status are written once for all dialects.
+
+use fulmar_wire::time::Instant;
+
+/// A stream of one session: a key that finds nothing once the stream is gone.
+pub use fulmar_mux::StreamId;
+
+/// What happened to a stream. Each is a change: look at the stream for its state.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum StreamEvent {
+    /// The peer opened it.
+    Opened(StreamId),
+    /// Bytes, or the end of them, can be read.
+    Readable(StreamId),
+    /// There is room to write again, or writing has become pointless.
+    Writable(StreamId),
+    /// It was cut: what was not read is lost, and nothing more can be written.
+    Reset(StreamId),
+}
+
+/// What a dialect found out about the other end, for the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// The other end is one of ours: half-close and resets work.
+    PeerIsFulmar,
+    /// The client's smux version differs from ours; it is used for this session.
+    SmuxVersion {
+        /// What the client speaks.
+        theirs: u8,
+        /// What we were told to speak.
+        ours: u8,
+    },
+    /// The client's compression differs from ours; it is used for this session.
+    Compression {
+        /// Whether the client compresses.
+        theirs: bool,
+        /// Whether we were told to.
+        ours: bool,
+    },
+}
+
+/// Why a session cannot go on.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The bytes are not what the dialect's framing allows.
+    #[error("malformed stream: {0}")]
+    Malformed(String),
+    /// The peer broke a rule of the dialect: too many streams, more bytes than its window.
+    #[error("the peer misbehaved: {0}")]
+    Misbehaved(String),
+    /// The peer was silent for the whole keep-alive time.
+    #[error("the peer was silent for {0:?}")]
+    Silent(core::time::Duration),
+}
+
+/// Why a stream could not be opened.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Too many streams are open, or all numbers were used.
+    #[error("no more streams on this session")]
+    Exhausted,
+    /// This end does not open streams, or the session has ended.
+    #[error("this session opens no streams")]
+    Closed,
+}
+
+/// What a reader finds at the head of a stream.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Readable<'a> {
+    /// Bytes, in order, until consumed.
+    Bytes(&'a [u8]),
+    /// Nothing yet.
+    Pending,
+    /// The peer has finished sending and everything was read.
+    Finished,
+    /// The stream is gone: reset, or unknown.
+    Reset,
+}
+
+/// What a writer may do.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Writable<'a> {
+    /// Room to write into; [`StreamLayer::commit`] takes what was written.
+    Room(&'a mut [u8]),
+    /// No room now.
+    Full,
+    /// The peer no longer takes anything of this stream, or it is finished or gone.
+    Stopped,
+}
+
+/// How far a stream has come.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// When bytes of the peer last arrived.
+    pub received: Option<Instant>,
+    /// When bytes of ours last left for the ARQ.
+    pub sent: Option<Instant>,
+    /// Whether bytes of ours wait for the window or the ARQ.
+    pub unsent: bool,
+}
+
+/// The upper half of a dialect.
+pub trait StreamLayer: Send {
+    /// Whether it takes bytes now; `false` is back-pressure towards the peer.
+    fn wants_input(&self) -> bool;
+
+    /// Takes the next bytes of the conversation, cut anywhere.
+    ///
+    /// # Errors
+    /// When the session cannot go on.
+    fn handle_input(&mut self, now: Instant, bytes: &[u8]) -> Result<(), LayerError>;
+
+    /// Gives the next frame to `sink`, as one or more pieces; `false` when there is none.
+    fn poll_output(&mut self, now: Instant, sink: &mut dyn FnMut(&[u8])) -> bool;
+
+    /// When [`StreamLayer::handle_timeout`] is due.
+    fn poll_timeout(&self) -> Option<Instant>;
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    /// When the session cannot go on: the peer has been silent.
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), LayerError>;
+
+    /// The next change of a stream.
+    fn poll_event(&mut self) -> Option<StreamEvent>;
+
+    /// The next thing found out about the other end.
+    fn poll_notice(&mut self) -> Option<Notice>;
+
+    /// Whether a valid frame of the peer has arrived.
+    fn is_proven(&self) -> bool;
+
+    /// Streams that exist now.
+    fn streams(&self) -> usize;
+
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// When this session opens none, or no more.
+    fn open(&mut self, now: Instant) -> Result<StreamId, OpenError>;
+
+    /// The head of what arrived on `id`.
+    fn read(&mut self, id: StreamId) -> Readable<'_>;
+
+    /// Drops the first `n` bytes of what [`StreamLayer::read`] showed.
+    fn consume(&mut self, now: Instant, id: StreamId, n: usize);
+
+    /// Room for at most `max` bytes to send on `id`.
+    fn write(&mut self, id: StreamId, max: usize) -> Writable<'_>;
+
+    /// Sends the first `n` bytes of the room.
+    fn commit(&mut self, id: StreamId, n: usize);
+
+    /// Nothing more will be written to `id`; the other direction goes on.
+    fn finish(&mut self, now: Instant, id: StreamId);
+
+    /// Drops `id` at once, in a way that the peer sees as a cut where the dialect can say so.
+    fn reset(&mut self, now: Instant, id: StreamId);
+
+    /// Forgets `id` after what was written has been sent.
+    fn close(&mut self, now: Instant, id: StreamId);
+
+    /// How far `id` has come.
+    fn progress(&self, id: StreamId) -> Option<Progress>;
+}

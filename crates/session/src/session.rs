@@ -1,0 +1,380 @@
+//! One session: a KCP conversation, its parity in both directions, and the streams on top.
+//!
+//! The way in: [`Session::handle_body`] takes the opened bodies of datagrams, [`Session::deliver`] moves what has come
+//! into order to the stream layer. The way out: [`Session::flush`] pulls frames from the layer while the ARQ has
+//! room and writes datagrams into runs. Nothing here knows of sockets, and the cipher belongs to the endpoint.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use fulmar_arq::{self as arq, DatagramSink, Flush, Kcp, Origin};
+use fulmar_cipher::PacketCipher;
+use fulmar_fec as fec;
+use fulmar_wire::fec::HEADER_LEN as FEC_HEADER_LEN;
+use fulmar_wire::time::Instant;
+
+use crate::admission::{self, Body, Peek};
+use crate::counters::Counters;
+use crate::diagnosis::Traces;
+use crate::layer::{LayerError, StreamLayer};
+use crate::liveness::{Change, Liveness};
+use crate::pacer::Pacer;
+use crate::transmit::{BufferPool, MAX_SEGMENTS, Path, Run, RunWriter};
+
+/// Why a session ended.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Reason {
+    /// The stream layer cannot go on.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// The peer has no state of this session any more: it was restarted, or it refused the session.
+    #[error("the other end has lost this session (it was restarted, or it refuses our streams)")]
+    PeerLostState,
+    /// No valid frame arrived in time.
+    #[error("no valid stream within {0:?}")]
+    Unproven(Duration),
+    /// The peer opened another session from the same address.
+    #[error("replaced by a new session of the same peer")]
+    Replaced,
+    /// We closed it.
+    #[error("closed")]
+    Closed,
+}
+
+/// Bytes that one flush takes from the streams at most: some runs full, so that no session keeps the others waiting
+/// and a large window does not become one burst of buffers.
+const FILL_BYTES: usize = 256 * 1024;
+
+/// Datagrams of one flush, before it lets other sessions go on: some runs full.
+const FLUSH_DATAGRAMS: u64 = 4 * MAX_SEGMENTS as u64;
+
+/// What a flush found.
+#[derive(Copy, Clone, Default, Debug)]
+pub(crate) struct Flushed {
+    pub(crate) change: Option<Change>,
+    /// Whether the streams have more to write at once.
+    pub(crate) more: bool,
+}
+
+/// Everything that is chosen when a session is built.
+pub struct Parts {
+    /// The conversation.
+    pub kcp: Kcp,
+    /// Parity on our packets, if any.
+    pub encoder: Option<fec::Encoder>,
+    /// Recovery of the peer's packets.
+    pub decoder: fec::Decoder,
+    /// Its streams.
+    pub layer: Box<dyn StreamLayer>,
+    /// Where it sends to.
+    pub path: Path,
+    /// Index of its cipher at the endpoint.
+    pub cipher: usize,
+    /// Bytes of UDP payload per second, if limited.
+    pub rate_limit: Option<u64>,
+}
+
+/// A conversation with one peer.
+pub struct Session {
+    kcp: Kcp,
+    encoder: Option<fec::Encoder>,
+    decoder: fec::Decoder,
+    pub(crate) layer: Box<dyn StreamLayer>,
+    pub(crate) path: Path,
+    pub(crate) cipher: usize,
+    pacer: Option<Pacer>,
+    liveness: Liveness,
+    pub(crate) traces: Traces,
+    pub(crate) opened_at: Instant,
+    /// Whether a valid frame has arrived and the endpoint knows.
+    pub(crate) proven: bool,
+    /// Whose limit on unproven sessions it counts against.
+    pub(crate) first_ip: IpAddr,
+    /// Since when something in flight has not been answered, as of the last flush.
+    unanswered: Option<Instant>,
+    /// What of the parts' own counters is in the endpoint's already.
+    counted: (arq::Counters, fec::Counters),
+}
+
+impl Session {
+    pub(crate) fn new(parts: Parts, now: Instant) -> Self {
+        Self {
+            kcp: parts.kcp,
+            encoder: parts.encoder,
+            decoder: parts.decoder,
+            layer: parts.layer,
+            path: parts.path,
+            cipher: parts.cipher,
+            pacer: parts.rate_limit.map(Pacer::new),
+            liveness: Liveness::default(),
+            traces: Traces::default(),
+            opened_at: now,
+            proven: false,
+            first_ip: parts.path.remote.ip(),
+            unanswered: None,
+            counted: (arq::Counters::default(), fec::Counters::default()),
+        }
+    }
+
+    /// The conversation number.
+    #[must_use]
+    pub fn conv(&self) -> u32 {
+        self.kcp.conv()
+    }
+
+    /// The ARQ, to look at.
+    #[must_use]
+    pub const fn kcp(&self) -> &Kcp {
+        &self.kcp
+    }
+
+    /// Whether the peer has been silent for too long.
+    #[must_use]
+    pub const fn is_suspect(&self) -> bool {
+        self.liveness.is_suspect()
+    }
+
+    /// Takes the opened body of one datagram of the peer.
+    pub(crate) fn handle_body(
+        &mut self,
+        now: Instant,
+        body: &[u8],
+        peek: Peek,
+        counters: &mut Counters,
+    ) {
+        match peek.body {
+            Body::Plain => self.input(now, body),
+            Body::FecData | Body::FecParity => {
+                if peek.body == Body::FecData
+                    && let Some(segments) = admission::fec_payload(body)
+                {
+                    self.input(now, segments);
+                }
+                let Self { decoder, kcp, .. } = self;
+                // What does not parse is counted by the decoder, or by KCP.
+                let _ = decoder.handle_packet(body, &mut |segments| {
+                    let _ = kcp.handle_datagram(now, segments, Origin::Recovered);
+                });
+            }
+            Body::OutOfBand => counters.oob_packets += 1,
+        }
+    }
+
+    fn input(&mut self, now: Instant, segments: &[u8]) {
+        // KCP counts what it rejects.
+        let _ = self.kcp.handle_datagram(now, segments, Origin::Wire);
+    }
+
+    /// Moves what has come into order to the stream layer.
+    ///
+    /// # Errors
+    /// When the session cannot go on.
+    pub(crate) fn deliver(&mut self, now: Instant) -> Result<(), Reason> {
+        let Self { kcp, layer, .. } = self;
+        while layer.wants_input() {
+            let Some(outcome) = kcp.recv(|bytes| layer.handle_input(now, bytes)) else {
+                break;
+            };
+            outcome?;
+        }
+        if self.layer.is_proven() {
+            self.traces.frame();
+        }
+        Ok(())
+    }
+
+    /// Does what is due and writes what may be sent into runs, which go to `out` (or wait for the rate limit).
+    ///
+    /// # Errors
+    /// When the session cannot go on.
+    pub(crate) fn flush(
+        &mut self,
+        now: Instant,
+        cipher: &mut dyn PacketCipher,
+        pool: &mut BufferPool,
+        out: &mut VecDeque<Run>,
+        counters: &mut Counters,
+    ) -> Result<Flushed, Reason> {
+        if self.layer.poll_timeout().is_some_and(|at| at <= now) {
+            self.layer.handle_timeout(now)?;
+        }
+        self.deliver(now)?;
+        if let Some(pacer) = &mut self.pacer {
+            pacer.release(now, out);
+            if pacer.is_backlogged() {
+                return Ok(Flushed::default());
+            }
+        }
+        let more = self.fill(now);
+        let change = self
+            .liveness
+            .check(now, self.unanswered(now), self.kcp.rto());
+        if self.liveness.take_probe(now) {
+            self.kcp.probe(now);
+        }
+        let due = self.kcp.poll_timeout().is_some_and(|at| at <= now);
+        let wanted = if due {
+            Some(Flush::Full)
+        } else {
+            self.kcp.flush_wanted().kind()
+        };
+        let Some(kind) = wanted else {
+            self.unanswered = self.unanswered(now);
+            return Ok(Flushed { change, more });
+        };
+        let (queue, segments, limit) = match &mut self.pacer {
+            Some(pacer) => (
+                pacer.queue(),
+                crate::pacer::RUN_SEGMENTS,
+                crate::pacer::FLUSH_DATAGRAMS,
+            ),
+            None => (&mut *out, MAX_SEGMENTS, FLUSH_DATAGRAMS),
+        };
+        let mut sink = Sink {
+            writer: RunWriter::new(queue, pool, cipher, self.path, segments),
+            encoder: self.encoder.as_mut(),
+            now,
+            limit,
+        };
+        self.kcp.flush(now, kind, &mut sink);
+        let written = sink.writer.finish();
+        if written.datagrams > 0 {
+            self.traces.sent(now);
+            counters.out_pkts += written.datagrams;
+            counters.out_bytes += written.bytes;
+        }
+        if let Some(pacer) = &mut self.pacer {
+            pacer.release(now, out);
+        }
+        self.unanswered = self.unanswered(now);
+        self.count(counters);
+        // A flush that ran out of room goes on in the next round.
+        let more = more || self.kcp.flush_wanted().kind().is_some();
+        Ok(Flushed { change, more })
+    }
+
+    /// Pulls frames into the ARQ while it has room, not more than [`FILL_BYTES`] at a time: whether there is more.
+    fn fill(&mut self, now: Instant) -> bool {
+        let Self { kcp, layer, .. } = self;
+        let mut bytes = 0;
+        while kcp.has_room() {
+            if bytes >= FILL_BYTES {
+                return true;
+            }
+            let more = layer.poll_output(now, &mut |piece| {
+                bytes += piece.len();
+                kcp.send(piece);
+            });
+            if !more {
+                break;
+            }
+        }
+        false
+    }
+
+    fn unanswered(&self, now: Instant) -> Option<Instant> {
+        let waited = self.kcp.unanswered_since(now)?;
+        Some(Instant::from_micros(
+            now.as_micros() - u64::try_from(waited.as_micros()).ok()?.min(now.as_micros()),
+        ))
+    }
+
+    /// Adds what the parts have counted since the last time.
+    fn count(&mut self, to: &mut Counters) {
+        let (kcp, fec) = (*self.kcp.counters(), self.decoder.counters());
+        let (k, f) = std::mem::replace(&mut self.counted, (kcp, fec));
+        to.bytes_sent += kcp.bytes_sent - k.bytes_sent;
+        to.bytes_received += kcp.bytes_received - k.bytes_received;
+        to.kcp_in_errors += kcp.kcp_in_errors - k.kcp_in_errors;
+        to.in_segs += kcp.in_segs - k.in_segs;
+        to.out_segs += kcp.out_segs - k.out_segs;
+        to.retrans_segs += kcp.retrans_segs - k.retrans_segs;
+        to.fast_retrans_segs += kcp.fast_retrans_segs - k.fast_retrans_segs;
+        to.early_retrans_segs += kcp.early_retrans_segs - k.early_retrans_segs;
+        to.lost_segs += kcp.lost_segs - k.lost_segs;
+        to.repeat_segs += kcp.repeat_segs - k.repeat_segs;
+        to.fec_full_shards += fec.full_shards - f.full_shards;
+        to.fec_parity_shards += fec.parity_shards - f.parity_shards;
+        to.fec_errs += fec.errors - f.errors;
+        to.fec_recovered += fec.recovered - f.recovered;
+        to.fec_shard_set = fec.shard_sets;
+        to.fec_shard_min = fec.newest_group.into();
+        let state = self.kcp.state();
+        to.ring_buffer_snd_queue = u64::from(state.len_snd_queue);
+        to.ring_buffer_rcv_queue = u64::from(state.len_rcv_queue);
+        to.ring_buffer_snd_buffer = u64::from(state.len_snd_buf);
+    }
+
+    /// When [`Session::flush`] is due without anything new arriving.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let paced = self.pacer.as_ref().and_then(Pacer::poll_timeout);
+        let arq = if paced.is_some() {
+            None
+        } else {
+            self.kcp.poll_timeout()
+        };
+        let liveness = self.liveness.poll_timeout(self.unanswered, self.kcp.rto());
+        [paced, arq, liveness, self.layer.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Datagrams of the peer opened and were taken.
+    pub(crate) fn heard(&mut self, datagrams: u64) -> Option<Change> {
+        self.traces.opened(datagrams);
+        self.liveness.heard()
+    }
+}
+
+/// Datagrams from the ARQ, given their FEC header and followed by their parity.
+struct Sink<'a> {
+    writer: RunWriter<'a>,
+    encoder: Option<&'a mut fec::Encoder>,
+    now: Instant,
+    /// Datagrams of one flush.
+    limit: u64,
+}
+
+impl DatagramSink for Sink<'_> {
+    fn room(&self) -> usize {
+        usize::try_from(self.limit.saturating_sub(self.writer.written().datagrams))
+            .unwrap_or(usize::MAX)
+    }
+
+    fn reserve(&mut self, max_len: usize) -> &mut [u8] {
+        if self.encoder.is_some() {
+            &mut self.writer.reserve(max_len + FEC_HEADER_LEN)[FEC_HEADER_LEN..]
+        } else {
+            self.writer.reserve(max_len)
+        }
+    }
+
+    fn commit(&mut self, len: usize) {
+        let Some(encoder) = &mut self.encoder else {
+            self.writer.commit(len);
+            return;
+        };
+        let len = len + FEC_HEADER_LEN;
+        let parity = encoder.push(self.now, self.writer.reserved(len));
+        self.writer.commit(len);
+        if parity > 0 {
+            let parity_len = encoder.parity_len();
+            if self.writer.fits_one_run(parity, parity_len) {
+                self.writer
+                    .append_equal(parity, parity_len, |out, stride, offset| {
+                        encoder.emit_parity(out, stride, offset);
+                    });
+            } else {
+                // Only with some fifty parity shards or more.
+                let mut all = vec![0; parity * parity_len];
+                encoder.emit_parity(&mut all, parity_len, 0);
+                for packet in all.chunks(parity_len) {
+                    self.writer.reserve(parity_len).copy_from_slice(packet);
+                    self.writer.commit(parity_len);
+                }
+            }
+        }
+    }
+}
