@@ -17,6 +17,8 @@ use crate::tune::Tuner;
 #[derive(Debug)]
 pub struct Decoder {
     groups: Groups,
+    /// [`Shape::wrap`] of their shape.
+    wrap: u32,
     kernel: Kernel,
     late: Late,
     tuner: Tuner,
@@ -107,8 +109,10 @@ impl Decoder {
     #[must_use]
     pub fn with_kernel(shape: Option<Shape>, kernel: Kernel) -> Self {
         let late = Late::default();
+        let shape = shape.unwrap_or(Shape::UNKNOWN);
         Self {
-            groups: Groups::new(shape.unwrap_or(Shape::UNKNOWN), late, kernel),
+            groups: Groups::new(shape, late, kernel),
+            wrap: shape.wrap(),
             kernel,
             late,
             tuner: Tuner::default(),
@@ -194,7 +198,7 @@ impl Decoder {
         self.tuner.sample(seqid, is_data);
 
         let shape = self.shape();
-        if seqid.0 >= shape.wrap() {
+        if seqid.0 >= self.wrap {
             return Err(DecodeError::BeyondWrap(seqid.0));
         }
         let (group, position) = (seqid.0 / shape.step(), seqid.0 % shape.step());
@@ -243,6 +247,7 @@ impl Decoder {
             // ahead that no packet would be new enough to be kept.
             let newest = u64::from(self.groups.newest()) * u64::from(old.step());
             self.groups = Groups::new(shape, self.late, self.kernel);
+            self.wrap = shape.wrap();
             // A 32-bit sequence number divided by at least 2.
             #[allow(clippy::cast_possible_truncation)]
             self.groups

@@ -349,6 +349,25 @@ mod tests {
     }
 
     #[test]
+    fn buffers_are_reused() {
+        let mut encoder = Encoder::new(Shape::new(10, 3).expect("a shape"));
+        let mut run = vec![0; 3 * 1400];
+        let mut buffers = |groups: usize| {
+            for i in 0..groups * 10 {
+                let len = if i % 10 == 0 { 1322 } else { i % 1322 };
+                if encoder.push(Instant::ZERO, &mut packet(&vec![0; len])) > 0 {
+                    encoder.emit_parity(&mut run, 1400, 0);
+                }
+            }
+            let starts = (encoder.starts.as_ptr(), encoder.starts.capacity());
+            let lens = (encoder.lens.as_ptr(), encoder.lens.capacity());
+            (encoder.bytes.as_ptr(), encoder.bytes.len(), starts, lens)
+        };
+        let warm = buffers(2);
+        assert_eq!(buffers(100), warm);
+    }
+
+    #[test]
     fn parity_that_nobody_fetches_is_skipped() {
         let mut encoder = Encoder::new(Shape::new(2, 1).expect("a shape"));
         for _ in 0..2 {

@@ -188,19 +188,20 @@ impl Groups {
     /// Moves on to `group` if that is newer, and drops what is then too old (steps 8 and 9).
     ///
     /// A sender that starts again from a lower number, or one whose number was forged upwards, would never be
-    /// helped again: after as many shards in succession as a group has that are all too old, theirs is the newest.
+    /// helped again: after more shards in succession than a group has that are all too old, theirs is the newest.
     pub(crate) fn advance(&mut self, group: u32) {
+        if group == self.newest {
+            // Nearly always; what is too old was dropped when it became the newest.
+            self.stale = 0;
+            return;
+        }
         let step = self.shape.step();
         let oldest = i64::from(BEHIND) * i64::from(step);
         let behind =
             |newest: u32, group: u32| i64::from(seqid(newest, step).diff(seqid(group, step)));
 
         let age = behind(self.newest, group);
-        self.stale = if (i64::MIN..=oldest).contains(&age) {
-            0
-        } else {
-            self.stale + 1
-        };
+        self.stale = if age > oldest { self.stale + 1 } else { 0 };
         if age < 0 || self.stale > self.shape.total() {
             self.newest = group;
             self.stale = 0;
@@ -412,6 +413,32 @@ mod tests {
             }
         }
         assert_eq!(groups.storage(), 10 * 1344 + ALIGN);
+    }
+
+    #[test]
+    fn buffers_are_reused() {
+        let mut groups = groups(10, 3);
+        let run = |groups: &mut Groups, numbers: core::ops::Range<u32>| {
+            for group in numbers {
+                // Always three lost, always different ones.
+                for position in (0..13).filter(|p| (group + p) % 4 != 0) {
+                    let position = u8::try_from(position).expect("small");
+                    groups.store(group, position, &[0; 1344], &mut |_| {});
+                    groups.advance(group);
+                }
+            }
+            let slots = groups.slots.iter().map(|s| s.shards.capacity());
+            let scratch = [
+                groups.pool.bytes.as_ptr() as usize,
+                groups.pool.free.as_ptr() as usize,
+                groups.have.as_ptr() as usize,
+                groups.starts.as_ptr() as usize,
+                groups.rebuilt.as_ptr() as usize,
+            ];
+            slots.chain(scratch).collect::<Vec<_>>()
+        };
+        let warm = run(&mut groups, 0..50);
+        assert_eq!(run(&mut groups, 50..500), warm);
     }
 
     proptest! {
