@@ -3,25 +3,57 @@
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use fulmar_wire::kcptun::{AEAD_NONCE_LEN, AEAD_TAG_LEN, Method};
 
+#[cfg(target_arch = "x86_64")]
+use crate::arch::x86_64::{Aesni, gcm};
+use crate::kernel::{Kernel, Tier};
 use crate::run::datagrams;
 use crate::{NonceSource, Overhead, PacketCipher, Verdict};
 
-/// AES-128-GCM with random 96-bit nonces and no additional data.
-pub(crate) struct Gcm {
-    cipher: aes_gcm::Aes128Gcm,
+/// AES-128-GCM without additional data.
+pub(crate) trait Aead: Send {
+    /// Encrypts `body` in place and returns the tag.
+    fn seal(&self, nonce: &[u8; AEAD_NONCE_LEN], body: &mut [u8]) -> [u8; AEAD_TAG_LEN];
+
+    /// Decrypts `body` in place and tells whether `tag` is right; if it is not, the body is unspecified.
+    fn open(&self, nonce: &[u8; AEAD_NONCE_LEN], body: &mut [u8], tag: &[u8; AEAD_TAG_LEN])
+    -> bool;
+}
+
+/// The packet cipher: random 96-bit nonces in front, tags behind.
+struct Gcm<A> {
+    aead: A,
     nonces: NonceSource,
 }
 
-impl Gcm {
-    pub(crate) fn new(key: &[u8; 16], nonces: NonceSource) -> Self {
-        Self {
-            cipher: aes_gcm::Aes128Gcm::new(key.into()),
-            nonces,
+/// The packet cipher of method `aes-128-gcm`.
+pub(crate) fn aes_128_gcm(
+    key: &[u8; 16],
+    nonces: NonceSource,
+    kernel: Kernel,
+) -> Box<dyn PacketCipher> {
+    #[cfg(target_arch = "x86_64")]
+    let narrow = |token: Aesni, nonces| {
+        let aead = gcm::Gcm::new(token, key);
+        Box::new(Gcm { aead, nonces })
+    };
+    match kernel.0 {
+        Tier::Portable => {
+            let aead = Portable(aes_gcm::Aes128Gcm::new(key.into()));
+            Box::new(Gcm { aead, nonces })
+        }
+        #[cfg(target_arch = "x86_64")]
+        Tier::Aesni(token) => narrow(token, nonces),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx2(token) => narrow(token.aesni(), nonces),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx512(token) => {
+            let aead = gcm::WideGcm::new(token, key);
+            Box::new(Gcm { aead, nonces })
         }
     }
 }
 
-impl PacketCipher for Gcm {
+impl<A: Aead> PacketCipher for Gcm<A> {
     fn overhead(&self) -> Overhead {
         Overhead::of(Method::Aes128Gcm)
     }
@@ -37,14 +69,7 @@ impl PacketCipher for Gcm {
                 continue;
             };
             self.nonces.fill(nonce);
-            match self
-                .cipher
-                .encrypt_inout_detached((&*nonce).into(), &[], (&mut *body).into())
-            {
-                Ok(t) => tag.copy_from_slice(&t),
-                // Only for bodies of 64 GiB and more.
-                Err(_) => body.fill(0),
-            }
+            *tag = self.aead.seal(nonce, body);
         }
     }
 
@@ -54,14 +79,10 @@ impl PacketCipher for Gcm {
             let Some((nonce, body, tag)) = parts(datagram) else {
                 return Verdict::TooShort;
             };
-            match self.cipher.decrypt_inout_detached(
-                (&*nonce).into(),
-                &[],
-                body.into(),
-                (&*tag).into(),
-            ) {
-                Ok(()) => Verdict::Ok,
-                Err(_) => Verdict::Forged,
+            if self.aead.open(nonce, body, tag) {
+                Verdict::Ok
+            } else {
+                Verdict::Forged
             }
         }));
     }
@@ -78,4 +99,34 @@ fn parts(datagram: &mut [u8]) -> Option<Parts<'_>> {
     let (nonce, rest) = datagram.split_first_chunk_mut()?;
     let (body, tag) = rest.split_last_chunk_mut()?;
     Some((nonce, body, tag))
+}
+
+/// The `aes-gcm` crate.
+struct Portable(aes_gcm::Aes128Gcm);
+
+impl Aead for Portable {
+    fn seal(&self, nonce: &[u8; AEAD_NONCE_LEN], body: &mut [u8]) -> [u8; AEAD_TAG_LEN] {
+        match self
+            .0
+            .encrypt_inout_detached(nonce.into(), &[], (&mut *body).into())
+        {
+            Ok(tag) => tag.into(),
+            Err(_) => {
+                // Only for bodies of 64 GiB and more.
+                body.fill(0);
+                [0; AEAD_TAG_LEN]
+            }
+        }
+    }
+
+    fn open(
+        &self,
+        nonce: &[u8; AEAD_NONCE_LEN],
+        body: &mut [u8],
+        tag: &[u8; AEAD_TAG_LEN],
+    ) -> bool {
+        self.0
+            .decrypt_inout_detached(nonce.into(), &[], body.into(), tag.into())
+            .is_ok()
+    }
 }

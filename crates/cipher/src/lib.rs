@@ -156,7 +156,7 @@ pub fn kcptun_on(
         }
         Method::Xor => CrcFramed::boxed(kernel, method, xor::Pad::new(key), nonces),
         Method::None => CrcFramed::boxed(kernel, method, framed::Identity, nonces),
-        Method::Aes128Gcm => Box::new(gcm::Gcm::new(key.prefix(), nonces)),
+        Method::Aes128Gcm => gcm::aes_128_gcm(key.prefix(), nonces, kernel),
         Method::Null => Box::new(null::Null),
     }
 }

@@ -71,6 +71,7 @@ fn full_runs() {
         check_shape(method, 44, 1350, 1350);
         check_shape(method, 44, 1350, 17);
         check_shape(method, 33, 1500, 1499);
+        check_shape(method, 2, 20_000, 9_999);
     }
 }
 

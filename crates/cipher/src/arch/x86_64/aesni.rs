@@ -82,7 +82,10 @@ fn sub_word(word: u32) -> u32 {
 /// All rounds but the last of blocks to which the first round key has been added.
 #[inline]
 #[target_feature(enable = "aes,sse4.1")]
-fn middle_rounds<const R: usize, const L: usize>(keys: &[__m128i; MAX_KEYS], x: &mut [__m128i; L]) {
+pub(super) fn middle_rounds<const R: usize, const L: usize>(
+    keys: &[__m128i; MAX_KEYS],
+    x: &mut [__m128i; L],
+) {
     for key in &keys[1..R] {
         for x in x.iter_mut() {
             *x = _mm_aesenc_si128(*x, *key);

@@ -2,6 +2,8 @@
 
 pub(crate) mod aesni;
 pub(crate) mod crc;
+pub(crate) mod gcm;
+mod ghash;
 pub(crate) mod vaes;
 
 /// Proof of AES-NI, PCLMULQDQ, SSSE3 and SSE4.1.

@@ -70,7 +70,10 @@ impl<const R: usize> LaneCipher<16> for VaesKey<R> {
 /// All rounds but the last of blocks to which the first round key has been added.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,vaes,aes")]
-fn middle_rounds<const R: usize, const Z: usize>(keys: &[__m512i; MAX_KEYS], x: &mut [__m512i; Z]) {
+pub(super) fn middle_rounds<const R: usize, const Z: usize>(
+    keys: &[__m512i; MAX_KEYS],
+    x: &mut [__m512i; Z],
+) {
     for key in &keys[1..R] {
         for x in x.iter_mut() {
             *x = _mm512_aesenc_epi128(*x, *key);
@@ -81,7 +84,7 @@ fn middle_rounds<const R: usize, const Z: usize>(keys: &[__m512i; MAX_KEYS], x: 
 /// Every round key in each quarter of a register.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn broadcast(keys: &[__m128i; MAX_KEYS]) -> [__m512i; MAX_KEYS] {
+pub(super) fn broadcast(keys: &[__m128i; MAX_KEYS]) -> [__m512i; MAX_KEYS] {
     let mut wide = [_mm512_setzero_si512(); MAX_KEYS];
     // A closure would be compiled without the instructions of this function.
     for (wide, key) in wide.iter_mut().zip(keys) {
@@ -244,6 +247,6 @@ fn unchain_registers<const R: usize, const Z: usize>(
 
 /// A mask of the first `len` bytes, 1 to 64.
 #[inline(always)]
-fn mask(len: usize) -> __mmask64 {
+pub(super) fn mask(len: usize) -> __mmask64 {
     u64::MAX >> (64 - len.clamp(1, 64))
 }
