@@ -349,4 +349,31 @@ mod tests {
         assert_eq!(shard_payload(&[3, 0, 7, 7]), Some(&[7][..]));
         assert_eq!(shard_payload(&[4, 0, 7, 7]), Some(&[7, 7][..]));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_packet_or_an_error(
+            mut bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..40), kind in 0u16..5,
+        ) {
+            if let Some(field) = bytes.get_mut(4..6) {
+                field.copy_from_slice(&(0xf0 + kind).to_le_bytes());
+            }
+            match Packet::parse(&bytes) {
+                Ok(packet) => {
+                    proptest::prop_assert_eq!(Some(packet.kind()), Kind::of(&bytes));
+                    proptest::prop_assert_eq!(packet.payload().len() + HEADER_LEN, bytes.len());
+                    let payload = shard_payload(packet.shard()).map_or(0, <[u8]>::len);
+                    proptest::prop_assert!(payload <= packet.payload().len());
+                    let out_of_band = packet.out_of_band().map(|(_, opaque)| opaque.len());
+                    let expected = (packet.kind() == Kind::OutOfBand).then(|| bytes.len() - 12);
+                    proptest::prop_assert_eq!(out_of_band, expected);
+                }
+                Err(Error::UnknownKind(code)) => proptest::prop_assert_eq!(Kind::from_code(code), None),
+                Err(Error::Truncated { len }) => {
+                    proptest::prop_assert_eq!(len, bytes.len());
+                    proptest::prop_assert!(len < OUT_OF_BAND_HEADER_LEN);
+                }
+            }
+        }
+    }
 }
