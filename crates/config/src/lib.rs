@@ -39,7 +39,7 @@ mod sip003;
 mod values;
 
 pub use addr::{PortRange, StreamAddr};
-pub use load::{Environment, Invocation, from_args, from_file, plugin_side};
+pub use load::{Environment, Invocation, from_args, from_bytes, from_file, plugin_side};
 pub use model::{
     Client, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server, Shards, Smux, Stats,
 };

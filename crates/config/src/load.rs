@@ -124,7 +124,28 @@ pub fn from_file(
     side: Option<Side>,
     environment: &Environment,
 ) -> Result<Loaded, Failure> {
-    let file = JsonFile::open(path)?;
+    from_json(JsonFile::open(path)?, path, side, environment)
+}
+
+/// As [`from_file`], for a file whose content has been read already; `path` is what messages call it.
+///
+/// # Errors
+/// Every mistake of the file and its values.
+pub fn from_bytes(
+    path: &Path,
+    content: &[u8],
+    side: Option<Side>,
+    environment: &Environment,
+) -> Result<Loaded, Failure> {
+    from_json(JsonFile::parse(path, content)?, path, side, environment)
+}
+
+fn from_json(
+    file: JsonFile<'_>,
+    path: &Path,
+    side: Option<Side>,
+    environment: &Environment,
+) -> Result<Loaded, Failure> {
     let side = match side {
         Some(side) => side,
         None => file.side()?,
