@@ -348,7 +348,7 @@ impl SendBuffer {
             }
         }
         if self.again.head != NIL {
-            reached |= self.count_again(sn, ts);
+            self.count_again(sn, ts);
         }
         if !reached && self.skipped.head != NIL {
             reached = self.was_skipped(sn, ts);
@@ -508,10 +508,10 @@ impl SendBuffer {
         });
     }
 
+    /// Counts one by one, on the list `again`.
     #[cold]
-    fn count_again(&mut self, sn: Seq, ts: Millis) -> bool {
-        let threshold = self.skips.threshold;
-        let mut reached = false;
+    fn count_again(&mut self, sn: Seq, ts: Millis) {
+        let threshold = self.skips.threshold.max(1);
         let mut at = self.again.head;
         while at != NIL && self.budget > 0 {
             let segment = self.ring[at as usize];
@@ -523,8 +523,7 @@ impl SendBuffer {
             if own.before(sn) {
                 let place = &mut self.ring[at as usize];
                 place.count += 1;
-                reached |= u32::from(place.count) >= threshold;
-                if u32::from(place.count) >= threshold.max(1) {
+                if u32::from(place.count) >= threshold {
                     place.state = State::Skipped;
                     self.unlink(at as usize, Lists::Again);
                     self.link(at as usize, Lists::Skipped);
@@ -537,9 +536,9 @@ impl SendBuffer {
             }
             at = segment.next;
         }
-        reached
     }
 
+    /// Whether a segment at the threshold is skipped once more.
     #[cold]
     fn was_skipped(&mut self, sn: Seq, ts: Millis) -> bool {
         let mut at = self.skipped.head;

@@ -62,8 +62,10 @@ impl<C: SenderControl> Kcp<C> {
                 rmt_wnd: self.rmt_wnd,
             },
         );
-        let may_leave = self.tx.unsent() != self.tx.nxt()
-            || self.tx.queued() > 0 && self.tx.outstanding() < window;
+        // A strategy that closes its window with nothing in flight (as classic congestion control does at
+        // first) is asked again: nothing else would come to wake us.
+        let open = self.tx.outstanding() < window || self.tx.outstanding() == 0 && self.rmt_wnd > 0;
+        let may_leave = self.tx.unsent() != self.tx.nxt() || self.tx.queued() > 0 && open;
         if may_leave || self.tx.has_skipped() {
             due.add(next_round);
         }

@@ -1,6 +1,9 @@
 //! What the tests of this crate share.
 #![allow(dead_code)]
 
+pub(crate) mod link;
+pub(crate) mod model;
+
 use fulmar_arq::DatagramSink;
 
 /// Collects datagrams.
