@@ -1,4 +1,6 @@
 //! Two machines on a bad link in virtual time: every byte arrives once and in order, and then both are at rest.
+// Seeds, for whoever sees a failure.
+#![allow(clippy::print_stdout)]
 
 mod common;
 

@@ -1,4 +1,6 @@
 //! Across the ends of the number space: segment numbers and the 32-bit millisecond clock.
+// Seeds, for whoever sees a failure.
+#![allow(clippy::print_stdout)]
 
 mod common;
 
