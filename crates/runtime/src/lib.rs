@@ -1,1 +1,121 @@
-//! Tokio glue: drivers, listeners, name lookup, shutdown.
+//! Tokio glue: drivers, listeners, name lookup, statistics, shutdown.
+//!
+//! [`run`] runs what a [`Config`] describes until it is told to stop
+//! process. Everything that decides something about bytes lives below, in `fulmar-session`; everything that knows
+//! the command line lives above, in the program.
+//!
+//! | module | what |
+//! |---|---|
+//! | `driver` | the task that owns a socket, its sessions and their local connections |
+//! | `pump` | one stream joined to one local connection |
+//! | `client`, `server` | what each end does around its drivers |
+//! | `link` | from the configuration to endpoints |
+//! | `open`, `socket`, `listen`, `conn`, `dial` | sockets of all kinds |
+//! | `stats`, [`snmp`] | counters of the process |
+#![forbid(unsafe_code)]
+
+mod client;
+mod clock;
+mod conn;
+pub mod demo;
+
+mod dial;
+mod driver;
+mod link;
+mod listen;
+mod open;
+mod pump;
+mod server;
+pub mod snmp;
+mod socket;
+mod stats;
+mod wake;
+
+use std::io;
+use std::sync::Arc;
+
+use fulmar_config::{Config, Role};
+
+pub use driver::STREAM_LOG;
+pub use fulmar_session::Counters;
+pub use stats::{Hub, dump};
+
+/// Why a tunnel cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A local address cannot be had.
+    #[error("cannot listen on {addr}: {source}")]
+    Listen {
+        /// Which.
+        addr: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A name does not resolve.
+    #[error("cannot resolve {host}: {source}")]
+    Resolve {
+        /// Which.
+        host: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// TCP-looking packets cannot be had.
+    #[error("--tcp: {0}")]
+    RawTcp(String),
+    /// The system gives no randomness.
+    #[error("the system gives no randomness: {0}")]
+    Random(String),
+    /// Anything else of the system.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A tunnel that is about to run.
+pub struct Tunnel {
+    config: Arc<Config>,
+    hub: Hub,
+}
+
+impl Tunnel {
+    /// A tunnel as `config` describes it.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            config: Arc::new(config),
+            hub: Hub::default(),
+        }
+    }
+
+    /// Its counters, which can be read while it runs.
+    #[must_use]
+    pub fn hub(&self) -> Hub {
+        self.hub.clone()
+    }
+
+    /// Runs until `shutdown` completes. `ready` is called with the addresses once they are open.
+    ///
+    /// # Errors
+    /// When an address cannot be had. Nothing that happens later ends a tunnel.
+    pub async fn run(
+        self,
+        ready: impl FnOnce(&str),
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
+        let clock = clock::Clock::start();
+        let snmp = self.config.stats.snmp_log.clone().map(|layout| {
+            tokio::spawn(snmp::write_periodically(
+                layout,
+                self.config.stats.period,
+                self.hub.clone(),
+            ))
+        });
+        let result = match self.config.role.clone() {
+            Role::Client(c) => client::run(self.config, c, clock, self.hub, ready, shutdown).await,
+            Role::Server(s) => server::run(self.config, s, clock, self.hub, ready, shutdown).await,
+        };
+        if let Some(task) = snmp {
+            task.abort();
+        }
+        result
+    }
+}

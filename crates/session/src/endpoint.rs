@@ -621,7 +621,7 @@ impl Endpoint {
         match &reason {
             Reason::Layer(LayerError::Silent(_)) => self.counters.silent_sessions += 1,
             Reason::Layer(LayerError::Malformed(_) | LayerError::Misbehaved(_)) => {
-                self.counters.misbehaved_sessions += 1
+                self.counters.misbehaved_sessions += 1;
             }
             Reason::PeerLostState => self.counters.restarted_peers += 1,
             Reason::Unproven(_) | Reason::Replaced | Reason::Closed => {}

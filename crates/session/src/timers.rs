@@ -39,9 +39,9 @@ impl Timers {
                 let before = self.heap[at].0;
                 self.heap[at].0 = when;
                 if when < before {
-                    self.up(at)
+                    self.up(at);
                 } else {
-                    self.down(at)
+                    self.down(at);
                 }
             }
         }

@@ -331,7 +331,10 @@ mod tests {
         }
     }
 
-    fn write(lens: &[usize]) -> (Vec<(usize, usize, usize)>, Vec<Vec<u8>>) {
+    /// Segment, datagrams and bytes of a run.
+    type Shape = (usize, usize, usize);
+
+    fn write(lens: &[usize]) -> (Vec<Shape>, Vec<Vec<u8>>) {
         let key: MasterKey = fulmar_cipher::derive_key(b"k");
         let mut cipher = fulmar_cipher::kcptun(Method::None, &key, NonceSource::seeded([1; 32]));
         let (mut out, mut pool) = (VecDeque::new(), BufferPool::default());

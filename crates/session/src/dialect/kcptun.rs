@@ -175,7 +175,8 @@ struct Pad {
     clear: usize,
 }
 
-/// The upper half.
+/// The upper half. It is small for a moment only, so the large variant is not boxed.
+#[allow(clippy::large_enum_variant)]
 enum Upper {
     /// A server that has not seen the client's first byte.
     Waiting(Waiting),

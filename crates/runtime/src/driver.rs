@@ -1,0 +1,652 @@
+//! The task that owns a socket, all its sessions and all their local connections.
+//!
+//! One turn: take what arrived, move bytes between streams and local sockets, write what may be sent into runs and
+//! hand them to the socket. Nothing in it is shared, so nothing is locked and nothing hops between tasks. A turn is
+//! bounded; when there is more to do the task yields and is woken again at once.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use fulmar_netio::{RecvBuffers, RecvMeta, Transmit, Trouble};
+use fulmar_session::endpoint::Event;
+use fulmar_session::layer::{Notice, StreamEvent, StreamId};
+use fulmar_session::transmit::{Path, Run};
+use fulmar_session::{Endpoint, Reason, SessionKey};
+use fulmar_wire::seq::Seq;
+use fulmar_wire::time::Instant;
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use crate::clock::Clock;
+use crate::pump::{self, Dial, Ended, Orphan, Pump, Turn};
+use crate::socket::Datagrams;
+use crate::stats::{Hub, Published};
+use crate::wake::ReadyList;
+
+/// Rounds of work before a driver lets other tasks run.
+const ROUNDS: usize = 32;
+/// Runs given to the socket in one call.
+const SEND_RUNS: usize = 16;
+/// How often half-open pumps are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// After this long without any work, memory that a burst took is given back.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// The log target of lines about single streams, which `--quiet` turns off.
+pub const STREAM_LOG: &str = "fulmar::stream";
+
+/// What a driver is told.
+pub(crate) enum Command {
+    /// Carry this connection on a new stream of the (only) session.
+    Carry(Orphan),
+    /// End: the session has expired or the program stops.
+    Stop,
+}
+
+/// What a driver of a client tells.
+pub(crate) enum Report {
+    /// The session does not answer; new connections should go elsewhere.
+    Suspect,
+    /// It answers again.
+    Recovered,
+    /// These connections have to be carried by another session.
+    Orphans(Vec<Orphan>),
+    /// The number of its streams.
+    Streams(usize),
+}
+
+/// Which end it is, and what belongs to that.
+pub(crate) enum Side {
+    /// A client: connections come as commands.
+    Client {
+        /// The one session.
+        session: SessionKey,
+        /// Where reports go.
+        reports: mpsc::UnboundedSender<(u64, Report)>,
+        /// What reports are signed with.
+        id: u64,
+    },
+    /// A server: streams are joined to a target.
+    Server {
+        /// Makes a connection to the target.
+        dial: Box<dyn Fn() -> Dial + Send>,
+        /// Its name, for the log.
+        target: String,
+    },
+}
+
+/// Everything a driver is made of.
+pub(crate) struct Setup {
+    pub(crate) clock: Clock,
+    pub(crate) socket: Datagrams,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) side: Side,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) hub: Hub,
+    pub(crate) close_wait: Duration,
+}
+
+/// See the module's documentation. Ends when it is told to, when its commands end, or, at a client, with its session.
+pub(crate) struct Driver {
+    clock: Clock,
+    socket: Datagrams,
+    endpoint: Endpoint,
+    side: Side,
+    commands: mpsc::Receiver<Command>,
+    hub: Hub,
+    published: Arc<Published>,
+    close_wait: Duration,
+    buffers: RecvBuffers,
+    metas: Vec<RecvMeta>,
+    pumps: Vec<Option<Pump>>,
+    free: Vec<usize>,
+    by_stream: HashMap<(SessionKey, StreamId), usize>,
+    half_open: usize,
+    woken: ReadyList,
+    queue: Vec<usize>,
+    /// Runs that the socket has not taken yet, and how much of the first one it has.
+    unsent: std::collections::VecDeque<Run>,
+    unsent_bytes: usize,
+    timer: Pin<Box<tokio::time::Sleep>>,
+    timer_at: Option<Instant>,
+    next_tick: Option<Instant>,
+    last_work: Instant,
+    shrunk: bool,
+    ending: Option<Reason>,
+    troubles: Troubles,
+}
+
+/// Send errors already told, each once until it has been quiet for a while.
+#[derive(Default)]
+struct Troubles {
+    last: Option<(Trouble, Instant)>,
+}
+
+impl Driver {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let Setup {
+            clock,
+            socket,
+            endpoint,
+            side,
+            commands,
+            hub,
+            close_wait,
+        } = setup;
+        let published = hub.register();
+        let buffers = RecvBuffers::default();
+        Self {
+            last_work: clock.now(),
+            clock,
+            socket,
+            endpoint,
+            side,
+            commands,
+            hub,
+            published,
+            close_wait,
+            buffers,
+            metas: vec![RecvMeta::EMPTY; fulmar_netio::DEFAULT_BUFFERS],
+            pumps: Vec::new(),
+            free: Vec::new(),
+            by_stream: HashMap::new(),
+            half_open: 0,
+            woken: ReadyList::default(),
+            queue: Vec::new(),
+            unsent: std::collections::VecDeque::new(),
+            unsent_bytes: 0,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            timer_at: None,
+            next_tick: None,
+            shrunk: true,
+            ending: None,
+            troubles: Troubles::default(),
+        }
+    }
+
+    /// One round: `Ok(true)` when anything was done.
+    fn round(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut worked = self.take_commands(cx);
+        worked |= self.receive(cx)?;
+        let now = self.clock.now();
+        self.events(now);
+        worked |= self.pump(cx, now);
+        worked |= self.transmit(cx, now)?;
+        self.events(now);
+        Ok(worked || !self.queue.is_empty())
+    }
+
+    fn take_commands(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut worked = false;
+        while self.ending.is_none()
+            && let Poll::Ready(command) = self.commands.poll_recv(cx)
+        {
+            worked = true;
+            match command {
+                Some(Command::Carry(orphan)) => self.carry(orphan),
+                Some(Command::Stop) | None => self.ending = Some(Reason::Closed),
+            }
+        }
+        worked
+    }
+
+    fn receive(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let n = match self
+            .socket
+            .poll_recv(cx, &mut self.buffers, &mut self.metas)
+        {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(n) => n?,
+        };
+        let now = self.clock.now();
+        for meta in &self.metas[..n] {
+            let path = Path {
+                remote: meta.src,
+                local: meta.dst_ip,
+            };
+            self.endpoint
+                .handle_run(now, path, self.buffers.run_mut(meta), meta.segment);
+        }
+        Ok(true)
+    }
+
+    /// Gives streams whose socket is ready, or that have something, their turn.
+    fn pump(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut woken = Vec::new();
+        std::mem::swap(&mut woken, &mut self.queue);
+        self.woken.take(cx.waker(), &mut woken);
+        let worked = !woken.is_empty();
+        for index in woken.drain(..) {
+            self.drive(index, now);
+        }
+        // The list that was drained keeps its memory; what was queued meanwhile is short.
+        woken.append(&mut self.queue);
+        self.queue = woken;
+        worked
+    }
+
+    fn drive(&mut self, index: usize, now: Instant) {
+        let Some(Some(pump)) = self.pumps.get_mut(index) else {
+            return;
+        };
+        pump.queued = false;
+        let was = pump.is_half_open();
+        let turn = pump.drive(&mut self.endpoint, now);
+        self.after_turn(index, was, turn);
+    }
+
+    fn after_turn(&mut self, index: usize, was_half_open: bool, turn: Turn) {
+        let Some(Some(pump)) = self.pumps.get_mut(index) else {
+            return;
+        };
+        match turn {
+            Turn::Idle => {}
+            Turn::Again => enqueue(&mut self.queue, pump, index),
+            Turn::Over(ended) => {
+                self.half_open -= usize::from(was_half_open);
+                return self.over(index, &ended);
+            }
+        }
+        match (was_half_open, pump.is_half_open()) {
+            (false, true) => self.half_open += 1,
+            (true, false) => self.half_open -= 1,
+            _ => {}
+        }
+    }
+
+    fn over(&mut self, index: usize, ended: &Ended) {
+        let Some(pump) = self.pumps.get_mut(index).and_then(Option::take) else {
+            return;
+        };
+        self.free.push(index);
+        self.by_stream.remove(&(pump.session, pump.stream));
+        let (name, stream) = (&pump.name, pump.stream.wire());
+        match ended {
+            Ended::Clean => info!(target: STREAM_LOG, "stream closed: {name} ({stream})"),
+            Ended::DialFailed(e) => {
+                let Side::Server { target, .. } = &self.side else {
+                    return;
+                };
+                warn!("cannot reach the target {target}: {e}; the stream is reset ({stream})");
+            }
+            Ended::LocalError(e) => {
+                info!(target: STREAM_LOG, "stream reset: {name} ({stream}): {e}");
+            }
+            Ended::PeerReset => {
+                info!(target: STREAM_LOG, "stream reset by the other end: {name} ({stream})");
+            }
+            Ended::PeerStopped => {
+                info!(target: STREAM_LOG, "stream reset: {name} ({stream}) went on sending after the other end had closed");
+            }
+            Ended::Stalled => {
+                info!(target: STREAM_LOG, "stream reset: {name} ({stream}) stood still half-closed");
+            }
+        }
+        self.report_streams();
+    }
+
+    fn report_streams(&self) {
+        if let Side::Client { reports, id, .. } = &self.side {
+            // The manager outlives its drivers; when it is gone, nobody counts any more.
+            let _ = reports.send((*id, Report::Streams(self.by_stream.len())));
+        }
+    }
+
+    /// Writes what may be sent and hands it to the socket, until the socket is full.
+    fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<bool> {
+        let mut worked = false;
+        loop {
+            let done = self.unsent.is_empty() && self.endpoint.flush(now);
+            self.unsent.append(self.endpoint.waiting_runs());
+            if self.unsent.is_empty() {
+                return Ok(worked);
+            }
+            if !self.send(cx, now)? {
+                return Ok(worked);
+            }
+            worked = true;
+            if done {
+                return Ok(worked);
+            }
+        }
+    }
+
+    /// Sends all waiting runs; `false` when the socket is full.
+    fn send(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<bool> {
+        while !self.unsent.is_empty() {
+            let sent = {
+                let mut skip = self.unsent_bytes;
+                let mut batch: [Transmit<'_>; SEND_RUNS] = [EMPTY; SEND_RUNS];
+                let mut n = 0;
+                for run in self.unsent.iter().take(SEND_RUNS) {
+                    batch[n] = Transmit {
+                        dst: run.path().remote,
+                        src_ip: run.path().local,
+                        ecn: None,
+                        segment: run.segment(),
+                        data: &run.data()[std::mem::take(&mut skip)..],
+                    };
+                    n += 1;
+                }
+                match self.socket.poll_send(cx, &batch[..n]) {
+                    Poll::Pending => return Ok(false),
+                    Poll::Ready(sent) => sent?,
+                }
+            };
+            if let Some(trouble) = sent.trouble {
+                self.troubles.tell(now, trouble, sent.lost);
+            }
+            for _ in 0..sent.runs {
+                if let Some(run) = self.unsent.pop_front() {
+                    self.endpoint.recycle(run);
+                }
+            }
+            self.unsent_bytes = if sent.runs > 0 {
+                sent.bytes
+            } else {
+                self.unsent_bytes + sent.bytes
+            };
+        }
+        Ok(true)
+    }
+
+    /// Starts a stream for a connection.
+    fn carry(&mut self, orphan: Orphan) {
+        let Side::Client {
+            session,
+            reports,
+            id,
+        } = &self.side
+        else {
+            return;
+        };
+        let now = self.clock.now();
+        let session = *session;
+        let first_sn = self
+            .endpoint
+            .session(session)
+            .map_or(Seq(0), |s| s.kcp().snd_nxt());
+        match self.endpoint.open_stream(now, session) {
+            Ok(stream) => {
+                if !pump::replay(&mut self.endpoint, now, session, stream, &orphan) {
+                    self.endpoint.reset(now, session, stream);
+                    let _ = reports.send((*id, Report::Orphans(vec![orphan])));
+                    return;
+                }
+                let index = self.free_index();
+                let waker = self.woken.waker(index);
+                let pump = Pump::carry(
+                    session,
+                    stream,
+                    orphan,
+                    first_sn,
+                    waker,
+                    now,
+                    self.close_wait,
+                );
+                info!(target: STREAM_LOG, "stream opened: {} ({})", pump.name, stream.wire());
+                self.insert(index, pump);
+            }
+            Err(_) => {
+                let _ = reports.send((*id, Report::Orphans(vec![orphan])));
+            }
+        }
+        self.report_streams();
+    }
+
+    fn free_index(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.pumps.push(None);
+            self.pumps.len() - 1
+        })
+    }
+
+    fn insert(&mut self, index: usize, mut pump: Pump) {
+        self.by_stream.insert((pump.session, pump.stream), index);
+        enqueue(&mut self.queue, &mut pump, index);
+        self.half_open += usize::from(pump.is_half_open());
+        self.pumps[index] = Some(pump);
+    }
+
+    fn events(&mut self, now: Instant) {
+        while let Some(event) = self.endpoint.poll_event() {
+            match event {
+                Event::Stream(key, StreamEvent::Opened(id)) => self.opened(now, key, id),
+                Event::Stream(
+                    key,
+                    StreamEvent::Readable(id) | StreamEvent::Writable(id) | StreamEvent::Reset(id),
+                ) => {
+                    if let Some(&index) = self.by_stream.get(&(key, id))
+                        && let Some(pump) = &mut self.pumps[index]
+                    {
+                        enqueue(&mut self.queue, pump, index);
+                    }
+                }
+                Event::Opened(_, path) => debug!("session opened: {}", path.remote),
+                Event::Proven(_) => debug!("session is alive"),
+                Event::Suspect(_) => {
+                    info!("the other end does not answer; new connections use a new session");
+                    self.report(Report::Suspect);
+                }
+                Event::Recovered(_) => {
+                    info!("the other end answers again");
+                    self.report(Report::Recovered);
+                }
+                Event::Moved(_, path) => info!(
+                    "a session follows its client to another address: {}",
+                    path.remote
+                ),
+                Event::Notice(_, notice) => tell(&notice),
+                Event::Suspicion(_, suspicion) => warn!("{suspicion}"),
+                Event::Stranger(from, suspicion) => warn!("datagrams from {from}: {suspicion}"),
+                Event::Closed(key, path, reason) => self.closed(key, path, &reason),
+            }
+        }
+    }
+
+    fn report(&self, report: Report) {
+        if let Side::Client { reports, id, .. } = &self.side {
+            let _ = reports.send((*id, report));
+        }
+    }
+
+    fn opened(&mut self, now: Instant, session: SessionKey, stream: StreamId) {
+        let Side::Server { dial, target } = &self.side else {
+            // A server opens no streams in this dialect.
+            return self.endpoint.reset(now, session, stream);
+        };
+        let (dial, name) = (dial(), target.clone());
+        let index = self.free_index();
+        let waker = self.woken.waker(index);
+        info!(target: STREAM_LOG, "stream opened: {name} ({})", stream.wire());
+        self.insert(
+            index,
+            Pump::dial(session, stream, dial, name, waker, now, self.close_wait),
+        );
+    }
+
+    fn closed(&mut self, key: SessionKey, path: Path, reason: &Reason) {
+        let carry = matches!(reason, Reason::PeerLostState);
+        let mut orphans = Vec::new();
+        for index in 0..self.pumps.len() {
+            if self.pumps[index].as_ref().is_some_and(|p| p.session == key)
+                && let Some(pump) = self.pumps[index].take()
+            {
+                self.half_open -= usize::from(pump.is_half_open());
+                self.by_stream.remove(&(pump.session, pump.stream));
+                self.free.push(index);
+                orphans.extend(pump.orphan(carry));
+            }
+        }
+        match (&self.side, reason) {
+            (_, Reason::Closed | Reason::Replaced) => {
+                debug!("session closed: {}: {reason}", path.remote);
+            }
+            (_, Reason::Unproven(_)) => debug!("session dropped: {}: {reason}", path.remote),
+            _ => info!("session ended: {}: {reason}", path.remote),
+        }
+        if let Side::Client { .. } = self.side {
+            if !orphans.is_empty() {
+                self.report(Report::Orphans(orphans));
+            }
+            self.ending.get_or_insert(reason.clone());
+        }
+    }
+
+    /// Looks at pumps that are half-open.
+    fn tick(&mut self, now: Instant) {
+        if self.half_open == 0 {
+            self.next_tick = None;
+            return;
+        }
+        match self.next_tick {
+            None => self.next_tick = Some(now + TICK),
+            Some(at) if at > now => {}
+            Some(_) => {
+                self.next_tick = Some(now + TICK);
+                for index in 0..self.pumps.len() {
+                    if let Some(pump) = &mut self.pumps[index]
+                        && pump.is_half_open()
+                    {
+                        let turn = pump.tick(&mut self.endpoint, now);
+                        self.after_turn(index, true, turn);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sets the timer to what is due next; `true` when that is now.
+    fn sleep(&mut self, cx: &mut Context<'_>) -> bool {
+        let quiet = (!self.shrunk).then(|| self.last_work + QUIET);
+        let next = [self.endpoint.poll_timeout(), self.next_tick, quiet]
+            .into_iter()
+            .flatten()
+            .min();
+        let Some(at) = next else {
+            self.timer_at = None;
+            return false;
+        };
+        if self.timer_at != Some(at) {
+            self.timer_at = Some(at);
+            self.timer.as_mut().reset(self.clock.system(at));
+        }
+        let due = self.timer.as_mut().poll(cx).is_ready();
+        if due {
+            self.timer_at = None;
+        }
+        due
+    }
+
+    fn quiet(&mut self, now: Instant) {
+        if !self.shrunk && now >= self.last_work + QUIET {
+            self.shrunk = true;
+            self.endpoint.shrink();
+            self.queue.shrink_to_fit();
+            self.unsent.shrink_to_fit();
+        }
+    }
+
+    fn end(&mut self) {
+        let keys: Vec<_> = self.endpoint.sessions().collect();
+        for key in keys {
+            self.endpoint.close_session(key);
+        }
+        self.events(self.clock.now());
+        self.published.store(&self.endpoint.counters());
+        debug!("socket: {:?}", self.socket.counters());
+    }
+}
+
+impl Future for Driver {
+    type Output = io::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        for _ in 0..ROUNDS {
+            let worked = match this.round(cx) {
+                Ok(worked) => worked,
+                Err(e) => {
+                    this.end();
+                    return Poll::Ready(Err(e));
+                }
+            };
+            if this.ending.is_some() {
+                this.end();
+                return Poll::Ready(Ok(()));
+            }
+            let now = this.clock.now();
+            this.tick(now);
+            if worked {
+                this.last_work = now;
+                this.shrunk = false;
+            } else {
+                this.published.store(&this.endpoint.counters());
+                this.quiet(now);
+                if !this.sleep(cx) {
+                    return Poll::Pending;
+                }
+            }
+        }
+        this.published.store(&this.endpoint.counters());
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.hub.retire(&self.published);
+    }
+}
+
+/// A transmit of nothing, to fill an array with.
+const EMPTY: Transmit<'static> = Transmit {
+    dst: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0),
+    src_ip: None,
+    ecn: None,
+    segment: 0,
+    data: &[],
+};
+
+fn enqueue(queue: &mut Vec<usize>, pump: &mut Pump, index: usize) {
+    if !std::mem::replace(&mut pump.queued, true) {
+        queue.push(index);
+    }
+}
+
+fn tell(notice: &Notice) {
+    match notice {
+        Notice::PeerIsFulmar => debug!("the other end is Fulmar: half-close and resets work"),
+        Notice::SmuxVersion { theirs, ours } => {
+            warn!(
+                "the client speaks smux version {theirs}, this server was told {ours}: {theirs} is used for it"
+            );
+        }
+        Notice::Compression { theirs, ours } => warn!(
+            "the client {} compression, this server was told {}: the client's choice is used for it",
+            if *theirs { "uses" } else { "does not use" },
+            if *ours { "to use it" } else { "not to" },
+        ),
+    }
+}
+
+impl Troubles {
+    /// Tells the first of a kind, and again after a minute.
+    fn tell(&mut self, now: Instant, trouble: Trouble, datagrams: usize) {
+        let fresh = self
+            .last
+            .is_none_or(|(t, at)| t != trouble || now - at > Duration::from_secs(60));
+        if fresh {
+            self.last = Some((trouble, now));
+            warn!(
+                "{datagrams} datagrams could not be sent: {trouble}; they are sent again when they are missed"
+            );
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Where local connections come from: a TCP or a Unix listener.
+
+use std::io;
+use std::time::Duration;
+
+use fulmar_config::StreamAddr;
+use tokio::net::TcpListener;
+
+use crate::conn::Conn;
+use crate::dial;
+
+/// A listener for local connections.
+pub(crate) enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket; the file is removed when the listener is dropped.
+    #[cfg(unix)]
+    Unix {
+        /// It.
+        listener: tokio::net::UnixListener,
+        /// Removes the file at the end.
+        _file: Option<SocketFile>,
+    },
+}
+
+/// Removes the file of a Unix listener when it goes.
+#[cfg(unix)]
+pub(crate) struct SocketFile(std::path::PathBuf);
+
+#[cfg(unix)]
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Gone already, or not ours any more: nothing to do about either.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// Listens on `addr`. An empty host is every address of this machine.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub(crate) async fn bind(addr: &StreamAddr) -> io::Result<Self> {
+        match addr {
+            StreamAddr::Tcp { host, port } if host.is_empty() => {
+                // Both families where the system has both.
+                match TcpListener::bind(("::", *port)).await {
+                    Ok(l) => Ok(Self::Tcp(l)),
+                    Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(e),
+                    Err(_) => TcpListener::bind(("0.0.0.0", *port)).await.map(Self::Tcp),
+                }
+            }
+            StreamAddr::Tcp { host, port } => {
+                let addrs = dial::resolve(host, *port).await?;
+                TcpListener::bind(&addrs[..]).await.map(Self::Tcp)
+            }
+            #[cfg(unix)]
+            StreamAddr::Unix(path) => unix(path),
+            #[cfg(not(unix))]
+            StreamAddr::Unix(path) => {
+                let message = format!("{}: this system has no Unix sockets", path.display());
+                Err(io::Error::new(io::ErrorKind::Unsupported, message))
+            }
+        }
+    }
+
+    /// What it listens on, for the log.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Tcp(l) => l
+                .local_addr()
+                .map_or_else(|_| "?".into(), |a| a.to_string()),
+            #[cfg(unix)]
+            Self::Unix { listener: l, .. } => l
+                .local_addr()
+                .ok()
+                .and_then(|a| a.as_pathname().map(|p| p.display().to_string()))
+                .unwrap_or_else(|| "@".into()),
+        }
+    }
+
+    /// The next connection. Errors of accepting (a connection gone already, too many open files) cost a pause, never
+    /// the listener.
+    pub(crate) async fn accept(&self) -> Conn {
+        loop {
+            let accepted = match self {
+                Self::Tcp(l) => l.accept().await.map(|(s, _)| Conn::Tcp(s)),
+                #[cfg(unix)]
+                Self::Unix { listener: l, .. } => l.accept().await.map(|(s, _)| Conn::Unix(s)),
+            };
+            match accepted {
+                Ok(conn) => {
+                    conn.tune();
+                    return conn;
+                }
+                Err(e) => {
+                    tracing::warn!("cannot accept a connection: {e}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+/// A socket file that nobody listens on any more, left by a program that was killed, is replaced.
+#[cfg(unix)]
+fn unix(path: &std::path::Path) -> io::Result<Listener> {
+    use std::os::unix::ffi::OsStrExt;
+    #[cfg(target_os = "linux")]
+    if let Some(name) = path.as_os_str().as_bytes().strip_prefix(b"@") {
+        use std::os::linux::net::SocketAddrExt;
+        let addr = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+        let listener = std::os::unix::net::UnixListener::bind_addr(&addr)?;
+        listener.set_nonblocking(true)?;
+        return Ok(Listener::Unix {
+            listener: tokio::net::UnixListener::from_std(listener)?,
+            _file: None,
+        });
+    }
+    let bind = || tokio::net::UnixListener::bind(path);
+    let listener = match bind() {
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+            let refused = std::os::unix::net::UnixStream::connect(path)
+                .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+            if !refused {
+                return Err(e);
+            }
+            std::fs::remove_file(path)?;
+            bind()?
+        }
+        other => other?,
+    };
+    Ok(Listener::Unix {
+        listener,
+        _file: Some(SocketFile(path.to_path_buf())),
+    })
+}
