@@ -105,24 +105,16 @@ fn text() -> Vec<u8> {
     out
 }
 
-/// A small seeded generator: reproducible, and good enough to fill tables and to decide about packets.
-#[derive(Clone, Debug)]
-pub(crate) struct SplitMix(pub(crate) u64);
+/// A small seeded generator, good enough to fill tables.
+struct SplitMix(u64);
 
 impl SplitMix {
-    pub(crate) fn next(&mut self) -> u64 {
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
-    }
-
-    /// True in `percent` of 100 calls on average.
-    pub(crate) fn chance(&mut self, percent: f64) -> bool {
-        // 53 bits give a uniform value in 0..1 without rounding.
-        let unit = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
-        unit * 100.0 < percent
     }
 }
 
@@ -153,14 +145,5 @@ mod tests {
                 .check(0, p.slice(0, 4096))
                 .is_err()
         );
-    }
-
-    #[test]
-    fn chance_is_roughly_what_it_says() {
-        let mut r = SplitMix(1);
-        let hits = (0..100_000).filter(|_| r.chance(5.0)).count();
-        assert!((4_500..5_500).contains(&hits), "{hits}");
-        assert!((0..1000).all(|_| !r.chance(0.0)));
-        assert!((0..1000).all(|_| r.chance(100.0)));
     }
 }

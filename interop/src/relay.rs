@@ -1,95 +1,91 @@
-//! An imperfect network between the two ends: a UDP relay in this process.
+//! An imperfect network between the two ends: a UDP relay in this process around [`fulmar_netem::Net`], which
+//! decides what becomes of each datagram.
 //!
-//! It loses, doubles, delays, reorders and corrupts datagrams by a seeded generator, can go dark, and can change the
-//! address from which the server hears the client, as a NAT gateway does. It needs no privileges.
+//! Clients send to the relay's front; towards the server each client address has a socket of its own, so that the
+//! server tells them apart, and a change of address is a change of socket. Needs no privileges. Delays are kept to the
+//! millisecond, the grain of the runtime's timers.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fulmar_netem::{Counters, Direction, Net, Path};
+use fulmar_wire::time::Instant;
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use crate::pattern::SplitMix;
-
-/// What the network does to a datagram, the same in both directions.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Shape {
-    /// Lost datagrams, percent.
-    pub loss: f64,
-    /// Datagrams that arrive twice, percent.
-    pub duplicate: f64,
-    /// Datagrams that arrive `REORDER_BY` late, percent.
-    pub reorder: f64,
-    /// Datagrams of which one byte is changed, percent.
-    pub corrupt: f64,
-    /// One-way delay, milliseconds.
-    pub delay_ms: u64,
-}
-
-/// How late a reordered datagram is: later than several that were sent after it.
-const REORDER_BY: Duration = Duration::from_millis(4);
+/// Datagrams taken from a socket before others get their turn.
+const BATCH: usize = 64;
 
 /// A running relay. It ends when dropped.
 #[derive(Debug)]
 pub struct Relay {
-    shape: Shape,
-    control: Arc<Control>,
+    shared: Arc<Shared>,
     _tasks: JoinSet<()>,
 }
 
-#[derive(Debug, Default)]
-struct Control {
-    dark: AtomicBool,
-    generation: AtomicU64,
-    forwarded: AtomicU64,
-    lost: AtomicU64,
-    doubled: AtomicU64,
-    late: AtomicU64,
-    corrupted: AtomicU64,
-}
-
 impl Relay {
-    /// Carries datagrams between clients that send to `front` and `server`.
+    /// Carries datagrams between clients that send to `front` and `server`, over the same `path` each way.
     ///
     /// # Errors
     /// When `front` cannot be bound.
-    pub async fn start(
+    pub fn start(
         front: SocketAddr,
         server: SocketAddr,
-        shape: Shape,
+        path: &Path,
         seed: u64,
     ) -> io::Result<Self> {
-        let front = Arc::new(bind(front)?);
-        let control = Arc::new(Control::default());
+        let shared = Arc::new(Shared {
+            epoch: std::time::Instant::now(),
+            server,
+            front: bind(front)?,
+            state: Mutex::new(State {
+                net: Net::new(seed, path.clone(), path.clone()),
+                outside: BTreeMap::new(),
+            }),
+            earlier: Notify::new(),
+            unread: Notify::new(),
+        });
         let mut tasks = JoinSet::new();
-        tasks.spawn(forward(front, server, shape, seed, Arc::clone(&control)));
+        tasks.spawn(read_front(Arc::clone(&shared)));
+        tasks.spawn(read_outside(Arc::clone(&shared)));
+        tasks.spawn(deliver_in_time(Arc::clone(&shared)));
         Ok(Self {
-            shape,
-            control,
+            shared,
             _tasks: tasks,
         })
     }
 
     /// While dark, everything is lost.
     pub fn set_dark(&self, dark: bool) {
-        self.control.dark.store(dark, Ordering::Relaxed);
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        for direction in [Direction::Up, Direction::Down] {
+            let blackouts = &mut state.net.path_mut(direction).blackouts;
+            blackouts.clear();
+            if dark {
+                blackouts.push(now..Instant::FAR_FUTURE);
+            }
+        }
     }
 
     /// From now on the server hears its clients from new ports; what it sends to the old ones is lost.
-    pub fn rebind(&self) {
-        self.control.generation.fetch_add(1, Ordering::Relaxed);
+    pub fn change_address(&self) {
+        let now = self.shared.now();
+        self.shared
+            .lock()
+            .net
+            .change_address(now, Direction::Up, None);
     }
 
-    /// Datagrams carried so far.
+    /// What happened so far, towards the server or away from it.
     #[must_use]
-    pub fn forwarded(&self) -> u64 {
-        self.control.forwarded.load(Ordering::Relaxed)
+    pub fn counters(&self, direction: Direction) -> Counters {
+        *self.shared.lock().net.counters(direction)
     }
 
     /// Checks that each disturbance asked for was really applied: a row on a bad link must not pass on a good one.
@@ -97,37 +93,118 @@ impl Relay {
     /// # Errors
     /// What never happened.
     pub fn did_its_part(&self) -> Result<(), String> {
-        let Shape {
-            loss,
-            duplicate,
-            reorder,
-            corrupt,
-            delay_ms: _,
-        } = self.shape;
-        let Control {
-            lost,
-            doubled,
-            late,
-            corrupted,
-            ..
-        } = &*self.control;
-        for (what, percent, count) in [
-            ("lost", loss, lost),
-            ("doubled", duplicate, doubled),
-            ("late", reorder, late),
-            ("corrupted", corrupt, corrupted),
+        let path = self.shared.lock().net.path(Direction::Up).clone();
+        let (up, down) = (self.counters(Direction::Up), self.counters(Direction::Down));
+        for (what, asked, count) in [
+            ("lost", path.loss > 0.0, up.lost_random + down.lost_random),
+            (
+                "lost in a burst",
+                path.bursts.is_some(),
+                up.lost_burst + down.lost_burst,
+            ),
+            (
+                "doubled",
+                path.duplication > 0.0,
+                up.duplicated + down.duplicated,
+            ),
+            (
+                "held back",
+                path.reordering.is_some(),
+                up.reordered + down.reordered,
+            ),
+            (
+                "corrupted",
+                path.corruption > 0.0,
+                up.corrupted + down.corrupted,
+            ),
         ] {
-            if percent > 0.0 && count.load(Ordering::Relaxed) == 0 {
+            if asked && count == 0 {
                 return Err(format!("no datagram was {what}"));
             }
         }
         Ok(())
     }
+}
 
-    /// Datagrams lost on purpose so far.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.control.lost.load(Ordering::Relaxed)
+#[derive(Debug)]
+struct Shared {
+    epoch: std::time::Instant,
+    server: SocketAddr,
+    front: UdpSocket,
+    state: Mutex<State>,
+    /// Something arrives earlier than what the deliverer waits for.
+    earlier: Notify,
+    /// There is a new socket to read from.
+    unread: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    net: Net,
+    /// The sockets towards the server, by the address under which the net shows the client.
+    outside: BTreeMap<SocketAddr, Outside>,
+}
+
+#[derive(Debug)]
+struct Outside {
+    socket: Arc<UdpSocket>,
+    reader: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_micros(u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Hands a batch to the net and delivers what has arrived by now.
+    fn pass(&self, batch: &[(Direction, SocketAddr, SocketAddr, &[u8])]) {
+        let now = self.now();
+        let mut state = self.lock();
+        let before = state.net.next_arrival();
+        for (direction, from, to, data) in batch {
+            state.net.send(now, *direction, *from, *to, data);
+        }
+        self.deliver(&mut state, now);
+        let after = state.net.next_arrival();
+        if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// Delivers what has arrived by `now`.
+    fn deliver(&self, state: &mut State, now: Instant) {
+        while let Some(delivery) = state.net.poll(now) {
+            match delivery.direction {
+                Direction::Down => {
+                    send(&self.front, &delivery.data, delivery.to);
+                }
+                Direction::Up => {
+                    let outside = match state.outside.entry(delivery.from) {
+                        Entry::Occupied(known) => known.into_mut(),
+                        Entry::Vacant(new) => {
+                            let Ok(socket) = bind((self.front_ip(), 0).into()) else {
+                                continue;
+                            };
+                            self.unread.notify_one();
+                            new.insert(Outside {
+                                socket: Arc::new(socket),
+                                reader: false,
+                            })
+                        }
+                    };
+                    send(&outside.socket, &delivery.data, delivery.to);
+                }
+            }
+            state.net.recycle(delivery.data);
+        }
+    }
+
+    fn front_ip(&self) -> std::net::IpAddr {
+        self.front.local_addr().map_or(self.server.ip(), |a| a.ip())
     }
 }
 
@@ -145,183 +222,108 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// One client's way to the server.
+/// Sends without asking the runtime, which does not know yet that a fresh socket is writable. A socket that would
+/// block loses its datagram, as a full queue does.
+fn send(socket: &UdpSocket, data: &[u8], to: SocketAddr) {
+    let _ = socket2::SockRef::from(socket).send_to(data, &to.into());
+}
+
+/// Everything that is in a socket's queue now, up to a batch, goes to `pass`.
+fn drain(
+    shared: &Shared,
+    socket: &UdpSocket,
+    buffers: &mut [Vec<u8>],
+    way: impl Fn(SocketAddr) -> Way,
+) {
+    let mut lens = Vec::with_capacity(BATCH);
+    for buffer in buffers.iter_mut() {
+        match socket.try_recv_from(buffer) {
+            Ok((len, from)) => lens.push((len, way(from))),
+            Err(_) => break,
+        }
+    }
+    let batch: Vec<_> = lens
+        .iter()
+        .zip(buffers.iter())
+        .map(|((len, way), buffer)| (way.direction, way.from, way.to, &buffer[..*len]))
+        .collect();
+    shared.pass(&batch);
+}
+
 struct Way {
-    socket: Arc<UdpSocket>,
-    generation: u64,
-    back: tokio::task::AbortHandle,
-}
-
-async fn forward(
-    front: Arc<UdpSocket>,
-    server: SocketAddr,
-    shape: Shape,
-    seed: u64,
-    control: Arc<Control>,
-) {
-    let mut ways: BTreeMap<SocketAddr, Way> = BTreeMap::new();
-    // Sockets of earlier generations stay bound: the server's datagrams vanish there, no port-unreachable comes back.
-    let mut old = Vec::new();
-    let mut backs = JoinSet::new();
-    let mut line = Line::new(shape, seed, Arc::clone(&control));
-    let mut buffer = vec![0; 65_536];
-    loop {
-        let due = line.due();
-        tokio::select! {
-            received = front.recv_from(&mut buffer) => {
-                let Ok((len, client)) = received else { continue };
-                let generation = control.generation.load(Ordering::Relaxed);
-                if ways.get(&client).is_none_or(|w| w.generation != generation) {
-                    let Ok(socket) = bind((server.ip(), 0).into()) else { continue };
-                    let socket = Arc::new(socket);
-                    let back = backs.spawn(backward(
-                        Arc::clone(&socket), Arc::clone(&front), client,
-                        Line::new(shape, seed ^ 0xBACC ^ generation, Arc::clone(&control)),
-                    ));
-                    let way = Way { socket, generation, back };
-                    if let Some(before) = ways.insert(client, way) {
-                        before.back.abort();
-                        old.push(before.socket);
-                    }
-                }
-                if let Some(way) = ways.get(&client) {
-                    line.pass(&mut buffer[..len], &way.socket, server).await;
-                }
-            }
-            () = until(due) => line.deliver().await,
-        }
-    }
-}
-
-async fn backward(
-    socket: Arc<UdpSocket>,
-    front: Arc<UdpSocket>,
-    client: SocketAddr,
-    mut line: Line,
-) {
-    let mut buffer = vec![0; 65_536];
-    loop {
-        let due = line.due();
-        tokio::select! {
-            received = socket.recv_from(&mut buffer) => {
-                let Ok((len, _)) = received else { continue };
-                line.pass(&mut buffer[..len], &front, client).await;
-            }
-            () = until(due) => line.deliver().await,
-        }
-    }
-}
-
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// One direction: decides about each datagram and holds those that are on their way.
-struct Line {
-    shape: Shape,
-    random: SplitMix,
-    control: Arc<Control>,
-    waiting: BinaryHeap<Reverse<Held>>,
-    number: u64,
-}
-
-struct Held {
-    due: Instant,
-    number: u64,
-    data: Vec<u8>,
-    from: Arc<UdpSocket>,
+    direction: Direction,
+    from: SocketAddr,
     to: SocketAddr,
 }
 
-impl Line {
-    fn new(shape: Shape, seed: u64, control: Arc<Control>) -> Self {
-        Self {
-            shape,
-            random: SplitMix(seed),
-            control,
-            waiting: BinaryHeap::new(),
-            number: 0,
+fn buffers() -> Vec<Vec<u8>> {
+    vec![vec![0; 2048]; BATCH]
+}
+
+async fn read_front(shared: Arc<Shared>) {
+    let mut buffers = buffers();
+    while shared.front.readable().await.is_ok() {
+        drain(&shared, &shared.front, &mut buffers, |client| Way {
+            direction: Direction::Up,
+            from: client,
+            to: shared.server,
+        });
+    }
+}
+
+/// Keeps one reader per outside socket.
+async fn read_outside(shared: Arc<Shared>) {
+    let mut readers = JoinSet::new();
+    loop {
+        shared.unread.notified().await;
+        let mut state = shared.lock();
+        for (client, outside) in state
+            .outside
+            .iter_mut()
+            .filter(|(_, outside)| !outside.reader)
+        {
+            outside.reader = true;
+            readers.spawn(read_one(
+                Arc::clone(&shared),
+                Arc::clone(&outside.socket),
+                *client,
+            ));
         }
     }
+}
 
-    fn due(&self) -> Option<Instant> {
-        self.waiting.peek().map(|Reverse(held)| held.due)
+async fn read_one(shared: Arc<Shared>, socket: Arc<UdpSocket>, client: SocketAddr) {
+    let mut buffers = buffers();
+    while socket.readable().await.is_ok() {
+        drain(&shared, &socket, &mut buffers, |server| Way {
+            direction: Direction::Down,
+            from: server,
+            to: client,
+        });
     }
+}
 
-    async fn pass(&mut self, data: &mut [u8], from: &Arc<UdpSocket>, to: SocketAddr) {
-        let shape = self.shape;
-        // Each decision is drawn for each datagram, so that one setting does not shift the others.
-        let lost = self.random.chance(shape.loss);
-        let doubled = self.random.chance(shape.duplicate);
-        let late = self.random.chance(shape.reorder);
-        let corrupt = self.random.chance(shape.corrupt);
-        if lost || self.control.dark.load(Ordering::Relaxed) {
-            self.control.lost.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        let count = |happened: bool, counter: &AtomicU64| {
-            counter.fetch_add(u64::from(happened), Ordering::Relaxed)
+async fn deliver_in_time(shared: Arc<Shared>) {
+    loop {
+        let next = {
+            let now = shared.now();
+            let mut state = shared.lock();
+            shared.deliver(&mut state, now);
+            state.net.next_arrival()
         };
-        count(doubled, &self.control.doubled);
-        count(late, &self.control.late);
-        count(corrupt, &self.control.corrupted);
-        if corrupt && !data.is_empty() {
-            let bits = self.random.next();
-            let at = usize::try_from(bits >> 8).unwrap_or(0) % data.len();
-            data[at] ^= u8::try_from(bits & 0xFF).unwrap_or(1).max(1);
-        }
-        let mut delay = Duration::from_millis(shape.delay_ms);
-        if late {
-            delay += REORDER_BY;
-        }
-        for _ in 0..=usize::from(doubled) {
-            if delay.is_zero() {
-                let _ = from.send_to(data, to).await;
-                self.control.forwarded.fetch_add(1, Ordering::Relaxed);
-            } else {
-                self.number += 1;
-                self.waiting.push(Reverse(Held {
-                    due: Instant::now() + delay,
-                    number: self.number,
-                    data: data.to_vec(),
-                    from: Arc::clone(from),
-                    to,
-                }));
+        let due = async {
+            match next {
+                Some(at) => {
+                    let at = shared.epoch + Duration::from_micros(at.as_micros());
+                    tokio::time::sleep_until(at.into()).await;
+                }
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            () = due => {}
+            () = shared.earlier.notified() => {}
         }
-    }
-
-    async fn deliver(&mut self) {
-        let now = Instant::now();
-        while self.due().is_some_and(|due| due <= now) {
-            if let Some(Reverse(held)) = self.waiting.pop() {
-                let _ = held.from.send_to(&held.data, held.to).await;
-                self.control.forwarded.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-impl PartialEq for Held {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Held {}
-
-impl PartialOrd for Held {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Held {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.due, self.number).cmp(&(other.due, other.number))
     }
 }
 
@@ -329,80 +331,82 @@ impl Ord for Held {
 mod tests {
     use super::*;
     use crate::place::{Place, RELAY_PORT, SERVER_PORT};
+    use fulmar_netem::Reordering;
 
-    async fn arrivals(shape: Shape, count: u32) -> (Vec<u32>, u64) {
+    async fn arrivals(path: &Path, count: u32) -> (Vec<u32>, Relay) {
         let place = Place::claim().unwrap();
-        let server = UdpSocket::bind(place.at(SERVER_PORT)).await.unwrap();
-        let relay = Relay::start(place.at(RELAY_PORT), place.at(SERVER_PORT), shape, 42)
-            .await
-            .unwrap();
+        let server = bind(place.at(SERVER_PORT)).unwrap();
+        let relay = Relay::start(place.at(RELAY_PORT), place.at(SERVER_PORT), path, 42).unwrap();
         let client = UdpSocket::bind((place.ip(), 0)).await.unwrap();
-        let mut got = Vec::new();
-        let mut buffer = [0; 16];
         for n in 0..count {
             client
                 .send_to(&n.to_be_bytes(), place.at(RELAY_PORT))
                 .await
                 .unwrap();
-            tokio::task::yield_now().await;
-            while server.try_recv(&mut buffer).is_ok_and(|n| n == 4) {
+        }
+        let mut got = Vec::new();
+        let mut buffer = [0; 16];
+        loop {
+            let c = relay.counters(Direction::Up);
+            let all_decided =
+                c.sent == u64::from(count) && c.sent + c.duplicated == c.delivered + c.lost();
+            if all_decided && got.len() as u64 == c.delivered {
+                return (got, relay);
+            }
+            let received =
+                tokio::time::timeout(Duration::from_millis(20), server.recv(&mut buffer));
+            if received.await.is_ok() {
                 got.push(u32::from_be_bytes(buffer[..4].try_into().unwrap()));
             }
         }
-        while let Ok(Ok(_)) =
-            tokio::time::timeout(Duration::from_millis(300), server.recv(&mut buffer)).await
-        {
-            got.push(u32::from_be_bytes(buffer[..4].try_into().unwrap()));
-        }
-        (got, relay.lost())
     }
 
     #[tokio::test]
-    async fn a_perfect_line_changes_nothing() {
-        let (got, lost) = arrivals(Shape::default(), 300).await;
-        assert_eq!((got, lost), ((0..300).collect(), 0));
+    async fn a_perfect_path_changes_nothing() {
+        let (got, _) = arrivals(&Path::default(), 300).await;
+        assert_eq!(got, (0..300).collect::<Vec<_>>());
     }
 
     #[tokio::test]
-    async fn an_imperfect_line_does_what_it_says() {
-        let shape = Shape {
-            loss: 20.0,
-            duplicate: 20.0,
-            reorder: 20.0,
-            corrupt: 0.0,
-            delay_ms: 1,
+    async fn an_imperfect_path_does_what_it_says() {
+        let path = Path {
+            loss: 0.2,
+            duplication: 0.2,
+            reordering: Some(Reordering {
+                probability: 0.2,
+                by: Duration::from_millis(9),
+            }),
+            ..Path::default()
         };
-        let (got, lost) = arrivals(shape, 1000).await;
-        assert!((120..280).contains(&lost), "{lost}");
-        let mut distinct = got.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        assert_eq!(distinct.len() as u64 + lost, 1000);
-        assert!(
-            got.len() > distinct.len() + 50,
-            "doubled: {}",
-            got.len() - distinct.len()
-        );
-        assert!(got.windows(2).any(|w| w[0] > w[1]), "nothing was reordered");
+        let (got, relay) = arrivals(&path, 1000).await;
+        assert!(relay.did_its_part().is_ok());
+        assert!(got.len() > 700 && got.len() < 1150, "{}", got.len());
+        let perfect = Relay::start(
+            Place::claim().unwrap().at(RELAY_PORT),
+            ([127, 0, 0, 1], 9).into(),
+            &path,
+            1,
+        )
+        .unwrap();
+        assert!(perfect.did_its_part().is_err());
     }
 
     #[tokio::test]
-    async fn a_new_binding_is_a_new_address_and_the_old_one_is_dead() {
+    async fn a_new_address_is_another_socket_and_the_old_one_is_dead() {
         let place = Place::claim().unwrap();
         let server = UdpSocket::bind(place.at(SERVER_PORT)).await.unwrap();
         let relay = Relay::start(
             place.at(RELAY_PORT),
             place.at(SERVER_PORT),
-            Shape::default(),
+            &Path::default(),
             1,
         )
-        .await
         .unwrap();
         let client = UdpSocket::bind((place.ip(), 0)).await.unwrap();
         let mut buffer = [0; 16];
         client.send_to(b"a", place.at(RELAY_PORT)).await.unwrap();
         let (_, first) = server.recv_from(&mut buffer).await.unwrap();
-        relay.rebind();
+        relay.change_address();
         client.send_to(b"b", place.at(RELAY_PORT)).await.unwrap();
         let (_, second) = server.recv_from(&mut buffer).await.unwrap();
         assert_ne!(first, second);
@@ -411,13 +415,14 @@ mod tests {
         let n = client.recv(&mut buffer).await.unwrap();
         assert_eq!(&buffer[..n], b"new");
         relay.set_dark(true);
-        let before = relay.lost();
         client.send_to(b"c", place.at(RELAY_PORT)).await.unwrap();
-        assert!(
-            tokio::time::timeout(Duration::from_millis(200), server.recv(&mut buffer))
-                .await
-                .is_err()
-        );
-        assert_eq!(relay.lost(), before + 1);
+        relay.set_dark(true);
+        while relay.counters(Direction::Up).lost_blackout == 0 {
+            tokio::task::yield_now().await;
+        }
+        relay.set_dark(false);
+        client.send_to(b"d", place.at(RELAY_PORT)).await.unwrap();
+        let n = server.recv(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..n], b"d");
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fulmar_netem::Path;
 use tempfile::TempDir;
 
 use crate::place::{
@@ -11,7 +12,7 @@ use crate::place::{
 };
 use crate::process::Process;
 use crate::program::{Pair, Program, Programs};
-use crate::relay::{Relay, Shape};
+use crate::relay::Relay;
 use crate::target::Target;
 
 /// How long a program may take to listen.
@@ -41,8 +42,8 @@ pub struct Setup {
     pub server: Vec<String>,
     /// Flags for whichever end is Fulmar.
     pub fulmar: Vec<String>,
-    /// A relay between the two, with this behaviour.
-    pub link: Option<Shape>,
+    /// A relay between the two, with this path each way.
+    pub link: Option<Path>,
     /// What the service is.
     pub behind: Behind,
     /// The server listens on a range of ports, and the client knows the range.
@@ -107,8 +108,8 @@ impl Setup {
 
     /// Puts a relay in between.
     #[must_use]
-    pub fn link(mut self, shape: Shape) -> Self {
-        self.link = Some(shape);
+    pub fn link(mut self, path: Path) -> Self {
+        self.link = Some(path);
         self
     }
 
@@ -167,14 +168,11 @@ impl Tunnel {
         let target = target
             .transpose()
             .map_err(|e| format!("the service cannot listen: {e}"))?;
-        let relay = match setup.link {
-            Some(shape) => {
+        let relay = match &setup.link {
+            Some(path) => {
                 let front = place.at(RELAY_PORT);
-                Some(
-                    Relay::start(front, place.at(SERVER_PORT), shape, 7)
-                        .await
-                        .map_err(|e| e.to_string())?,
-                )
+                let relay = Relay::start(front, place.at(SERVER_PORT), path, 7);
+                Some(relay.map_err(|e| format!("the relay cannot listen: {e}"))?)
             }
             None => None,
         };
@@ -349,7 +347,7 @@ impl Parts<'_> {
 
     async fn start_client(&self) -> Result<Process, String> {
         let setup = self.setup;
-        let remote = match setup.link {
+        let remote = match &setup.link {
             Some(_) => self.place.at(RELAY_PORT).to_string(),
             None => format!("{}:{}", self.host(), self.server_ports()),
         };

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use fulmar_netem::Path;
 use tokio::io::AsyncWriteExt;
 
 use super::transfer::{CLOSE_LIMIT, settled};
@@ -9,7 +10,6 @@ use super::{Context, OK, Observed, Row};
 use crate::load::{self, Fault};
 use crate::pattern::Kind;
 use crate::program::{Pair, Program};
-use crate::relay::Shape;
 use crate::target::{End, Op, Request};
 use crate::tunnel::{Behind, Setup, Tunnel};
 
@@ -492,11 +492,11 @@ async fn address_changes(context: Context) -> Observed {
         .tunnel(
             Setup::new(context.pair, 2)
                 .both(QUICK)
-                .link(Shape::default()),
+                .link(Path::default()),
         )
         .await?;
     let open = begin_echo(&tunnel).await?;
-    tunnel.relay.as_ref().ok_or("no relay")?.rebind();
+    tunnel.relay.as_ref().ok_or("no relay")?.change_address();
     let observed = works_again(&tunnel).await;
     drop(open);
     tunnel.healthy()?;
@@ -544,7 +544,7 @@ async fn dark_path(context: Context) -> Observed {
         .tunnel(
             Setup::new(context.pair, 2)
                 .both(QUICK)
-                .link(Shape::default()),
+                .link(Path::default()),
         )
         .await?;
     let work = tokio::spawn(load::slow_exchange(
