@@ -38,6 +38,11 @@ fn main() {
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         "cipher_open" => cipher_open(),
+        "command_line" => command_line(),
+        "config_json" => config_json(),
+        "kcp_input" => kcp_input(),
+        "rawtcp_packet" => rawtcp_packet(),
+        "sip003_options" => sip003_options(),
         "fec_decoder" => fec_decoder(),
         "fec_roundtrip" => fec_roundtrip(),
         "fec_packet" => fec_packet(),
@@ -220,6 +225,218 @@ fn snappy_roundtrip() -> Vec<Vec<u8>> {
                 .chunk(&random[..len / 2])
                 .finish(),
         );
+    }
+    seeds
+}
+
+/// What follows from the recorded starts of the real programs: (0 for a client, arguments, file).
+fn starts() -> Vec<(u8, Vec<String>, Option<String>)> {
+    let file = load("kcptun/startup.json");
+    let starts = list(&file, "cases").iter().map(|case| {
+        let side = u8::from(case["program"] != "client");
+        let args = list(case, "args")
+            .iter()
+            .map(|a| a.as_str().unwrap().to_owned());
+        let json = &case["config_json"];
+        let text = match json {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        };
+        (side, args.collect(), text)
+    });
+    starts.collect()
+}
+
+fn command_line() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for (side, args, _) in starts() {
+        seeds.push(
+            Script::new()
+                .byte(side)
+                .rest(args.join("\n").as_bytes())
+                .finish(),
+        );
+    }
+    let lines = [
+        "--help",
+        "-v",
+        "-r\n127.0.0.1:3000-4000\n--mtu=1200\n-mode\nmanual\n-nodelay\n1",
+        "--datashard=200\n--parityshard=100",
+        "-QPP\n--QPPCount\n0\n-key\nsecret",
+        "--crypt=aes-128-gcm\n-sndwnd\n70000\n--dscp\n46\n-tcp",
+        "-snmplog\n./snmp-20060102.log\n--snmpperiod=60\n-quiet=t",
+        "--\n-l\n:1",
+    ];
+    for line in lines {
+        for side in [0, 1] {
+            seeds.push(Script::new().byte(side).rest(line.as_bytes()).finish());
+        }
+    }
+    seeds.sort();
+    seeds
+}
+
+fn config_json() -> Vec<Vec<u8>> {
+    let mut files: Vec<(u8, String)> = Vec::new();
+    for (side, _, json) in starts() {
+        files.extend(json.map(|text| (side, text)));
+    }
+    let client = r#"{"localaddr":":12948","remoteaddr":"vps:29900-29999","key":"k","crypt":"aes-128","mode":"fast3",
+        "conn":2,"autoexpire":600,"scavengettl":300,"mtu":1350,"sndwnd":512,"rcvwnd":1024,"datashard":10,"parityshard":3,
+        "dscp":46,"nocomp":true,"acknodelay":false,"nodelay":1,"interval":20,"resend":2,"nc":1,"sockbuf":16777217,
+        "smuxbuf":16777217,"streambuf":4194304,"keepalive":10,"log":"x.log","snmplog":"./s-20060102.log","quiet":true,"tcp":false}"#;
+    let server = r#"{"listen":":29900-29999","target":"127.0.0.1:12948","qpp":true,"QPPCount":61,"pprof":false,"closewait":30,
+        "ratelimit":1000000,"framesize":8192,"smuxver":2}"#;
+    for text in [
+        client,
+        server,
+        "{}",
+        "null",
+        "[1,2]",
+        "{\"mtu\": 1350,}",
+        "{\"mtu\": \"big\", \"key\": 1}",
+        "{\"MTU\": 1e3, \"mtu\": 1400, \"unknown\": {\"a\": [1, {\"b\": null}]}}",
+        "// comment\n{\"key\": \"\\u00e9\\ud83d\\ude00\\n\"}",
+        "{\"key\": \"a\"} trailing",
+        "{\"key\": \"unfinished",
+    ] {
+        for side in 0..3 {
+            files.push((side, text.to_owned()));
+        }
+    }
+    files.sort();
+    files
+        .iter()
+        .map(|(side, text)| Script::new().byte(*side).rest(text.as_bytes()).finish())
+        .collect()
+}
+
+fn sip003_options() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for options in [
+        "",
+        "server",
+        "key=secret;crypt=aes;mode=fast3",
+        "mtu=1200;sndwnd=512;nocomp",
+        r"key=a\;b\=c\\;quiet=true",
+        "server;key=k;datashard=0;parityshard=0",
+        "unknown=1;=2;;conn=",
+        "__android_vpn;fast-open",
+    ] {
+        for (side, remote, local) in [
+            (0, "192.0.2.1", "127.0.0.1"),
+            (1, "::", "::1"),
+            (0, "", "x"),
+        ] {
+            let script = Script::new()
+                .byte(side)
+                .chunk(remote.as_bytes())
+                .chunk(b"29900");
+            let script = script.chunk(local.as_bytes()).chunk(b"8388");
+            seeds.push(script.rest(options.as_bytes()).finish());
+        }
+    }
+    seeds
+}
+
+fn kcp_input() -> Vec<Vec<u8>> {
+    let file = load("kcptun/kcp_arq_trace.json");
+    let mut seeds = Vec::new();
+    for scenario in list(&file, "scenarios") {
+        for end in ["A", "B"] {
+            let config = &scenario[end]["config"];
+            let number =
+                |key: &str| u8::try_from(config[key].as_u64().unwrap_or(0) & 0x3f).unwrap();
+            let mut seed = Script::new()
+                .byte(number("nodelay") | number("interval") << 1)
+                .byte(u8::from(number("nc") == 0) | number("resend") << 1)
+                .byte(number("sndwnd"))
+                .byte(number("rcvwnd"))
+                .byte(1)
+                .finish();
+            let mut clock = scenario["clock_start"].as_u64().unwrap();
+            for event in list(&scenario[end], "events") {
+                let mut script = Script::new();
+                let t = event["t"].as_u64().unwrap();
+                if t > clock {
+                    script = script
+                        .byte(2)
+                        .u16(u16::try_from(t - clock).unwrap_or(u16::MAX));
+                    clock = t;
+                }
+                script = match event["ev"].as_str().unwrap() {
+                    "write" => {
+                        let len = event["hex"].as_str().unwrap().len() / 2;
+                        script.byte(3).u16(u16::try_from(len).unwrap())
+                    }
+                    "input" => {
+                        let recovered = u8::from(event["fec"] == true);
+                        script.byte(recovered).chunk(&bytes(event, "hex"))
+                    }
+                    "update" => script.byte(6),
+                    "recv" => script.byte(4),
+                    other => panic!("unknown event {other}"),
+                };
+                let more = script.finish();
+                if seed.len() + more.len() > MAX_LEN {
+                    break;
+                }
+                seed.extend(more);
+            }
+            seeds.push(seed);
+        }
+    }
+    // Datagrams that are refused or odd.
+    let file = load("kcptun/kcp_segments.json");
+    let mut script = Script::new().byte(60).byte(4).byte(32).byte(32).byte(4);
+    for case in list(&file, "input") {
+        let mut datagram = bytes(case, "in_hex");
+        if let Some(conv) = datagram.first_chunk_mut::<4>() {
+            *conv = 195_939_070u32.to_le_bytes();
+        }
+        script = script.byte(0).chunk(&datagram).byte(4);
+    }
+    seeds.push(script.finish());
+    seeds
+}
+
+fn rawtcp_packet() -> Vec<Vec<u8>> {
+    use fulmar_wire::rawtcp::{Flags, Header, MAX_EMITTED_LEN, Options, Timestamps, WINDOW, seal};
+    use fulmar_wire::seq::Seq;
+    use std::net::IpAddr;
+
+    let addresses: [IpAddr; 2] = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
+    let times = Timestamps { value: 1, echo: 2 };
+    let mut seeds = Vec::new();
+    for options in [
+        Options::None,
+        Options::Timestamps(times),
+        Options::LongTimestamps(times),
+    ] {
+        for (flags, payload) in [(Flags::SYN, 0), (Flags::DATA, 40), (Flags::RST, 0)] {
+            let header = Header {
+                src_port: 29900,
+                dst_port: 40000,
+                seq: Seq(1),
+                ack: Seq(0xffff_fff0),
+                flags,
+                window: WINDOW,
+                options,
+            };
+            let mut segment = vec![0; MAX_EMITTED_LEN];
+            let len = header.emit(&mut segment);
+            segment.truncate(len);
+            let payload = xs(7, payload);
+            seal(&mut segment, &payload, addresses[0], addresses[1]);
+            segment.extend(payload);
+            seeds.push(Script::new().byte(1).rest(&segment).finish());
+            let total = u16::try_from(20 + segment.len()).unwrap().to_be_bytes();
+            let ip = [
+                0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, 6, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2,
+            ];
+            seeds.push(Script::new().byte(0).rest(&ip).rest(&segment).finish());
+        }
     }
     seeds
 }

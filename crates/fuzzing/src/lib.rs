@@ -26,10 +26,15 @@ macro_rules! for_each_target {
     ($each:ident) => {
         $each! {
             cipher_open
+            command_line
+            config_json
             fec_decoder
             fec_packet
             fec_roundtrip
+            kcp_input
             kcp_segments
+            rawtcp_packet
+            sip003_options
             smux_frames
             snappy_decoder
             snappy_roundtrip

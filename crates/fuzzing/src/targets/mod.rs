@@ -1,11 +1,17 @@
 //! The targets, by the crate that they test.
 
+mod arq;
 mod cipher;
 mod codec;
+mod config;
 mod fec;
+mod rawtcp;
 mod wire;
 
+pub use arq::kcp_input;
 pub use cipher::cipher_open;
 pub use codec::{snappy_decoder, snappy_roundtrip};
+pub use config::{command_line, config_json, sip003_options};
 pub use fec::{fec_decoder, fec_roundtrip};
+pub use rawtcp::rawtcp_packet;
 pub use wire::{fec_packet, kcp_segments, smux_frames};
