@@ -1,2 +1,96 @@
-//! The fulmar program.
-fn main() {}
+//! The fulmar program: which command is meant, and what its outcome is for the shell.
+//!
+//! | module | what |
+//! |---|---|
+//! | `cli` | the commands and their flags, from the option table of `fulmar-config` |
+//! | `persona` | command lines taken over with a replaced program's name |
+//! | `commands` | one file per command |
+//! | `launch` | the way into the runtime |
+//! | `logging` | log lines and log files |
+//! | `signals` | when to stop, and when to open the log file anew |
+//! | `exit` | exit codes |
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+mod exit;
+mod launch;
+mod logging;
+mod persona;
+mod signals;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+use fulmar_config::{Environment, Side, plugin_side};
+
+use crate::exit::Exit;
+use crate::persona::Persona;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let persona = args
+        .next()
+        .map_or(Persona::Fulmar, |name| Persona::of(&name));
+    let args: Vec<OsString> = args.collect();
+    let environment = Environment::of_process();
+    match dispatch(persona, &args, &environment) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.report(),
+    }
+}
+
+fn dispatch(persona: Persona, args: &[OsString], environment: &Environment) -> Result<(), Exit> {
+    if let Persona::Kcptun(side) = persona {
+        return commands::tunnel(side, persona, args, environment);
+    }
+    // kcptun's flags are not clap's: one hyphen is enough, and what follows the first non-flag is ignored.
+    let side = match args.first().and_then(|arg| arg.to_str()) {
+        Some("client") => Some(Side::Client),
+        Some("server") => Some(Side::Server),
+        _ => None,
+    };
+    if let Some(side) = side {
+        return commands::tunnel(side, persona, &args[1..], environment);
+    }
+    // A shadowsocks host starts its plugin without a sub-command, perhaps with flags.
+    let only_flags = args
+        .first()
+        .is_none_or(|arg| arg.as_encoded_bytes().starts_with(b"-"));
+    if only_flags && let Some(side) = plugin_side(environment)? {
+        return commands::tunnel(side, persona, args, environment);
+    }
+    let name = OsString::from(persona::FULMAR);
+    let matches = match cli::program().try_get_matches_from(std::iter::once(&name).chain(args)) {
+        Ok(matches) => matches,
+        // Also help and version come this way.
+        Err(e) => return Err(Exit::Clap(Box::new(e))),
+    };
+    match matches.subcommand() {
+        Some(("run", m)) => commands::run(&file(m), role(m), environment),
+        Some(("check", m)) => commands::check(&file(m), role(m), environment),
+        Some(("genpsk", m)) => commands::genpsk(text(m, "method"), m.get_one("out")),
+        Some(("demo", m)) => commands::demo(m),
+        Some(("completions", m)) => commands::completions(m),
+        Some(("man", m)) => commands::man(text(m, "command"), m.get_one("dir")),
+        Some(("version", _)) => commands::version(persona),
+        _ => Err(Exit::usage("no command is given")),
+    }
+}
+
+fn file(matches: &ArgMatches) -> std::path::PathBuf {
+    matches.get_one("file").cloned().unwrap_or_default()
+}
+
+fn role(matches: &ArgMatches) -> Option<Side> {
+    match text(matches, "role") {
+        Some("client") => Some(Side::Client),
+        Some("server") => Some(Side::Server),
+        _ => None,
+    }
+}
+
+fn text<'a>(matches: &'a ArgMatches, id: &str) -> Option<&'a str> {
+    matches.get_one::<String>(id).map(String::as_str)
+}

@@ -57,6 +57,16 @@ impl Origin {
     pub fn is_default(&self) -> bool {
         matches!(self, Self::Default(_))
     }
+
+    /// The place in few words, for a table that names the option already.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        match self {
+            Self::Json { file, line, .. } => format!("{}:{line}", file.display()),
+            Self::PluginOption(_) => "SS_PLUGIN_OPTIONS".into(),
+            other => other.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Origin {

@@ -23,6 +23,8 @@ pub enum Severity {
 pub enum Place {
     /// At one value.
     Value(Origin),
+    /// At the default of an option (its long flag), which nobody gave.
+    NotGiven(&'static str),
     /// On the command line as a whole.
     CommandLine,
     /// In the environment.
@@ -40,6 +42,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Value(origin) => origin.fmt(f),
+            Self::NotGiven(flag) => write!(f, "--{flag} is not given"),
             Self::CommandLine => f.write_str("command line"),
             Self::Environment => f.write_str("environment"),
             Self::File { path, at: None } => write!(f, "{}", path.display()),

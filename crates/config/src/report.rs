@@ -63,7 +63,7 @@ pub fn lines(config: &Config) -> Vec<String> {
         let mut line = format!("  {:names$}  ", setting.name);
         // Writing to a string cannot fail.
         let _ = match &setting.origin {
-            Some(origin) => write!(line, "{:values$}  <- {origin}", setting.value),
+            Some(origin) => write!(line, "{:values$}  <- {}", setting.value, origin.brief()),
             None => write!(line, "{}", setting.value),
         };
         lines.push(line);

@@ -113,10 +113,7 @@ impl Resolver<'_> {
                 if self.origin(Id::RemoteAddr).is_default() {
                     self.warn(
                         Id::RemoteAddr,
-                        format!(
-                            "no server is given, so \"{}\" will be looked up",
-                            remote.host
-                        ),
+                        format!("the server \"{}\" will be looked up", remote.host),
                         "give --remoteaddr host:port",
                     );
                 }
@@ -692,13 +689,10 @@ impl Resolver<'_> {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        let message = message.into();
-        // A default does not name its option by itself.
-        let message = match self.origin(id) {
-            Origin::Default(_) => format!("{}: {message}", options::get(id).flag),
-            _ => message,
+        let place = match self.origin(id) {
+            Origin::Default(_) => Place::NotGiven(options::get(id).flag),
+            origin => Place::Value(origin),
         };
-        let place = Place::Value(self.origin(id));
         self.problems
             .push(Problem::new(severity, place, message).hint(hint));
     }

@@ -212,9 +212,9 @@ pub const TABLE: [Opt; 43] = [
         id: Id::AckNoDelay,
         flag: "acknodelay",
         key: Some("acknodelay"),
-        group: Group::Manual,
+        group: Group::Speed,
         hidden: true,
-        help: "Acknowledge at once, not with the next flush (in every mode)",
+        help: "Acknowledge at once, not with the next flush",
         ..BASE
     },
     Opt {

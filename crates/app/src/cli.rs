@@ -1,0 +1,244 @@
+//! The commands and their flags as clap knows them.
+//!
+//! The flags of `client` and `server` come from the option table; clap shows, completes and documents them, while
+//! `fulmar-config` reads them by kcptun's rules.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, ValueHint};
+use clap::{Arg, ArgAction, Command, value_parser};
+use fulmar_config::options::{self, Group, Kind, Opt, Preset};
+use fulmar_config::{Program, Side};
+
+use crate::persona::FULMAR;
+
+const RULES: &str = "\
+One hyphen does as well as two (-mode fast3), and numbers may be written as in Go (0x546). \
+A switch takes a value only with an equals sign (--nocomp=false). \
+Highest precedence first: the variables of a shadowsocks host, the JSON file, flags, KCPTUN_KEY, defaults.";
+
+const ROLES: [&str; 2] = ["client", "server"];
+
+/// The whole program.
+pub(crate) fn program() -> Command {
+    Command::new(FULMAR)
+        .about("Carries TCP connections across lossy, slow and far networks, over KCP")
+        .after_help("fulmar client --help and fulmar server --help list the flags of kcptun.")
+        .disable_version_flag(true)
+        .arg(version_flag(ArgAction::Version))
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(tunnel(Side::Client))
+        .subcommand(tunnel(Side::Server))
+        .subcommand(
+            Command::new("run")
+                .about("Run what a configuration file describes, recognised by its content")
+                .args(file_and_role()),
+        )
+        .subcommand(
+            Command::new("check")
+                .about("Say what is wrong in a configuration file, where, and what to write instead")
+                .long_about(
+                    "Say what is wrong in a configuration file, where, and what to write instead.\n\n\
+                     Stricter than a start: unknown keys, unknown names of ciphers and modes, and whatever else \
+                     kcptun passes over in silence are errors here. Exit code 2 if there is one.",
+                )
+                .args(file_and_role()),
+        )
+        .subcommand(
+            Command::new("genpsk")
+                .about("Make a random pre-shared key")
+                .arg(
+                    Arg::new("method")
+                        .value_name("METHOD")
+                        .help("The cipher that it is for, or \"qpp\" for the long key that --QPP wants")
+                        .default_value("aes"),
+                )
+                .arg(
+                    Arg::new("out")
+                        .short('o')
+                        .value_name("FILE")
+                        .value_parser(value_parser!(PathBuf))
+                        .value_hint(ValueHint::FilePath)
+                        .help("Write it into a new FILE for --key-file, readable by its owner only"),
+                ),
+        )
+        .subcommand(demo())
+        .subcommand(
+            Command::new("completions").about("Print a completion script").arg(
+                Arg::new("shell")
+                    .value_name("SHELL")
+                    .required(true)
+                    .value_parser(value_parser!(clap_complete::Shell))
+                    .help("The shell that it is for"),
+            ),
+        )
+        .subcommand(
+            Command::new("man")
+                .about("Print a manual page")
+                .arg(Arg::new("command").value_name("COMMAND").help("The command that it is for"))
+                .arg(
+                    Arg::new("dir")
+                        .long("dir")
+                        .value_name("DIR")
+                        .value_parser(value_parser!(PathBuf))
+                        .value_hint(ValueHint::DirPath)
+                        .help("Write all pages into DIR instead"),
+                ),
+        )
+        .subcommand(Command::new("version").about("Print the version"))
+}
+
+fn demo() -> Command {
+    let number =
+        |name: &'static str, value: &'static str, default: &'static str, help: &'static str| {
+            Arg::new(name)
+                .long(name)
+                .value_name(value)
+                .default_value(default)
+                .help(help)
+        };
+    Command::new("demo")
+        .about("Target, server, a lossy link and client in one process: what it takes, and what the link could carry")
+        .arg(number("size", "MB", "32", "Megabytes to carry").value_parser(value_parser!(u32).range(1..=4096)))
+        .arg(number("loss", "PERCENT", "5", "Packets that the link loses").value_parser(value_parser!(u8).range(0..=60)))
+        .arg(number("rtt", "MS", "60", "Round-trip time of the link").value_parser(value_parser!(u32).range(0..=5000)))
+        .arg(number("rate", "MBIT/S", "100", "Rate of the link").value_parser(value_parser!(u32).range(1..=100_000)))
+        .arg(number("seed", "N", "1", "What the losses are drawn from").value_parser(value_parser!(u64)))
+}
+
+fn file_and_role() -> [Arg; 2] {
+    [
+        Arg::new("file")
+            .short('c')
+            .value_name("FILE")
+            .required(true)
+            .value_parser(value_parser!(PathBuf))
+            .value_hint(ValueHint::FilePath)
+            .help("The configuration file"),
+        Arg::new("role")
+            .long("role")
+            .value_name("ROLE")
+            .value_parser(PossibleValuesParser::new(ROLES))
+            .help("Whose file it is, when its content does not tell"),
+    ]
+}
+
+/// The command `client` or `server`.
+pub(crate) fn tunnel(side: Side) -> Command {
+    let about = match side {
+        Side::Client => {
+            "Accept TCP connections here and carry them to a server, with kcptun's flags"
+        }
+        Side::Server => {
+            "Accept tunnels here and carry their streams to a target, with kcptun's flags"
+        }
+    };
+    let mut command = Command::new(side.name())
+        .about(about)
+        .after_help(RULES)
+        .disable_version_flag(true)
+        .disable_help_flag(true)
+        .next_line_help(false);
+    for group in Group::ALL {
+        for opt in options::of(side).filter(|opt| opt.group == group) {
+            command = command.arg(flag(opt, side));
+        }
+    }
+    let help = Arg::new("help")
+        .short('h')
+        .long("help")
+        .help("Print help")
+        .action(ArgAction::HelpShort);
+    command
+        .arg(help.help_heading(Group::Other.heading()))
+        .arg(version_flag(ArgAction::SetTrue).help_heading(Group::Other.heading()))
+}
+
+fn version_flag(action: ArgAction) -> Arg {
+    Arg::new("version")
+        .short('v')
+        .long("version")
+        .help("Print the version")
+        .action(action)
+}
+
+fn flag(opt: &'static Opt, side: Side) -> Arg {
+    let mut arg = Arg::new(opt.flag)
+        .help(opt.help)
+        .help_heading(opt.group.heading());
+    for name in opt.flags() {
+        let mut letters = name.chars();
+        arg = match (letters.next(), letters.next()) {
+            (Some(letter), None) => arg.short(letter),
+            _ if name == opt.flag => arg.long(name),
+            _ => arg.visible_alias(name),
+        };
+    }
+    // Plugin matters are nobody's to type.
+    if opt.program == Program::KcptunPlugin {
+        arg = arg.hide(true);
+    }
+    if opt.kind == Kind::Bool {
+        return arg.action(ArgAction::SetTrue);
+    }
+    arg = arg.value_name(opt.value_name).allow_hyphen_values(true);
+    match opt.kind {
+        Kind::Name { names, .. } => {
+            let names = names
+                .iter()
+                .filter(|name| side == Side::Server || **name != "auto");
+            arg = arg.value_parser(PossibleValuesParser::new(names));
+        }
+        Kind::Path => {
+            arg = arg
+                .value_parser(value_parser!(PathBuf))
+                .value_hint(ValueHint::FilePath);
+        }
+        Kind::Text | Kind::Int { .. } | Kind::Bool => {}
+    }
+    match opt.preset(side) {
+        Preset::Text("") | Preset::Off => arg,
+        Preset::Text(text) => arg.default_value(text),
+        Preset::Int(n) => arg.default_value(n.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clap_finds_no_fault() {
+        program().debug_assert();
+        tunnel(Side::Client).debug_assert();
+        tunnel(Side::Server).debug_assert();
+    }
+
+    #[test]
+    fn every_option_is_a_flag_with_all_its_names() {
+        for side in [Side::Client, Side::Server] {
+            let command = tunnel(side);
+            for opt in options::of(side) {
+                let arg = command
+                    .get_arguments()
+                    .find(|arg| arg.get_id() == opt.flag)
+                    .expect(opt.flag);
+                let mut names: Vec<String> = arg.get_long().map(Into::into).into_iter().collect();
+                names.extend(arg.get_short().map(String::from));
+                names.extend(
+                    arg.get_all_aliases()
+                        .into_iter()
+                        .flatten()
+                        .map(String::from),
+                );
+                assert!(
+                    opt.flags()
+                        .all(|flag| names.iter().any(|name| name == flag)),
+                    "{names:?}"
+                );
+            }
+        }
+    }
+}

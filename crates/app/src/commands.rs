@@ -1,0 +1,13 @@
+//! One file per command; each returns how the program is to end.
+
+mod check;
+mod demo;
+mod genpsk;
+mod shell;
+mod tunnel;
+
+pub(crate) use check::check;
+pub(crate) use demo::demo;
+pub(crate) use genpsk::genpsk;
+pub(crate) use shell::{completions, man, version};
+pub(crate) use tunnel::{run, tunnel};

@@ -1,0 +1,76 @@
+//! `fulmar client`, `fulmar server`, `fulmar run`, and the same under a replaced program's name.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use fulmar_config::{
+    Environment, Invocation, Loaded, Severity, Side, from_args, from_file, report,
+};
+
+use crate::exit::Exit;
+use crate::persona::Persona;
+use crate::{cli, launch, logging, signals};
+
+/// kcptun's command line.
+pub(crate) fn tunnel(
+    side: Side,
+    persona: Persona,
+    args: &[OsString],
+    environment: &Environment,
+) -> Result<(), Exit> {
+    match from_args(side, args, environment)? {
+        Invocation::Help => {
+            let name = match persona {
+                Persona::Fulmar => format!("fulmar {}", side.name()),
+                Persona::Kcptun(_) => format!("kcptun-{}", side.name()),
+            };
+            // A closed pipe is nobody's mistake.
+            let _ = cli::tunnel(side).bin_name(name).print_help();
+            Ok(())
+        }
+        Invocation::Version => super::version(persona),
+        Invocation::Run(loaded) => start(*loaded),
+    }
+}
+
+/// A configuration file.
+pub(crate) fn run(file: &Path, role: Option<Side>, environment: &Environment) -> Result<(), Exit> {
+    start(from_file(file, role, environment)?)
+}
+
+fn start(loaded: Loaded) -> Result<(), Exit> {
+    let Loaded { config, problems } = loaded;
+    let log_file = logging::start(&config.log)?;
+    let to_file = log_file.is_some();
+    tracing::info!("{} {}", Persona::Fulmar.version(), config.role.name());
+    for line in report::lines(&config) {
+        tracing::info!("{line}");
+    }
+    for problem in problems
+        .iter()
+        .filter(|problem| problem.severity > Severity::Note)
+    {
+        tracing::warn!("{problem}");
+    }
+    let plugin = config.sip003;
+    let result = launch::block_on(async move {
+        if let Some(file) = log_file {
+            tokio::spawn(signals::reopen_on_hangup(file));
+        }
+        launch::tunnel(config, async move {
+            if let Err(e) = signals::shutdown(plugin).await {
+                // Then only the system's own action on signals is left.
+                tracing::error!("signals cannot be received: {e}");
+                std::future::pending::<()>().await;
+            }
+        })
+        .await
+    });
+    result.map_err(|e| {
+        if to_file {
+            // Where its reader looks for it; standard error gets it anyway.
+            tracing::error!("{e}");
+        }
+        Exit::failed(e.to_string())
+    })
+}

@@ -1,0 +1,87 @@
+//! How the program ends: 0 well, 1 something failed at run time, 2 a mistake in the command line or configuration.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use fulmar_config::{Failure, Severity};
+
+/// Why the program ends other than well.
+#[derive(Debug)]
+pub(crate) enum Exit {
+    /// A configuration that cannot be used.
+    Config(Failure),
+    /// A configuration that a check refuses; what is wrong was said already.
+    Checked,
+    /// A wrong use of a command.
+    Usage(String),
+    /// What clap says about a command line; help and version are among it.
+    Clap(Box<clap::Error>),
+    /// Something failed at run time.
+    Failed(String),
+}
+
+impl Exit {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(message.into())
+    }
+
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::Failed(message.into())
+    }
+
+    /// Says why on standard error, and gives the code.
+    pub(crate) fn report(self) -> ExitCode {
+        match self {
+            Self::Config(failure) => {
+                for problem in &failure.problems {
+                    if problem.severity >= Severity::Mistake {
+                        say(problem.severity, &problem.to_string());
+                    }
+                }
+                ExitCode::from(2)
+            }
+            Self::Checked => ExitCode::from(2),
+            Self::Usage(message) => {
+                say(Severity::Error, &message);
+                ExitCode::from(2)
+            }
+            Self::Clap(e) => {
+                // A closed pipe is nobody's mistake.
+                let _ = e.print();
+                ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2))
+            }
+            Self::Failed(message) => {
+                say(Severity::Error, &message);
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+impl From<Failure> for Exit {
+    fn from(failure: Failure) -> Self {
+        Self::Config(failure)
+    }
+}
+
+/// One line on standard error.
+pub(crate) fn say(severity: Severity, message: &str) {
+    let word = match severity {
+        Severity::Error => "error",
+        Severity::Mistake | Severity::Warning => "warning",
+        Severity::Note => "note",
+    };
+    // There is nowhere else to say that this failed.
+    let _ = writeln!(io::stderr(), "{word}: {message}");
+}
+
+/// Writes to standard output; a reader that went away is no failure.
+pub(crate) fn print(text: &str) -> Result<(), Exit> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Exit::failed(format!(
+            "cannot write to standard output: {e}"
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,436 @@
+//! The built program: commands, names, exit codes, and which words go where. No network.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// What came out, and the exit code.
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn program() -> Command {
+    command(Path::new(env!("CARGO_BIN_EXE_fulmar")))
+}
+
+/// A command whose environment says nothing to us.
+fn command(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("SS_") || text.starts_with("KCPTUN_") || text.starts_with("FULMAR_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+fn ran(command: &mut Command) -> Ran {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().expect("started");
+    Ran {
+        code: status.code().expect("exited"),
+        out: String::from_utf8(stdout).expect("text"),
+        err: String::from_utf8(stderr).expect("text"),
+    }
+}
+
+fn fulmar<S: AsRef<OsStr>>(args: &[S]) -> Ran {
+    ran(program().args(args))
+}
+
+/// The program under another name.
+fn named(dir: &TempDir, name: &str) -> PathBuf {
+    let path = dir.path().join(name);
+    let ours = env!("CARGO_BIN_EXE_fulmar");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(ours, &path).expect("link");
+    #[cfg(not(unix))]
+    std::fs::copy(ours, &path).map(drop).expect("copy");
+    path
+}
+
+#[test]
+fn help_and_version_end_well() {
+    for args in [
+        &["--help"][..],
+        &["-h"],
+        &["help"],
+        &["client", "--help"],
+        &["client", "-help"],
+        &["client", "help"],
+        &["server", "-h"],
+        &["help", "server"],
+        &["run", "--help"],
+        &["check", "--help"],
+        &["genpsk", "--help"],
+        &["demo", "--help"],
+        &["man", "--help"],
+        &["completions", "--help"],
+    ] {
+        let ran = fulmar(args);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{args:?}");
+        assert!(ran.out.contains("Usage: "), "{args:?}");
+    }
+    for args in [
+        &["--version"][..],
+        &["-v"],
+        &["version"],
+        &["client", "-v"],
+        &["server", "--version"],
+    ] {
+        let ran = fulmar(args);
+        assert_eq!(
+            (ran.code, ran.out),
+            (
+                0,
+                concat!("fulmar ", env!("CARGO_PKG_VERSION"), "\n").into()
+            )
+        );
+    }
+}
+
+#[test]
+fn the_help_shows_every_flag_under_a_heading() {
+    let help = fulmar(&["client", "--help"]).out;
+    for text in [
+        "Usage: fulmar client [OPTIONS]",
+        "Addresses:",
+        "Manual mode:",
+        "--interval <MS>",
+        "--datashard <N>",
+        "[alias: --ds]",
+        "[default: 10]",
+        "-l, --localaddr <ADDR>",
+        "-c <FILE>",
+    ] {
+        assert!(help.contains(text), "{text}\n{help}");
+    }
+    assert!(
+        !help.contains("--fast-open") && !help.contains("--target"),
+        "{help}"
+    );
+    assert!(
+        help.lines().all(|line| line.chars().count() <= 100),
+        "{help}"
+    );
+}
+
+#[test]
+fn mistakes_end_with_2_and_say_what_to_write() {
+    for (args, text) in [
+        (
+            &["client", "--nosuchflag"][..],
+            "error: command line: the client has no flag --nosuchflag; --help lists them\n",
+        ),
+        (
+            &["server", "-mtu", "9000"],
+            "error: command line, -mtu: 9000 is too large; write 50 to 1500 bytes\n",
+        ),
+        (
+            &["server", "-ds=1", "-datashard=2"],
+            "error: command line: -ds and -datashard are two names of one flag; give one of them\n",
+        ),
+        (
+            &["client", "-c", "/nonexistent/c.json"],
+            "error: /nonexistent/c.json: the file cannot be read: ",
+        ),
+        (
+            &["run", "-c", "/nonexistent/c.json"],
+            "error: /nonexistent/c.json: the file cannot be read: ",
+        ),
+        (
+            &["genpsk", "aes128"],
+            "error: genpsk: \"aes128\" is no cipher; did you mean aes-128?\n",
+        ),
+        (
+            &["man", "clinet"],
+            "error: man: there is no command \"clinet\"; did you mean client?\n",
+        ),
+        (&["serve"], "error: unrecognized subcommand 'serve'"),
+        (
+            &["run"],
+            "error: the following required arguments were not provided",
+        ),
+        (&[], "Carries TCP connections"),
+    ] {
+        let ran = fulmar(args);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}");
+        assert!(ran.err.starts_with(text), "{args:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn an_unusable_log_file_is_named() {
+    let ran = fulmar(&["client", "--log", "/nonexistent/log"]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.err
+            .starts_with("error: the log file /nonexistent/log cannot be opened: "),
+        "{}",
+        ran.err
+    );
+    let ran = ran_with_levels("loud=loud");
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.err
+            .starts_with("error: environment, FULMAR_LOG: \"loud=loud\": "),
+        "{}",
+        ran.err
+    );
+}
+
+fn ran_with_levels(levels: &str) -> Ran {
+    ran(program().args(["client"]).env("FULMAR_LOG", levels))
+}
+
+#[test]
+fn names_of_replaced_programs_take_their_command_lines() {
+    let dir = TempDir::new().expect("dir");
+    for (name, usage) in [
+        ("kcptun-client", "Usage: kcptun-client [OPTIONS]"),
+        ("client_linux_amd64", "Usage: kcptun-client [OPTIONS]"),
+        ("kcptun-server.exe", "Usage: kcptun-server [OPTIONS]"),
+        ("server_windows_386.exe", "Usage: kcptun-server [OPTIONS]"),
+    ] {
+        let path = named(&dir, name);
+        let help = ran(command(&path).arg("-h"));
+        assert_eq!(help.code, 0);
+        assert!(help.out.contains(usage), "{name}: {}", help.out);
+        let version = ran(command(&path).arg("-v"));
+        assert_eq!(version.code, 0);
+        assert!(
+            version.out.starts_with("kcptun version 20260126 (fulmar "),
+            "{}",
+            version.out
+        );
+        // Exit code 2 here, too.
+        let mistake = ran(command(&path).args(["-mtu", "x"]));
+        assert_eq!((mistake.code, mistake.out.as_str()), (2, ""));
+        assert_eq!(
+            mistake.err,
+            "error: command line, -mtu: \"x\" is not a whole number; write 50 to 1500 bytes\n"
+        );
+    }
+}
+
+fn plugin(options: &str) -> Command {
+    let mut command = program();
+    command
+        .env("SS_REMOTE_HOST", "192.0.2.1")
+        .env("SS_REMOTE_PORT", "8388")
+        .env("SS_LOCAL_HOST", "127.0.0.1")
+        .env("SS_LOCAL_PORT", "1984")
+        .env("SS_PLUGIN_OPTIONS", options);
+    command
+}
+
+#[test]
+fn a_plugin_knows_its_side() {
+    let refused = |command: &mut Command, text: &str| {
+        let ran = ran(command);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{text}");
+        assert!(ran.err.contains(text), "{}", ran.err);
+    };
+    // An address that only one side has tells them apart.
+    let client = "SS_PLUGIN_OPTIONS, localaddr: \"h:x\"";
+    let server = "SS_PLUGIN_OPTIONS, listen: \"x\"";
+    refused(&mut plugin("localaddr=h:x"), client);
+    refused(&mut plugin("server;listen=x"), server);
+    refused(plugin("listen=x").arg("server"), server);
+    refused(
+        plugin("localaddr=h:x").args(["--fast-open", "-mode", "fast3"]),
+        client,
+    );
+    refused(
+        plugin("server").arg("client"),
+        "the options ask for a server, but this was started as a client",
+    );
+    refused(&mut plugin("mtu=1;=x"), "an option without a name");
+    let dir = TempDir::new().expect("dir");
+    let mut as_server = command(&named(&dir, "kcptun-server"));
+    for (name, value) in plugin("listen=x").get_envs() {
+        if let Some(value) = value {
+            as_server.env(name, value);
+        }
+    }
+    refused(&mut as_server, server);
+    // Without all four addresses it is no plugin.
+    assert!(
+        ran(plugin("listen=x").env("SS_LOCAL_PORT", ""))
+            .err
+            .contains("Usage: fulmar")
+    );
+}
+
+#[test]
+fn check_is_stricter_than_a_start() {
+    let dir = TempDir::new().expect("dir");
+    let check = |text: &str, more: &[&str]| {
+        let path = dir.path().join("c.json");
+        std::fs::write(&path, text).expect("write");
+        let mut ran = ran(program().arg("check").arg("-c").arg(&path).args(more));
+        let shown = path.display().to_string();
+        ran.err = ran.err.replace(&shown, "FILE");
+        ran.out = ran.out.replace(&shown, "FILE");
+        ran
+    };
+    let good = check(
+        r#"{"listen":":29900","target":"127.0.0.1:80","key":"k"}"#,
+        &[],
+    );
+    assert_eq!((good.code, good.err.as_str()), (0, ""));
+    assert!(
+        good.out
+            .starts_with("FILE: a kcptun server's configuration: good\nAddresses\n"),
+        "{}",
+        good.out
+    );
+    assert!(
+        good.out.contains("\n  target       127.0.0.1:80"),
+        "{}",
+        good.out
+    );
+
+    let unknown = check(r#"{"listen":":29900","key":"k","QPPCount":7}"#, &[]);
+    assert_eq!(unknown.code, 2);
+    assert_eq!(
+        unknown.err,
+        "error: FILE:1:30: \"QPPCount\" is ignored: kcptun's server has no such key; did you mean \"qpp-count\"?\n"
+    );
+    assert!(
+        unknown.out.contains("would start, with the errors above"),
+        "{}",
+        unknown.out
+    );
+
+    for (text, more, err) in [
+        (
+            "{\n  \"listen\": \":1\", // here\n}",
+            &[][..],
+            "error: FILE:2:19: a comment; JSON has no comments; remove it\n",
+        ),
+        (
+            "{\"listen\": \":1\",\n}",
+            &[],
+            "error: FILE:1:16: a comma with nothing behind it; remove the comma\n",
+        ),
+        (
+            "{}",
+            &[],
+            "error: FILE: the file does not tell whether it is a client's (localaddr, remoteaddr) or a server's (listen, target); say so with --role client or --role server\n",
+        ),
+        (
+            "{\"listen\":\":1\",\"datashard\":250,\"parityshard\":7,\"key\":\"k\"}",
+            &[],
+            "error: FILE:1:46, \"parityshard\": 250 data and 7 parity packets are more than 256 in a group; make their sum 256 or less\n",
+        ),
+        (
+            "{\"mtu\": 9000, \"key\":\"k\"}",
+            &["--role", "server"],
+            "error: FILE:1:9, \"mtu\": 9000 is too large; write 50 to 1500 bytes\n",
+        ),
+    ] {
+        let ran = check(text, more);
+        assert_eq!(
+            (ran.code, ran.out.as_str(), ran.err.as_str()),
+            (2, "", err),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn the_environment_variable_is_used_and_never_shown() {
+    let dir = TempDir::new().expect("dir");
+    let path = dir.path().join("c.json");
+    std::fs::write(&path, r#"{"listen":":29900"}"#).expect("write");
+    let ran = ran(program()
+        .env("KCPTUN_KEY", "swordfish")
+        .args(["check", "-c"])
+        .arg(&path));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(
+        ran.out
+            .contains("(9 bytes)                     <- environment, KCPTUN_KEY"),
+        "{}",
+        ran.out
+    );
+    assert!(!ran.out.contains("swordfish") && !ran.err.contains("swordfish"));
+}
+
+#[test]
+fn keys_are_random_and_fit_a_key_file() {
+    let first = fulmar(&["genpsk"]);
+    let second = fulmar(&["genpsk", "aes-128-gcm"]);
+    assert_eq!((first.code, second.code), (0, 0));
+    assert_eq!(first.out.trim_end().len(), 43);
+    assert_ne!(first.out, second.out);
+    assert!(fulmar(&["genpsk", "qpp"]).out.trim_end().len() >= 211);
+
+    let dir = TempDir::new().expect("dir");
+    let key = dir.path().join("key");
+    let out = |path: &Path| ran(program().args(["genpsk", "-o"]).arg(path));
+    assert_eq!(out(&key).code, 0);
+    assert_eq!(std::fs::read_to_string(&key).expect("key").len(), 43);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(&key).expect("key").permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+    }
+    // An existing key is not replaced.
+    assert_eq!(out(&key).code, 1);
+    let config = dir.path().join("c.json");
+    let text = format!(
+        r#"{{"listen":":1","key-file":{:?}}}"#,
+        key.to_str().expect("path")
+    );
+    std::fs::write(&config, text).expect("write");
+    let ran = ran(program().args(["check", "-c"]).arg(&config));
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+}
+
+#[test]
+fn completions_and_manual_pages() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let ran = fulmar(&["completions", shell]);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{shell}");
+        assert!(ran.out.contains("scavengettl"), "{shell}");
+    }
+    let page = fulmar(&["man", "server"]);
+    assert_eq!(page.code, 0);
+    assert!(
+        page.out.contains(".TH") && page.out.contains("parityshard"),
+        "{}",
+        page.out
+    );
+    let dir = TempDir::new().expect("dir");
+    assert_eq!(
+        ran(program().args(["man", "--dir"]).arg(dir.path())).code,
+        0
+    );
+    for page in ["fulmar.1", "fulmar-client.1", "fulmar-check.1"] {
+        assert!(dir.path().join(page).exists(), "{page}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut child = program()
+        .args(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("ended").code(), Some(0));
+}
