@@ -13,8 +13,8 @@
 //! socket.try_io(Interest::READABLE, || state.recv((&socket).into(), &mut buffers, &mut metas))
 //! ```
 //!
-//! [`RawTcp`] has the same shape, for paths that pass TCP only; it owns its sockets and lends its
-//! descriptor for readiness.
+//! [`RawTcp`] has the same shape, for paths that pass TCP only; it owns its sockets and gives a duplicate
+//! descriptor to wait for.
 //!
 //! | module | what |
 //! |---|---|
@@ -35,6 +35,7 @@
 mod addr;
 mod counters;
 mod options;
+mod rawtcp;
 mod run;
 mod sys;
 mod udp;
@@ -42,6 +43,8 @@ mod udp;
 pub use addr::unmapped;
 pub use counters::IoCounters;
 pub use options::{Granted, OptionError, SocketOptions, adopt, bind, bind_wildcard};
+pub use rawtcp::firewall;
+pub use rawtcp::{FirewallUse, RawTcp, RawTcpError, RawTcpOptions};
 pub use run::{
     DEFAULT_BUFFERS, Ecn, MAX_RUN_BYTES, MAX_RUN_SEGMENTS, RECV_BUFFER_LEN, RecvBuffers, RecvMeta,
     Sent, Transmit, Trouble,

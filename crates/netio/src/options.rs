@@ -181,15 +181,7 @@ pub fn adopt(socket: &UdpSocket, options: &SocketOptions) -> io::Result<Granted>
 pub(crate) fn apply(socket: &Socket, v6: bool, options: &SocketOptions) -> io::Result<Granted> {
     let mut granted = Granted::default();
 
-    if let Some(mark) = options.mark {
-        sys::set_mark(socket, mark).map_err(|e| failed(format!("mark {mark}"), e))?;
-        granted.mark = Some(sys::mark(socket)?);
-    }
-    if let Some(device) = &options.device {
-        sys::set_device(socket, device).map_err(|e| failed(format!("device {device}"), e))?;
-        granted.device = sys::device(socket)?;
-    }
-
+    route(socket, options, &mut granted)?;
     if let Some(dscp) = options.dscp {
         if dscp > 63 {
             return Err(failed(
@@ -248,6 +240,23 @@ pub(crate) fn apply(socket: &Socket, v6: bool, options: &SocketOptions) -> io::R
     granted.recv_buffer = recv_buffer(socket)?;
     granted.send_buffer = send_buffer(socket)?;
     Ok(granted)
+}
+
+/// Sets and reads back what decides which way datagrams take.
+pub(crate) fn route(
+    socket: &Socket,
+    options: &SocketOptions,
+    granted: &mut Granted,
+) -> io::Result<()> {
+    if let Some(mark) = options.mark {
+        sys::set_mark(socket, mark).map_err(|e| failed(format!("mark {mark}"), e))?;
+        granted.mark = Some(sys::mark(socket)?);
+    }
+    if let Some(device) = &options.device {
+        sys::set_device(socket, device).map_err(|e| failed(format!("device {device}"), e))?;
+        granted.device = sys::device(socket)?;
+    }
+    Ok(())
 }
 
 fn recv_buffer(socket: &Socket) -> io::Result<usize> {

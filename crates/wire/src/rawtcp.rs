@@ -403,6 +403,8 @@ pub struct Ipv4<'a> {
     pub dst: Ipv4Addr,
     /// Code point and congestion bits.
     pub tos: u8,
+    /// Bytes of the header, behind which the payload begins.
+    pub header_len: usize,
     /// The TCP segment.
     pub payload: &'a [u8],
 }
@@ -438,6 +440,7 @@ impl<'a> Ipv4<'a> {
             src: Ipv4Addr::new(header[12], header[13], header[14], header[15]),
             dst: Ipv4Addr::new(header[16], header[17], header[18], header[19]),
             tos: header[1],
+            header_len,
             payload,
         })
     }
@@ -595,7 +598,8 @@ mod tests {
         good[0] = 0x45;
         good[3] = 44;
         good[9] = PROTOCOL;
-        assert_eq!(Ipv4::parse(&good).expect("packet").payload.len(), 24);
+        let packet = Ipv4::parse(&good).expect("packet");
+        assert_eq!((packet.header_len, packet.payload.len()), (20, 24));
         let with = |at: usize, value: u8| {
             let mut bytes = good;
             bytes[at] = value;

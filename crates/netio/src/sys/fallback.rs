@@ -2,8 +2,15 @@
 //! system has.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 
+use fulmar_wire::rawtcp::Flags;
 use socket2::Socket;
+
+use crate::counters::Live;
+use crate::options::{Granted, SocketOptions};
+use crate::rawtcp::{Agreed, Incoming, Outgoing};
+use crate::run::Ecn;
 
 /// The best socket of this system.
 pub(crate) use super::portable::Portable as Native;
@@ -95,4 +102,63 @@ pub(crate) fn set_device(_socket: &Socket, _device: &str) -> io::Result<()> {
 
 pub(crate) fn device(_socket: &Socket) -> io::Result<Option<String>> {
     unsupported("binding to a device")
+}
+
+/// Raw TCP segments are not available on this system: nothing constructs this.
+#[derive(Debug)]
+pub(crate) enum RawSocket {}
+
+impl RawSocket {
+    pub(crate) fn open(
+        _local: SocketAddr,
+        _remote: Option<SocketAddr>,
+        _flags: Flags,
+        _options: &SocketOptions,
+    ) -> io::Result<(Self, Granted)> {
+        unsupported("sending TCP segments past the system's own TCP")
+    }
+
+    pub(crate) fn is_v6(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn recv(
+        &self,
+        _room: &mut [u8],
+        _arrived: &mut [Incoming],
+        _counters: &Live,
+    ) -> io::Result<usize> {
+        match *self {}
+    }
+
+    pub(crate) fn send(
+        &self,
+        _dst: Option<SocketAddr>,
+        _src: Option<IpAddr>,
+        _ecn: Option<Ecn>,
+        _segments: &[Outgoing<'_>],
+    ) -> io::Result<usize> {
+        match *self {}
+    }
+
+    pub(crate) fn duplicate(&self) -> io::Result<UdpSocket> {
+        match *self {}
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match *self {}
+    }
+}
+
+pub(crate) fn is_missing_capability(_error: &io::Error) -> bool {
+    false
+}
+
+pub(crate) fn agreed(_connection: &TcpStream) -> Agreed {
+    Agreed::default()
+}
+
+pub(crate) fn close_silently(connection: TcpStream) {
+    drop(connection);
 }

@@ -18,3 +18,22 @@ pub(crate) use linux::*;
 mod fallback;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) use fallback::*;
+
+#[cfg(unix)]
+mod unix {
+    //! The descriptor, for a runtime that waits for it.
+
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+    impl AsFd for crate::RawTcp {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.raw.fd()
+        }
+    }
+
+    impl AsRawFd for crate::RawTcp {
+        fn as_raw_fd(&self) -> RawFd {
+            self.as_fd().as_raw_fd()
+        }
+    }
+}

@@ -3,10 +3,12 @@
 mod control;
 mod name;
 mod options;
+mod raw;
 mod recv;
 mod segmentation;
 mod send;
 mod udp;
 
 pub(crate) use options::*;
+pub(crate) use raw::{RawSocket, agreed, close_silently, is_missing_capability};
 pub(crate) use udp::Native;
