@@ -18,52 +18,8 @@ use fulmar_netio::{
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-/// Set inside the namespace, to what the process is there for.
-const INSIDE: &str = "FULMAR_TEST_NAMESPACE";
-
-/// Runs `body` in a network namespace with a loopback device.
-fn in_namespace(test: &str, body: fn()) {
-    if std::env::var_os(INSIDE).is_some() {
-        shell("ip link set lo up");
-        body();
-        return;
-    }
-    let ways: [&[&str]; 2] = [&["--net"], &["--user", "--map-root-user", "--net"]];
-    let Some(way) = ways.into_iter().find(|way| {
-        Command::new("unshare")
-            .args(*way)
-            .arg("true")
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|s| s.success())
-    }) else {
-        eprintln!(
-            "SKIPPED: {test}: no privilege to make a network namespace (run the tests as root)"
-        );
-        return;
-    };
-    let status = Command::new("unshare")
-        .args(way)
-        .arg(std::env::current_exe().expect("this program"))
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "yes")
-        .status()
-        .expect("unshare");
-    assert!(status.success(), "{test} failed inside the namespace");
-}
-
-fn shell(command: &str) -> String {
-    let output = Command::new("sh")
-        .args(["-c", command])
-        .output()
-        .expect("sh");
-    assert!(
-        output.status.success(),
-        "{command}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
+mod namespace;
+use namespace::{INSIDE, in_namespace, shell};
 
 fn run<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()

@@ -20,8 +20,10 @@ pub(super) const BACKLOG: i32 = 128;
 /// How long a connection without a single datagram is kept. Anyone can make those; a client sends at once.
 const UNCONFIRMED: Duration = Duration::from_secs(5);
 
-/// How often flows are looked at while there are any.
+/// How often flows are looked at while there are any; more often if they are forgotten sooner than that, but
+/// not all the time.
 const ROUND: Duration = Duration::from_secs(1);
+const SHORTEST_ROUND: Duration = Duration::from_millis(10);
 
 /// How long to leave a listener alone that has an error, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -37,13 +39,14 @@ pub(super) fn start(listener: &TcpListener, shared: &Arc<Shared>) -> io::Result<
 }
 
 fn run(listener: &TcpListener, shared: &Shared) {
+    let round = ROUND.min(shared.idle_timeout).max(SHORTEST_ROUND);
     let mut looked = Instant::now();
     while !shared.ending.load(Relaxed) {
         // An idle server sleeps until somebody connects.
         let wait = if shared.flows().is_empty() {
             None
         } else {
-            Some(ROUND)
+            Some(round)
         };
         let _ = SockRef::from(listener).set_read_timeout(wait);
         match listener.accept() {
@@ -53,7 +56,7 @@ fn run(listener: &TcpListener, shared: &Shared) {
             Err(_) => std::thread::sleep(PAUSE),
         }
         let now = Instant::now();
-        if now.duration_since(looked) >= ROUND {
+        if now.duration_since(looked) >= round {
             looked = now;
             expire(shared, now);
         }

@@ -12,3 +12,6 @@ mod udp;
 pub(crate) use options::*;
 pub(crate) use raw::{RawSocket, agreed, close_silently, is_missing_capability};
 pub(crate) use udp::Native;
+
+#[cfg(test)]
+mod tests;

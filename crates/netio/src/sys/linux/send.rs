@@ -99,8 +99,7 @@ impl Native {
                         counters.lost(trouble, datagrams);
                         sent.lost += datagrams;
                         sent.trouble = Some(trouble);
-                        sent.runs = first.run;
-                        sent.bytes = first.start + first.len;
+                        first.done(transmit, &mut sent);
                         care.again = false;
                     }
                 }
@@ -211,8 +210,7 @@ impl Native {
         };
         let datagrams = piece.datagrams(transmit);
         sent.datagrams += datagrams;
-        sent.runs = piece.run;
-        sent.bytes = piece.start + piece.len;
+        piece.done(transmit, sent);
         add(&counters.sent_datagrams, datagrams);
         add(&counters.sent_bytes, piece.len);
         if piece.segmented {
@@ -373,6 +371,16 @@ impl Native {
 }
 
 impl Piece {
+    /// Moves `sent` behind this piece.
+    fn done(&self, transmit: &Transmit<'_>, sent: &mut Sent) {
+        let end = self.start + self.len;
+        (sent.runs, sent.bytes) = if end < transmit.data.len() {
+            (self.run, end)
+        } else {
+            (self.run + 1, 0)
+        };
+    }
+
     fn datagrams(&self, transmit: &Transmit<'_>) -> usize {
         if self.segmented {
             self.len.div_ceil(transmit.stride())
