@@ -9,6 +9,7 @@ use std::path::Path;
 use fulmar_cipher::Method;
 use fulmar_fuzzing::{Script, TARGETS};
 use fulmar_testkit::vectors::{Value, bytes, load, xs};
+use fulmar_wire::smux::{Features, Hello, Version};
 
 /// Longer seeds are cut or left out: coverage comes from variety.
 const MAX_LEN: usize = 1500;
@@ -43,6 +44,8 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "kcp_input" => kcp_input(),
         "rawtcp_packet" => rawtcp_packet(),
         "sip003_options" => sip003_options(),
+        "smux_input" => smux_input(),
+        "smux_pair" => smux_pair(),
         "fec_decoder" => fec_decoder(),
         "fec_roundtrip" => fec_roundtrip(),
         "fec_packet" => fec_packet(),
@@ -436,6 +439,90 @@ fn rawtcp_packet() -> Vec<Vec<u8>> {
                 0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, 6, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2,
             ];
             seeds.push(Script::new().byte(0).rest(&ip).rest(&segment).finish());
+        }
+    }
+    seeds
+}
+
+fn smux_input() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for (file, v1) in [("kcptun/smux_v1.json", 1), ("kcptun/smux_v2.json", 0)] {
+        let file = load(file);
+        for (side, flags) in [("c2s_hex", 0), ("s2c_hex", 2), ("c2s_hex", 4)] {
+            for reply in [false, true] {
+                let mut seed = Script::new().byte(v1 | flags).finish();
+                for (i, step) in list(&file, "script").iter().enumerate() {
+                    let mut script = Script::new();
+                    if flags == 2 && step["action"].as_str().unwrap().contains("OpenStream") {
+                        script = script.byte(2);
+                    }
+                    if step[side].is_string() {
+                        script = script.byte(0).chunk(&bytes(step, side));
+                    }
+                    if reply {
+                        let which = u8::try_from(i).unwrap();
+                        script = script.byte(4).byte(which).u16(1500);
+                        script = script.byte(3).byte(which).u16(900).byte(7).byte(200);
+                    }
+                    let more = script.finish();
+                    if seed.len() + more.len() <= MAX_LEN {
+                        seed.extend(more);
+                    }
+                }
+                seeds.push(seed);
+            }
+        }
+        // The hello of one of our own ends, a stream, its end, and a silence.
+        let hello = Hello {
+            features: Features::HALF_CLOSE,
+        };
+        let version = if v1 == 1 { Version::V1 } else { Version::V2 };
+        let mut script = Script::new()
+            .byte(v1)
+            .byte(0)
+            .chunk(&hello.header(version).to_bytes());
+        for frame in [
+            [version.number(), 0, 0, 0, 3, 0, 0, 0],
+            [version.number(), 1, 0, 0, 3, 0, 0, 0],
+        ] {
+            script = script.byte(0).chunk(&frame).byte(3).byte(0).u16(2000);
+        }
+        script = script.byte(5).byte(0).byte(7).byte(255);
+        seeds.push(script.byte(1).u16(30_000).byte(1).u16(30_000).finish());
+    }
+    seeds
+}
+
+/// Random operations: the target gives each a meaning.
+fn smux_pair() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for flags in [0, 1, 4, 5] {
+        // Open, write, carry, read, answer, finish both ways.
+        let mut script = Script::new().byte(flags).byte(0).byte(0);
+        for round in 0..3 {
+            script = script.byte(1).byte(round).u16(2500).byte(4).u16(u16::MAX);
+            script = script
+                .byte(0x83)
+                .byte(round)
+                .u16(1000)
+                .byte(0x81)
+                .byte(round)
+                .u16(800);
+            script = script.byte(0x84).u16(333).byte(3).byte(round).u16(900);
+        }
+        script = script.byte(5).byte(0).byte(0x85).byte(1).byte(4).u16(5000);
+        seeds.push(script.clone().byte(6).byte(1).byte(0x84).u16(9).finish());
+        seeds.push(script.byte(7).byte(255).byte(0x86).byte(0).finish());
+        for seed in 1..5 {
+            let ops = xs(seed, 300);
+            seeds.push(
+                Script::new()
+                    .byte(flags)
+                    .byte(0)
+                    .byte(0)
+                    .rest(&ops)
+                    .finish(),
+            );
         }
     }
     seeds

@@ -29,6 +29,10 @@ impl<'a> Input<'a> {
         self.0.split_off(..len)
     }
 
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All that is left.
     pub(crate) const fn rest(self) -> &'a [u8] {
         self.0

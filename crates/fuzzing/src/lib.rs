@@ -36,6 +36,8 @@ macro_rules! for_each_target {
             rawtcp_packet
             sip003_options
             smux_frames
+            smux_input
+            smux_pair
             snappy_decoder
             snappy_roundtrip
         }

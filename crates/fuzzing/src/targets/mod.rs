@@ -5,6 +5,7 @@ mod cipher;
 mod codec;
 mod config;
 mod fec;
+mod mux;
 mod rawtcp;
 mod wire;
 
@@ -13,5 +14,6 @@ pub use cipher::cipher_open;
 pub use codec::{snappy_decoder, snappy_roundtrip};
 pub use config::{command_line, config_json, sip003_options};
 pub use fec::{fec_decoder, fec_roundtrip};
+pub use mux::{smux_input, smux_pair};
 pub use rawtcp::rawtcp_packet;
 pub use wire::{fec_packet, kcp_segments, smux_frames};
