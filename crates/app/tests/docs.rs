@@ -1,0 +1,166 @@
+//! docs/compatibility.md is true: its tables are those that the source makes. `UPDATE_DOCS=1` writes them.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use fulmar_config::options::{Id, Kind, Opt, Preset, TABLE};
+use fulmar_config::{Program, Side};
+
+/// Where the counters are defined, each behind one line of documentation.
+const COUNTERS: &str = include_str!("../../session/src/counters.rs");
+
+#[test]
+fn tables_of_the_compatibility_document() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/compatibility.md");
+    let old = std::fs::read_to_string(&path).expect("docs/compatibility.md");
+    let new = put(&old, "flags and keys", &flags());
+    let new = put(&new, "counters", &counters());
+    if std::env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {
+        std::fs::write(&path, new).expect("write");
+        return;
+    }
+    assert!(
+        old == new,
+        "docs/compatibility.md is out of date: UPDATE_DOCS=1 cargo test -p fulmar --test docs"
+    );
+}
+
+/// `text` with `table` between the markers of `name`.
+fn put(text: &str, name: &str, table: &str) -> String {
+    let begin = text.find(&format!("<!-- {name}")).expect("marker");
+    let begin = begin + text[begin..].find("-->\n").expect("marker") + 4;
+    let end = text
+        .find(&format!("<!-- end of {name} -->"))
+        .expect("end marker");
+    assert!(begin <= end, "{name}: markers in order");
+    format!("{}\n{table}\n{}", &text[..begin], &text[end..])
+}
+
+fn flags() -> String {
+    let mut out = String::from(
+        "| flag | JSON key | default | values | supported | |\n|---|---|---|---|---|---|\n",
+    );
+    for opt in &TABLE {
+        let names: Vec<String> = opt
+            .flags()
+            .map(|name| match name.len() {
+                1 => format!("`-{name}`"),
+                _ => format!("`--{name}`"),
+            })
+            .collect();
+        let key = opt.key.map_or("–".into(), |key| format!("`{key}`"));
+        let side = opt.only.map_or(String::new(), |side| {
+            format!("{} only. ", capital(side.name()))
+        });
+        let _ = writeln!(
+            out,
+            "| {} | {key} | {} | {} | {} | {side}{} |",
+            names.join(", "),
+            default(opt),
+            values(opt),
+            supported(opt),
+            how(opt)
+        );
+    }
+    out
+}
+
+fn default(opt: &Opt) -> String {
+    let shown = |side| match opt.preset(side) {
+        Preset::Text("") => "–".to_owned(),
+        Preset::Text(text) => format!("`{text}`"),
+        Preset::Int(n) => n.to_string(),
+        Preset::Off => "off".to_owned(),
+    };
+    match opt.only {
+        Some(side) => shown(side),
+        None => {
+            let (client, server) = (shown(Side::Client), shown(Side::Server));
+            if client == server {
+                client
+            } else {
+                format!("{client} / {server}")
+            }
+        }
+    }
+}
+
+fn values(opt: &Opt) -> String {
+    match opt.kind {
+        Kind::Text | Kind::Path => format!("`{}`", opt.value_name),
+        Kind::Name { names, .. } => {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            names.join(" ")
+        }
+        Kind::Int { min, max, unit } => {
+            let min = if min == i64::MIN { 0 } else { min };
+            let max = if max == i64::from(i32::MAX) {
+                "2³¹−1".to_owned()
+            } else {
+                max.to_string()
+            };
+            format!("{min} to {max} {unit}").trim_end().to_owned()
+        }
+        Kind::Bool => "switch".to_owned(),
+    }
+}
+
+fn supported(opt: &Opt) -> &'static str {
+    match (opt.id, opt.program) {
+        (Id::Pprof | Id::AndroidVpn, _) => "refused",
+        (Id::FastOpen, _) => "ignored",
+        (_, Program::Fulmar) => "Fulmar only",
+        _ => "yes",
+    }
+}
+
+/// How, or why not.
+fn how(opt: &Opt) -> String {
+    match (opt.note, opt.program) {
+        ("", Program::Fulmar) => format!("{}.", opt.help),
+        ("", _) => "As in kcptun.".to_owned(),
+        (note, _) => format!("{note}."),
+    }
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    let first = letters
+        .next()
+        .map(|c| c.to_uppercase().to_string())
+        .unwrap_or_default();
+    first + letters.as_str()
+}
+
+fn counters() -> String {
+    let mut out = String::from("| counter | in `--snmplog` | what it counts |\n|---|---|---|\n");
+    let mut ours = false;
+    let mut words: Vec<&str> = Vec::new();
+    let mut rows = 0;
+    let block = COUNTERS.split("\ncounters! {").nth(1).expect("counters");
+    let block = block.split("\n}\n").next().expect("end");
+    for line in block.lines().map(str::trim) {
+        if let Some(word) = line.strip_prefix("///") {
+            words.push(word.trim());
+        } else if line.starts_with("ours") {
+            ours = true;
+        } else if let Some((_, name)) = line.split_once(" = ") {
+            let name = name.trim_matches([',', '"']);
+            let text = words
+                .join(" ")
+                .replace('`', "")
+                .replace("[Counters::", "")
+                .replace(']', "");
+            let column = if ours { "no" } else { "yes" };
+            let _ = writeln!(
+                out,
+                "| `{name}` | {column} | {} |",
+                text.replace("See retrans_segs.", "See RetransSegs.")
+            );
+            words.clear();
+            rows += 1;
+        }
+    }
+    assert!(rows > 30 && ours, "{rows} counters found");
+    out
+}
