@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use fulmar_cipher::Method;
+use fulmar_cipher::{Method, NonceSource, Verdict, derive_key, kcptun};
 use fulmar_fuzzing::{Script, TARGETS};
 use fulmar_testkit::vectors::{Value, bytes, load, xs};
 use fulmar_wire::smux::{Features, Hello, Version};
@@ -44,6 +44,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "kcp_input" => kcp_input(),
         "rawtcp_packet" => rawtcp_packet(),
         "sip003_options" => sip003_options(),
+        "session_endpoint" => session_endpoint(),
         "smux_input" => smux_input(),
         "smux_pair" => smux_pair(),
         "fec_decoder" => fec_decoder(),
@@ -521,6 +522,87 @@ fn smux_pair() -> Vec<Vec<u8>> {
                     .byte(0)
                     .byte(0)
                     .rest(&ops)
+                    .finish(),
+            );
+        }
+    }
+    seeds
+}
+
+fn session_endpoint() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for version in [1, 2] {
+        let file = load(&format!("kcptun/session_smux_v{version}.json"));
+        for session in list(&file, "sessions") {
+            let config = &session["config"];
+            let mut flags = 0;
+            for (bit, set) in [
+                (2, config["datashard"] != 0),
+                (4, version == 1),
+                (8, config["nocomp"] == false),
+                (16, config["QPP"] == true),
+            ] {
+                flags |= if set { bit } else { 0 };
+            }
+            let key = derive_key(config["key"].as_str().unwrap().as_bytes());
+            let method = Method::from_name(config["crypt"].as_str().unwrap()).unwrap();
+            let mut cipher = kcptun(method, &key, NonceSource::seeded([0; 32]));
+            let mut verdicts = Vec::new();
+            for (dir, role) in [("c2s", 0), ("s2c", 1)] {
+                let mut seed = Script::new().byte(role).byte(flags).finish();
+                let mut clock = 0;
+                for datagram in list(session, "datagrams") {
+                    if datagram["dir"] != dir {
+                        continue;
+                    }
+                    let t = datagram["t_ms"].as_u64().unwrap();
+                    let wait = u8::try_from(t - clock).unwrap_or(u8::MAX);
+                    clock = t;
+                    let mut body = bytes(datagram, "wire_hex");
+                    cipher.open(&mut body, 0, &mut verdicts);
+                    assert_eq!(verdicts, [Verdict::Ok]);
+                    body.drain(..cipher.overhead().front);
+                    body.truncate(body.len() - cipher.overhead().back);
+                    let script = Script::new().byte(7).byte(wait).byte(0).byte(0);
+                    let more = script.chunk(&body).byte(4).finish();
+                    if seed.len() + more.len() <= MAX_LEN {
+                        seed.extend(more);
+                    }
+                }
+                let end = Script::new().byte(5).byte(0).u16(2000).byte(6).byte(0);
+                seed.extend(end.finish());
+                seeds.push(seed);
+            }
+        }
+    }
+    // What else a session of each kind can do with few bytes.
+    for role in 0..8 {
+        for flags in [0, 0x2f, 0x54] {
+            let mut push = [0; 32];
+            push[..6].copy_from_slice(b"TPCKQ\0");
+            push[20] = 8;
+            push[24..].copy_from_slice(&[2, 0, 0, 0, 3, 0, 0, 0]);
+            let script = Script::new()
+                .byte(role)
+                .byte(flags)
+                .byte(0)
+                .byte(1)
+                .chunk(&push);
+            let script = script
+                .byte(8)
+                .byte(2)
+                .chunk(&push)
+                .byte(5)
+                .byte(0)
+                .u16(9000);
+            seeds.push(
+                script
+                    .byte(2)
+                    .byte(1)
+                    .u16(32)
+                    .chunk(&push.repeat(3))
+                    .byte(3)
+                    .u16(60_000)
                     .finish(),
             );
         }

@@ -7,6 +7,7 @@ mod config;
 mod fec;
 mod mux;
 mod rawtcp;
+mod session;
 mod wire;
 
 pub use arq::kcp_input;
@@ -16,4 +17,5 @@ pub use config::{command_line, config_json, sip003_options};
 pub use fec::{fec_decoder, fec_roundtrip};
 pub use mux::{smux_input, smux_pair};
 pub use rawtcp::rawtcp_packet;
+pub use session::session_endpoint;
 pub use wire::{fec_packet, kcp_segments, smux_frames};
