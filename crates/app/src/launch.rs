@@ -1,8 +1,15 @@
 //! The way into the runtime: the only file that knows it.
 
+use std::ffi::OsString;
 use std::future::Future;
+use std::time::Duration;
 
-use fulmar_config::Config;
+use fulmar_config::{Config, Environment, Failure, Invocation, Side, from_args};
+use fulmar_runtime::{Tunnel, demo as demonstration};
+use tracing::info;
+
+use crate::exit::print;
+use crate::signals;
 
 /// Why a tunnel or the demonstration ended in failure.
 #[derive(Debug, thiserror::Error)]
@@ -10,14 +17,13 @@ pub(crate) enum LaunchError {
     /// The thread pool of the program cannot be had.
     #[error("the system gives no threads or timers: {0}")]
     Threads(#[from] std::io::Error),
-    /// This build carries no bytes.
-    #[error("this build of fulmar has no runtime")]
-    NoRuntime,
+    /// The tunnel could not run.
+    #[error(transparent)]
+    Tunnel(#[from] fulmar_runtime::Error),
 }
 
 /// What `fulmar demo` is asked for.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-#[allow(dead_code)] // Read by the runtime.
 pub(crate) struct Demo {
     /// Megabytes to carry.
     pub(crate) megabytes: u32,
@@ -33,15 +39,129 @@ pub(crate) struct Demo {
 
 /// Runs the tunnel that `config` describes until `shutdown` is ready.
 pub(crate) async fn tunnel(
-    _config: Config,
-    _shutdown: impl Future<Output = ()>,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
 ) -> Result<(), LaunchError> {
-    Err(LaunchError::NoRuntime)
+    let tunnel = Tunnel::new(config);
+    let hub = tunnel.hub();
+    let dumps = tokio::spawn(signals::on_user_signal(move || {
+        info!("{}", fulmar_runtime::dump(&hub.totals()))
+    }));
+    let result = tunnel
+        .run(|addresses| info!("listening on {addresses}"), shutdown)
+        .await;
+    dumps.abort();
+    Ok(result?)
 }
 
 /// Runs the demonstration, and prints its progress and result.
-pub(crate) async fn demo(_demo: Demo) -> Result<(), LaunchError> {
-    Err(LaunchError::NoRuntime)
+pub(crate) async fn demo(demo: Demo) -> Result<(), LaunchError> {
+    let options = demonstration::Options {
+        bytes: u64::from(demo.megabytes) * 1_000_000,
+        bits_per_second: u64::from(demo.rate_mbit) * 1_000_000,
+        delay: Duration::from_millis(demo.rtt_ms.into()) / 2,
+        loss: f64::from(demo.loss_percent) / 100.0,
+        seed: demo.seed,
+        ..demonstration::Options::default()
+    };
+    let window = options.window(1350).to_string();
+    let flags = ["--mode", "fast3", "--key", "demo", "--quiet", "--nocomp"].map(OsString::from);
+    let windows = ["--sndwnd", &window, "--rcvwnd", &window].map(OsString::from);
+    let make = |side, ends: [String; 4]| {
+        let args: Vec<_> = ends
+            .into_iter()
+            .map(OsString::from)
+            .chain(flags.clone())
+            .chain(windows.clone())
+            .collect();
+        match from_args(side, &args, &Environment::default()) {
+            Ok(Invocation::Run(loaded)) => Ok(loaded.config),
+            Ok(_) => Err("the demonstration asked for help".to_owned()),
+            Err(Failure { problems }) => Err(problems
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")),
+        }
+    };
+    let configure = |a: demonstration::Addresses| {
+        let server = make(
+            Side::Server,
+            [
+                "-l".into(),
+                a.server.to_string(),
+                "-t".into(),
+                a.target.to_string(),
+            ],
+        )?;
+        let client = make(
+            Side::Client,
+            [
+                "-l".into(),
+                a.client.to_string(),
+                "-r".into(),
+                a.link.to_string(),
+            ],
+        )?;
+        Ok::<_, String>((server, client))
+    };
+    say(&format!(
+        "A server, a target, a client, and between them a link of {} Mbit/s, {} ms there and back, {} % loss.\n\
+         {} MB are downloaded through it; every byte is checked.\n",
+        demo.rate_mbit, demo.rtt_ms, demo.loss_percent, demo.megabytes
+    ));
+    let report = demonstration::run(options, configure, |p| progress(&demo, p)).await?;
+    say(&table(&demo, &report));
+    Ok(())
+}
+
+fn progress(demo: &Demo, progress: demonstration::Progress) {
+    match progress {
+        demonstration::Progress::Echoes(n) if n % 10 == 0 => say(&format!("  echoes      {n}\n")),
+        demonstration::Progress::Echoes(_) => {}
+        demonstration::Progress::Bytes(bytes, after) => {
+            let megabytes = bytes as f64 / 1e6;
+            let percent = megabytes / f64::from(demo.megabytes.max(1)) * 100.0;
+            let rate = megabytes * 8.0 / after.as_secs_f64().max(1e-3);
+            say(&format!(
+                "  download {percent:5.1} %  {megabytes:7.1} MB  {rate:6.1} Mbit/s\n"
+            ));
+        }
+    }
+}
+
+fn table(demo: &Demo, r: &demonstration::Report) -> String {
+    let ms = |d: Duration| d.as_secs_f64() * 1e3;
+    let (sent, lost) = r.datagrams;
+    format!(
+        "\n\
+         downloaded                  {:>10.1} MB in {:.1} s, every byte right\n\
+         goodput                     {:>10.1} Mbit/s\n\
+         the link could have carried {:>10.1} Mbit/s ({:.0} % of it used)\n\
+         bytes on the wire           {:>10.2} per useful byte, both ways\n\
+         datagrams                   {sent:>10}, lost on the link {lost} ({:.1} %)\n\
+         segments sent again         {:>10}\n\
+         packets rebuilt from parity {:>10}\n\
+         echo time, half within      {:>10.1} ms (the path alone takes {} ms)\n\
+         echo time, 99 % within      {:>10.1} ms\n",
+        r.bytes as f64 / 1e6,
+        r.took.as_secs_f64(),
+        r.goodput / 1e6,
+        r.possible / 1e6,
+        r.goodput / r.possible * 100.0,
+        r.wire_bytes as f64 / r.bytes.max(1) as f64,
+        lost as f64 / sent.max(1) as f64 * 100.0,
+        r.resent,
+        r.rebuilt,
+        ms(r.echo(0.5)),
+        demo.rtt_ms,
+        ms(r.echo(0.99)),
+    )
+}
+
+/// Progress goes where results go; a reader that has gone away is no reason to stop.
+fn say(text: &str) {
+    let _ = print(text);
 }
 
 /// Runs `future` on the program's threads.

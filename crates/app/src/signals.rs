@@ -61,3 +61,20 @@ pub(crate) async fn reopen_on_hangup(file: LogFile) -> std::io::Result<()> {
 pub(crate) async fn reopen_on_hangup(_file: LogFile) -> std::io::Result<()> {
     Ok(())
 }
+
+/// Calls `report` on every SIGUSR1.
+#[cfg(unix)]
+pub(crate) async fn on_user_signal(report: impl Fn()) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut user = signal(SignalKind::user_defined1())?;
+    while user.recv().await.is_some() {
+        report();
+    }
+    Ok(())
+}
+
+/// There is no such signal here.
+#[cfg(not(unix))]
+pub(crate) async fn on_user_signal(_report: impl Fn()) -> std::io::Result<()> {
+    Ok(())
+}

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant as System};
 
 use fulmar_config::Config;
 use fulmar_netem::{Direction, Net, Path, Rate};
+use fulmar_netio::SocketOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
@@ -49,10 +50,10 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Segments of `mtu` bytes in flight that fill the link once, and a fifth more.
+    /// Segments of `mtu` bytes that fill the link and half as much again, which waits in its queue.
     #[must_use]
     pub fn window(&self, mtu: usize) -> u32 {
-        let bytes = self.bits_per_second as f64 / 8.0 * 2.0 * self.delay.as_secs_f64() * 1.2;
+        let bytes = self.bits_per_second as f64 / 8.0 * 2.0 * self.delay.as_secs_f64() * 1.5;
         (bytes / mtu as f64).clamp(32.0, 32_768.0) as u32
     }
 }
@@ -118,19 +119,19 @@ pub struct Addresses {
 /// When a socket cannot be had or a byte comes out wrong.
 pub async fn run(
     options: Options,
-    configure: impl FnOnce(Addresses) -> (Config, Config),
+    configure: impl FnOnce(Addresses) -> Result<(Config, Config), String>,
     mut progress: impl FnMut(Progress),
 ) -> Result<Report, Error> {
     let target = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let near = UdpSocket::bind(("127.0.0.1", 0)).await?;
-    let far = UdpSocket::bind(("127.0.0.1", 0)).await?;
+    let (near, far) = (link_end()?, link_end()?);
     let addresses = Addresses {
         server: free_udp()?,
         link: near.local_addr()?,
         client: free_tcp()?,
         target: target.local_addr()?,
     };
-    let (server, client) = configure(addresses);
+    let (server, client) =
+        configure(addresses).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
     let net = net(&options);
     let (stop_link, link_stopped) = oneshot::channel();
     let link = tokio::spawn(link(net, near, far, addresses.server, link_stopped));
@@ -197,6 +198,17 @@ fn net(options: &Options) -> Net {
         ..Path::default()
     };
     Net::new(options.seed, path.clone(), path)
+}
+
+/// One end of the link. The ends of the tunnel send whole windows at once, and what does not fit into the buffer here would
+/// be lost before it reaches the link.
+fn link_end() -> io::Result<UdpSocket> {
+    let options = SocketOptions {
+        recv_buffer: Some(16 << 20),
+        ..SocketOptions::default()
+    };
+    let (socket, _) = fulmar_netio::bind(([127, 0, 0, 1], 0).into(), &options)?;
+    UdpSocket::from_std(socket)
 }
 
 /// A port that is free now. Between this and its use another program could take it; then the demonstration fails with
