@@ -45,7 +45,7 @@ pub(crate) async fn tunnel(
     let tunnel = Tunnel::new(config);
     let hub = tunnel.hub();
     let dumps = tokio::spawn(signals::on_user_signal(move || {
-        info!("{}", fulmar_runtime::dump(&hub.totals()))
+        info!("{}", fulmar_runtime::dump(&hub.totals()));
     }));
     let result = tunnel
         .run(|addresses| info!("listening on {addresses}"), shutdown)

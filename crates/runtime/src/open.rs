@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use fulmar_config::Config;
-use fulmar_netio::{Granted, SocketOptions};
-use tracing::warn;
+use fulmar_netio::{Granted, RawTcp, RawTcpError, RawTcpOptions, SocketOptions};
+use tracing::{info, warn};
 
 use crate::Error;
 use crate::socket::Datagrams;
@@ -90,50 +90,40 @@ fn tell_granted(options: &SocketOptions, granted: &Granted) {
     }
 }
 
-/// TCP-looking packets to `remote`.
+/// TCP-looking packets to `remote`. The kernels connect first, which may take seconds.
 ///
 /// # Errors
 /// When the system has none, the program may not, or nobody accepts there.
-#[cfg(any())]
 pub(crate) async fn raw_client(config: &Config, remote: SocketAddr) -> Result<Datagrams, Error> {
-    let options = options(config);
-    let made =
-        tokio::task::spawn_blocking(move || fulmar_netio::RawTcp::connect(remote, &options)).await;
-    let raw = made
-        .map_err(|e| Error::RawTcp(e.to_string()))?
-        .map_err(|e| Error::RawTcp(e.to_string()))?;
-    Datagrams::raw(raw).map_err(|e| Error::RawTcp(e.to_string()))
+    let options = raw_options(config);
+    blocking(move || RawTcp::dial(remote, &options)).await
 }
 
 /// TCP-looking packets on `addr`.
 ///
 /// # Errors
 /// When the system has none, the program may not, or the port is taken.
-#[cfg(any())]
 pub(crate) async fn raw_server(config: &Config, addr: SocketAddr) -> Result<Datagrams, Error> {
-    let options = options(config);
-    let made =
-        tokio::task::spawn_blocking(move || fulmar_netio::RawTcp::listen(addr, &options)).await;
-    let raw = made
-        .map_err(|e| Error::RawTcp(e.to_string()))?
+    let options = raw_options(config);
+    blocking(move || RawTcp::listen(addr, &options)).await
+}
+
+fn raw_options(config: &Config) -> RawTcpOptions {
+    RawTcpOptions {
+        socket: options(config),
+        ..RawTcpOptions::default()
+    }
+}
+
+async fn blocking(
+    make: impl FnOnce() -> Result<RawTcp, RawTcpError> + Send + 'static,
+) -> Result<Datagrams, Error> {
+    let made = tokio::task::spawn_blocking(make)
+        .await
         .map_err(|e| Error::RawTcp(e.to_string()))?;
+    let raw = made.map_err(|e| Error::RawTcp(e.to_string()))?;
+    if let Some(firewall) = raw.firewall() {
+        info!("firewall rule in force: {firewall}");
+    }
     Datagrams::raw(raw).map_err(|e| Error::RawTcp(e.to_string()))
-}
-
-/// TCP-looking packets exist on Linux only.
-///
-/// # Errors
-/// Always.
-#[cfg(not(any()))]
-pub(crate) async fn raw_client(_: &Config, _: SocketAddr) -> Result<Datagrams, Error> {
-    Err(Error::RawTcp("--tcp works on Linux only".into()))
-}
-
-/// TCP-looking packets exist on Linux only.
-///
-/// # Errors
-/// Always.
-#[cfg(not(any()))]
-pub(crate) async fn raw_server(_: &Config, _: SocketAddr) -> Result<Datagrams, Error> {
-    Err(Error::RawTcp("--tcp works on Linux only".into()))
 }

@@ -39,16 +39,18 @@ pub(crate) async fn run(
         let addr = addr(&server, port).await?;
         let mut sockets = Vec::new();
         if config.tunnel.tcp {
-            match open::raw_server(&config, addr).await {
-                Ok(socket) => {
-                    names.push(format!("{addr}/tcp"));
-                    sockets.push((socket, true));
+            for addr in raw_addrs(addr) {
+                match open::raw_server(&config, addr).await {
+                    Ok(socket) => {
+                        names.push(format!("{addr}/tcp"));
+                        sockets.push((socket, Some(addr)));
+                    }
+                    // As upstream does: UDP still runs (section 11.2).
+                    Err(e) => warn!("no TCP-looking packets on {addr}: {e}; UDP is served"),
                 }
-                // As upstream does: UDP still runs (section 11.2).
-                Err(e) => warn!("no TCP-looking packets on port {port}: {e}; UDP is served"),
             }
         }
-        sockets.push((open::udp(&config, addr, true)?, false));
+        sockets.push((open::udp(&config, addr, true)?, None));
         names.push(format!("{addr}/udp"));
         for (socket, raw) in sockets {
             let (sender, receiver) = mpsc::channel(1);
@@ -88,7 +90,7 @@ async fn serve(
     clock: Clock,
     hub: Hub,
     addr: SocketAddr,
-    raw: bool,
+    raw: Option<SocketAddr>,
     first: Datagrams,
     mut commands: mpsc::Receiver<Command>,
 ) {
@@ -96,8 +98,10 @@ async fn serve(
     loop {
         let opened = match socket.take() {
             Some(socket) => Ok(socket),
-            None if raw => open::raw_server(&config, addr).await,
-            None => open::udp(&config, addr, true),
+            None => match raw {
+                Some(addr) => open::raw_server(&config, addr).await,
+                None => open::udp(&config, addr, true),
+            },
         };
         let made = opened.and_then(|socket| Ok((socket, open::random()?)));
         match made {
@@ -149,6 +153,18 @@ async fn addr(server: &Server, port: u16) -> Result<SocketAddr, Error> {
         host: server.listen.host.clone(),
         source: e,
     })
+}
+
+/// Where TCP-looking packets are served: a raw socket serves one family.
+fn raw_addrs(addr: SocketAddr) -> Vec<SocketAddr> {
+    if addr.ip().is_unspecified() {
+        vec![
+            ([0; 4], addr.port()).into(),
+            ([0u16; 8], addr.port()).into(),
+        ]
+    } else {
+        vec![addr]
+    }
 }
 
 fn dialer(target: &StreamAddr) -> Box<dyn Fn() -> crate::pump::Dial + Send> {

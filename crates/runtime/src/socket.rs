@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use fulmar_netio::{IoCounters, RecvBuffers, RecvMeta, Sent, SockRef, Transmit, UdpState};
+use fulmar_netio::{IoCounters, RawTcp, RecvBuffers, RecvMeta, Sent, SockRef, Transmit, UdpState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -17,8 +17,12 @@ pub(crate) enum Datagrams {
         state: UdpState,
     },
     /// TCP-looking packets.
-    #[cfg(any())]
-    Raw(tokio::io::unix::AsyncFd<fulmar_netio::RawTcp>),
+    Raw {
+        /// Its readiness.
+        socket: UdpSocket,
+        /// Everything else of it.
+        raw: RawTcp,
+    },
 }
 
 impl Datagrams {
@@ -38,12 +42,9 @@ impl Datagrams {
     ///
     /// # Errors
     /// When the system does not let the socket be polled.
-    #[cfg(any())]
-    pub(crate) fn raw(raw: fulmar_netio::RawTcp) -> io::Result<Self> {
-        Ok(Self::Raw(tokio::io::unix::AsyncFd::with_interest(
-            raw,
-            Interest::READABLE | Interest::WRITABLE,
-        )?))
+    pub(crate) fn raw(raw: RawTcp) -> io::Result<Self> {
+        let socket = UdpSocket::from_std(raw.readiness()?)?;
+        Ok(Self::Raw { socket, raw })
     }
 
     /// Receives what is there; registers the waker of `cx` when nothing is.
@@ -63,11 +64,11 @@ impl Datagrams {
                     done => return Poll::Ready(done),
                 }
             },
-            #[cfg(any())]
-            Self::Raw(fd) => loop {
-                let mut guard = ready!(fd.poll_read_ready(cx))?;
-                if let Ok(done) = guard.try_io(|fd| fd.get_ref().recv(buffers, metas)) {
-                    return Poll::Ready(done);
+            Self::Raw { socket, raw } => loop {
+                ready!(socket.poll_recv_ready(cx))?;
+                match socket.try_io(Interest::READABLE, || raw.recv(buffers, metas)) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    done => return Poll::Ready(done),
                 }
             },
         }
@@ -87,11 +88,11 @@ impl Datagrams {
                     done => return Poll::Ready(done),
                 }
             },
-            #[cfg(any())]
-            Self::Raw(fd) => loop {
-                let mut guard = ready!(fd.poll_write_ready(cx))?;
-                if let Ok(done) = guard.try_io(|fd| fd.get_ref().send_many(runs)) {
-                    return Poll::Ready(done);
+            Self::Raw { socket, raw } => loop {
+                ready!(socket.poll_send_ready(cx))?;
+                match socket.try_io(Interest::WRITABLE, || raw.send_many(runs)) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    done => return Poll::Ready(done),
                 }
             },
         }
@@ -101,8 +102,7 @@ impl Datagrams {
     pub(crate) fn counters(&self) -> IoCounters {
         match self {
             Self::Udp { state, .. } => state.counters(),
-            #[cfg(any())]
-            Self::Raw(fd) => fd.get_ref().counters(),
+            Self::Raw { raw, .. } => raw.counters(),
         }
     }
 }
