@@ -2,14 +2,14 @@
 //!
 //! The kernel refuses for two kinds of reason. A route refuses a segment that is longer than its MTU, which
 //! would have to leave as IP fragments; a device refuses any run when it cannot compute checksums. Both end
-//! when the route changes, so a refusal is remembered for a number of runs and then tried again, and it
+//! when the route changes, so a refusal is remembered for a number of datagrams and then tried again, and it
 //! concerns the destination where the reason does.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Runs that leave datagram by datagram after the first refusal; doubled by each further one.
+/// Datagrams that leave by themselves after the first refusal; doubled by each further one.
 const FIRST_WAIT: u32 = 256;
 /// Most of them: at full speed, a few seconds.
 const LONGEST_WAIT: u32 = 65_536;
@@ -28,11 +28,11 @@ pub(super) struct Gate {
 
 #[derive(Debug)]
 struct Refusal {
-    /// Whose runs; `None`: everyone's.
+    /// Whose; `None`: everyone's.
     dst: Option<IpAddr>,
     /// Segments of that many bytes and more.
     stride: usize,
-    /// Runs left until the next try.
+    /// Datagrams left until the next try.
     wait: u32,
     next_wait: u32,
 }
@@ -62,7 +62,8 @@ impl Gate {
         !self.enabled || self.any.load(Relaxed)
     }
 
-    /// Whether to leave the next run of this kind to the kernel. Counts the runs that are not.
+    /// Whether to leave the next datagrams of this kind to the kernel as a run. To be asked before each datagram
+    /// that is not: it counts.
     pub(super) fn allows(&self, dst: IpAddr, stride: usize) -> bool {
         if !self.restricted() {
             return true;
@@ -122,7 +123,7 @@ mod tests {
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
-    fn runs_until_allowed(gate: &Gate, dst: IpAddr, stride: usize) -> u32 {
+    fn asked_until_allowed(gate: &Gate, dst: IpAddr, stride: usize) -> u32 {
         (0..).find(|_| gate.allows(dst, stride)).expect("some day")
     }
 
@@ -134,14 +135,14 @@ mod tests {
         assert!(gate.restricted());
         assert!(gate.allows(B, 1400));
         assert!(gate.allows(A, 1399));
-        assert_eq!(runs_until_allowed(&gate, A, 1400), FIRST_WAIT);
+        assert_eq!(asked_until_allowed(&gate, A, 1400), FIRST_WAIT);
         // Refused again: it takes twice as long, and ever longer, up to the limit.
         gate.refused(Some(A), 1450);
-        assert_eq!(runs_until_allowed(&gate, A, 1400), FIRST_WAIT * 2);
+        assert_eq!(asked_until_allowed(&gate, A, 1400), FIRST_WAIT * 2);
         for _ in 0..20 {
             gate.refused(Some(A), 1450);
         }
-        assert_eq!(runs_until_allowed(&gate, A, 1450), LONGEST_WAIT);
+        assert_eq!(asked_until_allowed(&gate, A, 1450), LONGEST_WAIT);
         gate.accepted(A, 1450);
         assert!(!gate.restricted());
     }
