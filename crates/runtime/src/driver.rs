@@ -444,6 +444,23 @@ impl Driver {
                 Event::Notice(_, notice) => tell(&notice),
                 Event::Suspicion(_, suspicion) => warn!("{suspicion}"),
                 Event::Stranger(from, suspicion) => warn!("datagrams from {from}: {suspicion}"),
+                Event::WindowSmall(_, w) => warn!(
+                    "the {} window of {} segments limits this session to {:.1} Mbit/s at a round trip of {} ms: raise \
+                     {}",
+                    if w.ours {
+                        "send"
+                    } else {
+                        "other end's receive"
+                    },
+                    w.segments,
+                    w.ceiling as f64 / 1e6,
+                    w.rtt.as_millis(),
+                    if w.ours {
+                        "--sndwnd here (and --rcvwnd there)"
+                    } else {
+                        "--rcvwnd there"
+                    },
+                ),
                 Event::Closed(key, path, reason) => self.closed(key, path, &reason),
             }
         }

@@ -29,7 +29,7 @@ use crate::layer::{
     LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, Writable,
 };
 use crate::liveness::Change;
-use crate::session::{Parts, Reason, Session};
+use crate::session::{Parts, Reason, Session, WindowSmall};
 use crate::slots::{SessionKey, Slots};
 use crate::timers::Timers;
 use crate::transmit::{self, BufferPool, Path, Run};
@@ -60,6 +60,8 @@ pub enum Event {
     Suspicion(SessionKey, Suspicion),
     /// A stranger's datagrams do not open: [`Suspicion::NothingOpens`] or [`Suspicion::OtherCipher`].
     Stranger(SocketAddr, Suspicion),
+    /// A window limits what a session carries.
+    WindowSmall(SessionKey, WindowSmall),
     /// A session ended. Its streams are gone.
     Closed(SessionKey, Path, Reason),
 }
@@ -699,6 +701,9 @@ impl Endpoint {
             Ok(flushed) => {
                 if flushed.change == Some(Change::Suspected) {
                     self.events.push_back(Event::Suspect(key));
+                }
+                if let Some(window) = flushed.window {
+                    self.events.push_back(Event::WindowSmall(key, window));
                 }
                 if flushed.more {
                     self.touch(key);

@@ -49,12 +49,31 @@ const FILL_BYTES: usize = 256 * 1024;
 /// Datagrams of one flush, before it lets other sessions go on: some runs full.
 const FLUSH_DATAGRAMS: u64 = 4 * MAX_SEGMENTS as u64;
 
+/// How often it is looked at whether a window limits a transfer.
+const WINDOW_CHECK: Duration = Duration::from_secs(5);
+/// Round trips below this need no larger windows.
+const WINDOW_RTT: Duration = Duration::from_millis(20);
+
+/// A window that kept data back for most of some seconds.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct WindowSmall {
+    /// Whether it is our send window; else it is the peer's receive window.
+    pub ours: bool,
+    /// Its size in segments.
+    pub segments: u32,
+    /// The round-trip time.
+    pub rtt: Duration,
+    /// Bits per second that this window carries at most at this round-trip time.
+    pub ceiling: u64,
+}
+
 /// What a flush found.
 #[derive(Copy, Clone, Default, Debug)]
 pub(crate) struct Flushed {
     pub(crate) change: Option<Change>,
     /// Whether the streams have more to write at once.
     pub(crate) more: bool,
+    pub(crate) window: Option<WindowSmall>,
 }
 
 /// Everything that is chosen when a session is built.
@@ -95,6 +114,8 @@ pub struct Session {
     unanswered: Option<Instant>,
     /// What of the parts' own counters is in the endpoint's already.
     counted: (arq::Counters, fec::Counters),
+    /// When windows were last looked at, and for how long they had kept data back then; `None` once it was told.
+    windows: Option<(Instant, arq::WindowLimited)>,
 }
 
 impl Session {
@@ -114,6 +135,7 @@ impl Session {
             first_ip: parts.path.remote.ip(),
             unanswered: None,
             counted: (arq::Counters::default(), fec::Counters::default()),
+            windows: Some((now, arq::WindowLimited::default())),
         }
     }
 
@@ -221,7 +243,11 @@ impl Session {
         };
         let Some(kind) = wanted else {
             self.unanswered = self.unanswered(now);
-            return Ok(Flushed { change, more });
+            return Ok(Flushed {
+                change,
+                more,
+                window: None,
+            });
         };
         let (queue, segments, limit) = match &mut self.pacer {
             Some(pacer) => (
@@ -251,7 +277,12 @@ impl Session {
         self.count(counters);
         // A flush that ran out of room goes on in the next round.
         let more = more || self.kcp.flush_wanted().kind().is_some();
-        Ok(Flushed { change, more })
+        let window = self.check_windows(now);
+        Ok(Flushed {
+            change,
+            more,
+            window,
+        })
     }
 
     /// Pulls frames into the ARQ while it has room, not more than [`FILL_BYTES`] at a time: whether there is more.
@@ -271,6 +302,34 @@ impl Session {
             }
         }
         false
+    }
+
+    /// Whether a window has kept data back for most of the last seconds; told once.
+    fn check_windows(&mut self, now: Instant) -> Option<WindowSmall> {
+        let (since, before) = self.windows?;
+        if now - since < WINDOW_CHECK {
+            return None;
+        }
+        let limited = self.kcp.window_limited(now);
+        self.windows = Some((now, limited));
+        let rtt = self.kcp.srtt().filter(|rtt| *rtt >= WINDOW_RTT)?;
+        let most = (now - since) * 3 / 5;
+        let (ours, segments) = if limited.local.saturating_sub(before.local) > most {
+            (true, self.kcp.config().snd_wnd)
+        } else if limited.remote.saturating_sub(before.remote) > most {
+            (false, self.kcp.remote_window())
+        } else {
+            return None;
+        };
+        self.windows = None;
+        let bits = u64::from(segments) * self.kcp.mss() as u64 * 8;
+        let ceiling = bits * 1_000_000 / u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1);
+        Some(WindowSmall {
+            ours,
+            segments,
+            rtt,
+            ceiling,
+        })
     }
 
     fn unanswered(&self, now: Instant) -> Option<Instant> {

@@ -1,0 +1,534 @@
+//! Endpoints, the network between them, and the clock.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use fulmar_netem::{Direction, Net, Path as Link, Rng};
+use fulmar_session::endpoint::Event;
+use fulmar_session::layer::StreamId;
+use fulmar_session::transmit::Path;
+use fulmar_session::{Endpoint, SessionKey};
+use fulmar_wire::time::Instant;
+
+use crate::apps::{Apps, Pair, Program};
+use crate::setup::Options;
+
+/// Datagrams that arrive in one run at most, as from a socket with receive offload.
+const MAX_RUN: usize = 64;
+/// Rounds that one instant may take; more is a loop that eats a CPU.
+const MAX_ROUNDS: usize = 100_000;
+
+/// The seeds of a scenario: `n` of them, or the one that `FULMAR_SIM_SEED` names.
+pub(crate) fn seeds(n: u64) -> Vec<u64> {
+    match std::env::var("FULMAR_SIM_SEED") {
+        Ok(seed) => vec![seed.parse().expect("FULMAR_SIM_SEED is a number")],
+        Err(_) => (1..=n).collect(),
+    }
+}
+
+/// `n` milliseconds after the beginning.
+pub(crate) const fn at(ms: u64) -> Instant {
+    Instant::from_millis(ms)
+}
+
+pub(crate) const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+pub(crate) const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// A link with this delay one way and this loss.
+pub(crate) fn link(delay_ms: u64, loss: f64) -> Link {
+    Link {
+        delay: ms(delay_ms),
+        loss,
+        ..Link::default()
+    }
+}
+
+/// An endpoint with its applications.
+pub(crate) struct Host {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) addr: SocketAddr,
+    /// Where its datagrams seem to come from, if not from `addr`.
+    pub(crate) sends_from: Option<SocketAddr>,
+    direction: Direction,
+    pub(crate) apps: Apps,
+    /// Everything that it told, without events of streams.
+    pub(crate) events: Vec<(Instant, Event)>,
+    /// Times that a timer of the endpoint woke it up.
+    pub(crate) wakeups: u64,
+    /// Datagrams that it sent.
+    pub(crate) sent: u64,
+}
+
+/// A client's host and its session.
+pub(crate) struct Client {
+    pub(crate) host: Host,
+    pub(crate) key: SessionKey,
+    pub(crate) conv: u32,
+}
+
+/// A datagram as it left.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded {
+    pub(crate) direction: Direction,
+    pub(crate) from: SocketAddr,
+    pub(crate) data: Vec<u8>,
+}
+
+/// Clients, a server, and what lies between them.
+pub(crate) struct Sim {
+    name: &'static str,
+    pub(crate) seed: u64,
+    pub(crate) now: Instant,
+    pub(crate) net: Net,
+    pub(crate) rng: Rng,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) server: Host,
+    server_options: Options,
+    /// What the server does on streams, by conversation and number on the wire.
+    programs: BTreeMap<(u32, u32), Program>,
+    /// Everything that was sent, if wanted.
+    pub(crate) record: Option<Vec<Recorded>>,
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            #[allow(clippy::print_stderr)]
+            {
+                eprintln!(
+                    "scenario `{}` failed at {:?} with FULMAR_SIM_SEED={}",
+                    self.name, self.now, self.seed
+                );
+            }
+        }
+    }
+}
+
+impl Sim {
+    /// A server and no client.
+    pub(crate) fn empty(
+        name: &'static str,
+        seed: u64,
+        up: Link,
+        down: Link,
+        server: &Options,
+    ) -> Self {
+        let mut rng = Rng::new(seed);
+        let addr = "10.0.0.2:29900".parse().expect("an address");
+        Self {
+            name,
+            seed,
+            // Not at zero: nothing may depend on where the clock begins.
+            now: at(5_000),
+            net: Net::new(rng.bits(), up, down),
+            server: Host::new(server.build_server(rng.bits()), addr, Direction::Down),
+            clients: Vec::new(),
+            server_options: server.clone(),
+            programs: BTreeMap::new(),
+            record: None,
+            rng,
+        }
+    }
+
+    /// A client and a server.
+    pub(crate) fn new(
+        name: &'static str,
+        seed: u64,
+        up: Link,
+        down: Link,
+        (client, server): (&Options, &Options),
+    ) -> Self {
+        let mut sim = Self::empty(name, seed, up, down, server);
+        sim.add_client(client);
+        sim
+    }
+
+    /// Another client, at an address of its own; its index.
+    pub(crate) fn add_client(&mut self, options: &Options) -> usize {
+        let i = self.clients.len();
+        let port = 40_000 + u16::try_from(i).expect("not that many clients");
+        let addr = SocketAddr::from(([10, 0, 0, 1], port));
+        self.add_client_at(addr, options)
+    }
+
+    pub(crate) fn add_client_at(&mut self, addr: SocketAddr, options: &Options) -> usize {
+        let path = Path {
+            remote: self.server.addr,
+            local: None,
+        };
+        let (conv, seed) = (self.rng.bits() as u32, self.rng.bits());
+        let (endpoint, key) = options.build_client(path, conv, seed, self.now);
+        self.clients.push(Client {
+            host: Host::new(endpoint, addr, Direction::Up),
+            key,
+            conv,
+        });
+        self.clients.len() - 1
+    }
+
+    /// The server is replaced by one that knows nothing.
+    pub(crate) fn restart_server(&mut self) {
+        let fresh = self.server_options.build_server(self.rng.bits());
+        self.server = Host::new(fresh, self.server.addr, Direction::Down);
+    }
+
+    /// Opens a stream of the first client.
+    pub(crate) fn open(&mut self, pair: Pair) -> (SessionKey, StreamId) {
+        self.open_on(0, pair)
+    }
+
+    /// Opens a stream of client `i`.
+    pub(crate) fn open_on(&mut self, i: usize, (ours, theirs): Pair) -> (SessionKey, StreamId) {
+        let client = &mut self.clients[i];
+        let id = client
+            .host
+            .endpoint
+            .open_stream(self.now, client.key)
+            .unwrap_or_else(|e| panic!("cannot open a stream: {e}"));
+        let seed = stream_seed(client.conv, id.wire());
+        client
+            .host
+            .apps
+            .start(self.now, (client.key, id), ours, seed, seed + 2);
+        self.programs.insert((client.conv, id.wire()), theirs);
+        (client.key, id)
+    }
+
+    /// Hands the server a datagram that did not pass the network.
+    pub(crate) fn inject(&mut self, from: SocketAddr, data: &[u8]) {
+        let mut copy = data.to_vec();
+        self.server
+            .endpoint
+            .handle_run(self.now, self.server.path_of(from), &mut copy, 0);
+        self.settle();
+    }
+
+    /// The first client.
+    pub(crate) fn client(&self) -> &Host {
+        &self.clients[0].host
+    }
+
+    pub(crate) fn client_mut(&mut self) -> &mut Host {
+        &mut self.clients[0].host
+    }
+
+    /// When the next thing happens.
+    fn next(&self) -> Option<Instant> {
+        let hosts = self.hosts();
+        hosts
+            .flat_map(|h| [h.endpoint.poll_timeout(), h.apps.next_alarm()])
+            .chain([self.net.next_arrival()])
+            .flatten()
+            .min()
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.clients.iter().map(|c| &c.host).chain([&self.server])
+    }
+
+    /// Lets everything happen until `end`.
+    pub(crate) fn run_to(&mut self, end: Instant) {
+        self.run_until(end, |_| false);
+        self.now = self.now.max(end);
+    }
+
+    /// Lets everything happen for so long.
+    pub(crate) fn run_for(&mut self, time: Duration) {
+        self.run_to(self.now + time);
+    }
+
+    /// Lets things happen until `found` holds; whether it did before `end`.
+    pub(crate) fn run_until(&mut self, end: Instant, found: impl Fn(&Self) -> bool) -> bool {
+        self.settle();
+        let mut rounds = 0;
+        loop {
+            if found(self) {
+                return true;
+            }
+            let Some(next) = self.next().filter(|&at| at <= end) else {
+                return false;
+            };
+            if next > self.now {
+                rounds = 0;
+                self.now = next;
+            }
+            rounds += 1;
+            assert!(
+                rounds < MAX_ROUNDS,
+                "time does not go on after {:?}",
+                self.now
+            );
+            self.deliver();
+            self.settle();
+        }
+    }
+
+    /// Runs until no application has anything left to do, and checks how each stream ended.
+    pub(crate) fn finish(&mut self, limit: Duration) -> Duration {
+        let start = self.now;
+        let idle = |sim: &Self| sim.hosts().all(|h| h.apps.open == 0) && sim.programs.is_empty();
+        if !self.run_until(start + limit, idle) {
+            panic!("not done after {limit:?}: {}", self.report());
+        }
+        let took = self.now - start;
+        self.check_outcomes();
+        took
+    }
+
+    /// Checks how each stream ended.
+    pub(crate) fn check_outcomes(&self) {
+        for host in self.hosts() {
+            for (at, app) in host.apps.iter() {
+                if let Some(complaint) = app.complaint() {
+                    panic!(
+                        "{:?} {at:?}: {complaint}\n{}",
+                        host.direction,
+                        self.report()
+                    );
+                }
+            }
+        }
+    }
+
+    /// What there is to know after a failure.
+    pub(crate) fn report(&self) -> String {
+        use std::fmt::Write;
+        let mut out = String::new();
+        for host in self.hosts() {
+            let _ = writeln!(out, "\n{:?} side at {:?}", host.direction, self.now);
+            for (at, app) in host
+                .apps
+                .iter()
+                .filter(|(_, a)| a.outcome.is_none())
+                .take(5)
+            {
+                let _ = writeln!(out, "  {at:?}: {}", app.complaint().unwrap_or_default());
+            }
+            for key in host.endpoint.sessions().take(5) {
+                if let Some(session) = host.endpoint.session(key) {
+                    let kcp = session.kcp();
+                    let _ = writeln!(out, "  {key:?} {:?} rto {:?}", kcp.state(), kcp.rto());
+                }
+            }
+            for (at, event) in host.events.iter().rev().take(8).rev() {
+                let _ = writeln!(out, "  {at:?} {event:?}");
+            }
+            let _ = writeln!(out, "  {:?}", host.endpoint.counters());
+        }
+        for direction in [Direction::Up, Direction::Down] {
+            let _ = writeln!(out, "{direction:?} {:?}", self.net.counters(direction));
+        }
+        out
+    }
+
+    /// Hands out what has arrived, in runs as a socket with receive offload would.
+    fn deliver(&mut self) {
+        let mut pending = None;
+        loop {
+            let Some(first) = pending.take().or_else(|| self.net.poll(self.now)) else {
+                return;
+            };
+            let mut run = first.data.clone();
+            let segment = first.data.len();
+            let mut count = 1;
+            while count < MAX_RUN {
+                let Some(next) = self.net.poll(self.now) else {
+                    break;
+                };
+                let fits = (next.from, next.to, next.direction)
+                    == (first.from, first.to, first.direction)
+                    && !next.data.is_empty()
+                    && next.data.len() <= segment;
+                if !fits {
+                    pending = Some(next);
+                    break;
+                }
+                run.extend_from_slice(&next.data);
+                count += 1;
+                let last = next.data.len() < segment;
+                self.net.recycle(next.data);
+                if last {
+                    break;
+                }
+            }
+            let now = self.now;
+            let host = match first.direction {
+                Direction::Up => Some(&mut self.server),
+                Direction::Down => self
+                    .clients
+                    .iter_mut()
+                    .map(|c| &mut c.host)
+                    .find(|h| h.addr == first.to),
+            };
+            if let Some(host) = host {
+                let path = host.path_of(first.from);
+                host.endpoint.handle_run(now, path, &mut run, segment);
+            }
+            self.net.recycle(first.data);
+        }
+    }
+
+    /// Lets every host do what it can do now.
+    pub(crate) fn settle(&mut self) {
+        let now = self.now;
+        let hosts = self
+            .clients
+            .iter_mut()
+            .map(|c| &mut c.host)
+            .chain([&mut self.server]);
+        for host in hosts {
+            if let Err(e) = host.settle(now, &mut self.net, &mut self.programs, &mut self.record) {
+                panic!("{:?}: {e}", host.direction);
+            }
+        }
+    }
+}
+
+impl Host {
+    fn new(endpoint: Endpoint, addr: SocketAddr, direction: Direction) -> Self {
+        Self {
+            endpoint,
+            addr,
+            sends_from: None,
+            direction,
+            apps: Apps::default(),
+            events: Vec::new(),
+            wakeups: 0,
+            sent: 0,
+        }
+    }
+
+    fn path_of(&self, from: SocketAddr) -> Path {
+        Path {
+            remote: from,
+            local: Some(self.addr.ip()),
+        }
+    }
+
+    /// Times of the events that `which` picks.
+    pub(crate) fn times_of(&self, which: impl Fn(&Event) -> bool) -> Vec<Instant> {
+        self.events
+            .iter()
+            .filter(|(_, e)| which(e))
+            .map(|(at, _)| *at)
+            .collect()
+    }
+
+    /// The first event that `which` picks something out of, with its time.
+    pub(crate) fn first<T>(&self, which: impl Fn(&Event) -> Option<T>) -> Option<(Instant, T)> {
+        self.events
+            .iter()
+            .find_map(|(at, e)| Some((*at, which(e)?)))
+    }
+
+    fn settle(
+        &mut self,
+        now: Instant,
+        net: &mut Net,
+        programs: &mut BTreeMap<(u32, u32), Program>,
+        record: &mut Option<Vec<Recorded>>,
+    ) -> Result<(), String> {
+        if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
+            self.wakeups += 1;
+        }
+        for round in 0.. {
+            while !self.endpoint.flush(now) {
+                self.send(now, net, record);
+            }
+            self.send(now, net, record);
+            let mut any = false;
+            while let Some(event) = self.endpoint.poll_event() {
+                any = true;
+                self.on_event(now, event, programs)?;
+            }
+            any |= self.apps.run(&mut self.endpoint, now)?;
+            if !any && !self.endpoint.wants_flush() {
+                break;
+            }
+            if round > 10_000 {
+                return Err("never gets done".into());
+            }
+        }
+        if let Some(at) = self.endpoint.poll_timeout()
+            && at <= now
+        {
+            return Err(format!("a timer stays due: {at:?} at {now:?}"));
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, now: Instant, net: &mut Net, record: &mut Option<Vec<Recorded>>) {
+        while let Some(run) = self.endpoint.next_run() {
+            let from = match (self.sends_from, run.path().local) {
+                (Some(from), _) => from,
+                (None, Some(local)) => SocketAddr::new(local, self.addr.port()),
+                (None, None) => self.addr,
+            };
+            let to = run.path().remote;
+            assert!(run.data().len() <= run.segment() * run.count());
+            assert_eq!(run.data().len().div_ceil(run.segment()), run.count());
+            self.sent += run.count() as u64;
+            if let Some(record) = record {
+                record.extend(run.data().chunks(run.segment()).map(|d| Recorded {
+                    direction: self.direction,
+                    from,
+                    data: d.to_vec(),
+                }));
+            }
+            net.send_run(now, self.direction, from, to, run.data(), run.segment());
+            self.endpoint.recycle(run);
+        }
+    }
+
+    fn on_event(
+        &mut self,
+        now: Instant,
+        event: Event,
+        programs: &mut BTreeMap<(u32, u32), Program>,
+    ) -> Result<(), String> {
+        use fulmar_session::layer::StreamEvent;
+        match &event {
+            Event::Stream(key, StreamEvent::Opened(id)) => {
+                let conv = self
+                    .endpoint
+                    .session(*key)
+                    .map(fulmar_session::session::Session::conv)
+                    .ok_or("a stream of no session")?;
+                match programs.remove(&(conv, id.wire())) {
+                    Some(program) => {
+                        let seed = stream_seed(conv, id.wire());
+                        self.apps.start(now, (*key, *id), program, seed + 2, seed);
+                    }
+                    // A stream that was opened twice, or by nobody: only a restarted server, or one under attack, sees it.
+                    None => self.endpoint.reset(now, *key, *id),
+                }
+                return Ok(());
+            }
+            Event::Stream(key, event) => {
+                self.apps.on_event(*key, *event);
+                return Ok(());
+            }
+            Event::Closed(key, _, reason) => self.apps.lost(now, *key, reason),
+            _ => {}
+        }
+        self.events.push((now, event));
+        Ok(())
+    }
+}
+
+/// What the client sends on a stream; the answer has the next number of the same kind.
+fn stream_seed(conv: u32, wire: u32) -> u64 {
+    // The low bit says whether the stream is easy to compress: every second one is, both ways.
+    (u64::from(conv) << 33) + (u64::from(wire) << 2) + u64::from(wire / 2 % 2)
+}
+
+/// An address of somebody else.
+pub(crate) fn stranger(i: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::from([192, 0, 2, (i % 250) as u8 + 1]), 1000 + i)
+}

@@ -1,0 +1,173 @@
+//! Bad links, one kind of badness at a time, with upstream's defaults.
+
+use fulmar_netem::{Bursts, Direction, Path as Link, Rate, Reordering};
+
+use crate::apps::{bulk, half_close, requests};
+use crate::harness::{Sim, link, ms, secs, seeds};
+use crate::setup::Options;
+
+/// Carries a mixed load over `link` in both directions.
+fn carries(name: &'static str, seed: u64, link: &Link, limit_secs: u64) -> Sim {
+    let (client, server) = (Options::client(), Options::server());
+    let mut sim = Sim::new(name, seed, link.clone(), link.clone(), (&client, &server));
+    sim.open(bulk(200_000, 500_000));
+    sim.open(requests(20, 100, 100, ms(50)));
+    sim.open(half_close(5_000, 50_000, ms(10)));
+    sim.finish(secs(limit_secs));
+    sim
+}
+
+#[test]
+fn loss_up_to_forty_percent() {
+    for seed in seeds(2) {
+        for (loss, limit) in [
+            (0.0, 5),
+            (0.01, 10),
+            (0.05, 10),
+            (0.1, 15),
+            (0.2, 30),
+            (0.3, 60),
+            (0.4, 120),
+        ] {
+            let sim = carries("loss", seed, &link(40, loss), limit);
+            assert_eq!(
+                loss > 0.0,
+                sim.net.counters(Direction::Down).lost_random > 0
+            );
+        }
+    }
+}
+
+#[test]
+fn bursts_of_loss() {
+    for seed in seeds(2) {
+        let mut lost = 0;
+        for (enter, leave) in [(0.002, 0.05), (0.02, 0.3), (0.01, 0.1)] {
+            let bad = Link {
+                bursts: Some(Bursts {
+                    enter,
+                    leave,
+                    loss_good: 0.0,
+                    loss_bad: 0.9,
+                }),
+                ..link(30, 0.0)
+            };
+            let sim = carries("bursts", seed, &bad, 60);
+            lost += sim.net.counters(Direction::Down).lost_burst;
+        }
+        assert!(lost > 50, "{lost}");
+    }
+}
+
+#[test]
+fn disorder_and_repetition() {
+    for seed in seeds(2) {
+        let disorder = Link {
+            jitter: ms(10),
+            reordering: Some(Reordering {
+                probability: 0.3,
+                by: ms(80),
+            }),
+            duplication: 0.3,
+            ..link(20, 0.0)
+        };
+        let sim = carries("disorder", seed, &disorder, 20);
+        assert!(sim.server.endpoint.counters().repeat_segs > 0);
+    }
+}
+
+#[test]
+fn damage() {
+    for seed in seeds(2) {
+        let damage = Link {
+            corruption: 0.1,
+            truncation: 0.1,
+            ..link(20, 0.0)
+        };
+        let sim = carries("damage", seed, &damage, 20);
+        let counters = sim.server.endpoint.counters();
+        assert!(counters.in_csum_errors > 0 && counters.short_datagrams > 0);
+        assert_eq!(counters.kcp_in_errors, 0);
+    }
+}
+
+/// A window of some times what the link holds. (With a window of hundreds of packets and no pacing, each timeout of
+/// KCP is a burst of which a small queue takes only the beginning: see the table.)
+#[test]
+fn slow_links_with_small_queues() {
+    for seed in seeds(1) {
+        for (rate, queue, window) in [
+            (1_000_000, 50, 16),
+            (1_000_000, 300, 64),
+            (10_000_000, 20, 32),
+            (10_000_000, 200, 256),
+        ] {
+            let slow = Link {
+                rate: Some(Rate::with_queue_time(rate, ms(queue))),
+                ..link(20, 0.0)
+            };
+            let client = Options {
+                snd_wnd: window,
+                ..Options::client()
+            };
+            let server = Options {
+                snd_wnd: window,
+                ..Options::server()
+            };
+            let mut sim = Sim::new("slow", seed, slow.clone(), slow, (&client, &server));
+            sim.open(bulk(200_000, 500_000));
+            sim.open(requests(20, 100, 100, ms(50)));
+            let took = sim.finish(secs(60)).as_secs_f64();
+            let share = 8.0 * 500_000.0 / took / rate as f64;
+            assert!(share > 0.2, "{share} of {rate} bit/s, queue {queue} ms");
+        }
+    }
+}
+
+#[test]
+fn our_own_rate_limit_holds() {
+    for seed in seeds(1) {
+        for limit in [20_000, 500_000] {
+            let client = Options {
+                rate_limit: Some(limit),
+                ..Options::client()
+            };
+            let server = Options {
+                rate_limit: Some(limit),
+                ..Options::server()
+            };
+            let good = link(15, 0.01);
+            let mut sim = Sim::new("rate limit", seed, good.clone(), good, (&client, &server));
+            let start = sim.now;
+            sim.open(bulk(0, 10 * limit));
+            sim.finish(secs(60));
+            let took = (sim.now - start).as_secs_f64();
+            let sent = sim.net.counters(Direction::Down).sent_bytes;
+            assert!(sent as f64 <= limit as f64 * took + 96_000.0 + 12_000.0);
+            // Parity, headers and lost packets take their part.
+            assert!(took < 16.0, "{took} s at {limit} bytes/s");
+        }
+    }
+}
+
+#[test]
+fn a_path_that_takes_only_smaller_packets_than_ours() {
+    // Nothing large passes; nothing breaks, and small things go through.
+    for seed in seeds(1) {
+        let narrow = Link {
+            mtu: Some(600),
+            ..link(20, 0.0)
+        };
+        let small = Options {
+            mtu: 600,
+            ..Options::client()
+        };
+        let server = Options {
+            mtu: 600,
+            ..Options::server()
+        };
+        let mut sim = Sim::new("narrow", seed, narrow.clone(), narrow, (&small, &server));
+        sim.open(bulk(50_000, 50_000));
+        sim.finish(secs(10));
+    }
+}

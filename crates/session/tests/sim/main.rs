@@ -1,0 +1,28 @@
+//! The simulator: whole client-server pairs in virtual time, joined by the network emulator.
+//!
+//! Endpoints are driven by their contract (see [`fulmar_session::endpoint`]) and applications on their streams
+//! check every byte. Everything random comes from one seed per scenario: the same seed is the same storm. A failure
+//! names its seed; `FULMAR_SIM_SEED=<seed>` runs every scenario with that one seed alone.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`harness`] | endpoints, network and clock |
+//! | [`apps`] | what applications do on streams |
+//! | [`setup`] | settings of both ends |
+//! | [`raw`] | a peer that says whatever a test wants |
+
+mod apps;
+mod harness;
+mod raw;
+mod setup;
+
+mod addresses;
+mod admission;
+mod hostile;
+mod idle;
+mod links;
+mod liveness;
+mod matrix;
+mod mismatch;
+mod streams;
+mod table;

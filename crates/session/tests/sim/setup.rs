@@ -1,0 +1,162 @@
+//! Settings of both ends, as the program would build them from its configuration.
+
+use std::num::NonZeroU16;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use fulmar_arq::Profile;
+use fulmar_cipher::{MasterKey, NonceSource, PacketCipher, derive_key};
+use fulmar_codec::qpp;
+use fulmar_session::admission::Limits;
+use fulmar_session::dialect::kcptun::{Kcptun, Settings};
+use fulmar_session::transmit::Path;
+use fulmar_session::{Endpoint, SessionKey};
+use fulmar_wire::kcptun::Method;
+use fulmar_wire::time::Instant;
+
+/// The key that most tests use.
+pub(crate) const KEY: &str = "it's a secrect";
+/// Another one.
+pub(crate) const OTHER_KEY: &str = "another secret";
+
+/// What one end is configured with; the defaults are upstream's.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) key: &'static str,
+    pub(crate) method: Method,
+    /// `--crypt auto`: a server takes any method.
+    pub(crate) auto: bool,
+    pub(crate) profile: Profile,
+    pub(crate) fec: Option<(usize, usize)>,
+    pub(crate) smux: u8,
+    pub(crate) compression: bool,
+    pub(crate) qpp: bool,
+    pub(crate) mtu: usize,
+    pub(crate) snd_wnd: u32,
+    pub(crate) rcv_wnd: u32,
+    pub(crate) ack_no_delay: bool,
+    pub(crate) rate_limit: Option<u64>,
+    pub(crate) smux_buffer: u32,
+    pub(crate) stream_buffer: u32,
+    pub(crate) keep_alive: Duration,
+    pub(crate) limits: Limits,
+}
+
+impl Options {
+    /// A client with upstream's defaults, without compression.
+    pub(crate) fn client() -> Self {
+        Self {
+            key: KEY,
+            method: Method::Aes,
+            auto: false,
+            profile: Profile::FAST,
+            fec: Some((10, 3)),
+            smux: 2,
+            compression: false,
+            qpp: false,
+            mtu: 1350,
+            snd_wnd: 128,
+            rcv_wnd: 512,
+            ack_no_delay: false,
+            rate_limit: None,
+            smux_buffer: 4 << 20,
+            stream_buffer: 2 << 20,
+            keep_alive: Duration::from_secs(10),
+            limits: Limits::default(),
+        }
+    }
+
+    /// A server with upstream's defaults, without compression.
+    pub(crate) fn server() -> Self {
+        Self {
+            snd_wnd: 1024,
+            rcv_wnd: 1024,
+            ..Self::client()
+        }
+    }
+
+    fn settings(&self, server: bool) -> Settings {
+        Settings {
+            server,
+            mtu: self.mtu,
+            profile: self.profile,
+            snd_wnd: self.snd_wnd,
+            rcv_wnd: self.rcv_wnd,
+            ack_no_delay: self.ack_no_delay,
+            fec: self.fec,
+            smux_version: self.smux,
+            smux_buffer: self.smux_buffer,
+            frame_size: 8192,
+            stream_buffer: self.stream_buffer,
+            keep_alive: self.keep_alive,
+            fin_hold: Duration::from_secs(30),
+            compression: self.compression,
+            qpp: self.qpp.then(|| pads(self.key)),
+            rate_limit: self.rate_limit,
+        }
+    }
+
+    pub(crate) fn master_key(&self) -> MasterKey {
+        master_key(self.key)
+    }
+
+    /// The cipher of this end. `seed` makes its nonces.
+    pub(crate) fn cipher(&self, method: Method, seed: u64) -> Box<dyn PacketCipher> {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        bytes[8] = method.name().len() as u8 ^ method.name().as_bytes()[0];
+        fulmar_cipher::kcptun(method, &self.master_key(), NonceSource::seeded(bytes))
+    }
+
+    /// The endpoint of a server.
+    pub(crate) fn build_server(&self, seed: u64) -> Endpoint {
+        let methods = if self.auto {
+            Method::ALL.to_vec()
+        } else {
+            vec![self.method]
+        };
+        let ciphers = methods.iter().map(|&m| self.cipher(m, seed)).collect();
+        let dialect = Kcptun::new(self.settings(true), self.master_key());
+        Endpoint::server(Box::new(dialect), ciphers, self.limits)
+    }
+
+    /// The endpoint of a client, with its session.
+    pub(crate) fn build_client(
+        &self,
+        path: Path,
+        conv: u32,
+        seed: u64,
+        now: Instant,
+    ) -> (Endpoint, SessionKey) {
+        let dialect = Kcptun::new(self.settings(false), self.master_key());
+        let parts = dialect.open(path, conv, self.method, now);
+        let cipher = self.cipher(self.method, seed);
+        Endpoint::client(Box::new(dialect), cipher, parts, now)
+    }
+}
+
+/// Derivation takes milliseconds, so each key is derived once.
+fn master_key(password: &'static str) -> MasterKey {
+    static KEYS: [OnceLock<MasterKey>; 2] = [OnceLock::new(), OnceLock::new()];
+    let place = match password {
+        KEY => &KEYS[0],
+        OTHER_KEY => &KEYS[1],
+        _ => return derive_key(password.as_bytes()),
+    };
+    place
+        .get_or_init(|| derive_key(password.as_bytes()))
+        .clone()
+}
+
+fn pads(password: &'static str) -> qpp::Pads {
+    static PADS: OnceLock<qpp::Pads> = OnceLock::new();
+    let make = || {
+        let count = NonZeroU16::new(61).expect("not zero");
+        qpp::Pads::new(password.as_bytes(), count, qpp::Generation::Current)
+    };
+    if password == KEY {
+        PADS.get_or_init(make).clone()
+    } else {
+        make()
+    }
+}

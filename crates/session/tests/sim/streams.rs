@@ -1,0 +1,223 @@
+//! What happens to streams: ends, cuts, slow readers, many at once.
+
+use fulmar_session::Reason;
+use fulmar_session::endpoint::Event;
+use fulmar_session::layer::Notice;
+
+use crate::apps::{Expect, Outcome, Pace, Program, Step, bulk, half_close, requests};
+use crate::harness::{Sim, link, ms, secs, seeds};
+use crate::setup::Options;
+
+fn sim(name: &'static str, seed: u64, smux: u8, loss: f64) -> Sim {
+    let client = Options {
+        smux,
+        ..Options::client()
+    };
+    let server = Options {
+        smux,
+        ..Options::server()
+    };
+    let l = link(20, loss);
+    Sim::new(name, seed, l.clone(), l, (&client, &server))
+}
+
+#[test]
+fn an_answer_after_the_end_of_the_request_arrives_whole() {
+    for seed in seeds(2) {
+        for smux in [1, 2] {
+            let mut sim = sim("half-close", seed, smux, 0.1);
+            sim.open(half_close(0, 100_000, ms(0)));
+            sim.open(half_close(100_000, 0, ms(0)));
+            sim.open(half_close(300_000, 300_000, ms(40)));
+            // Longer than any keep-alive.
+            sim.open(half_close(10, 10, secs(100)));
+            sim.finish(secs(130));
+            let told = |e: &Event| matches!(e, Event::Notice(_, Notice::PeerIsFulmar));
+            assert_eq!(sim.client().times_of(told).len(), 1);
+            assert_eq!(sim.server.times_of(told).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_cut_is_seen_as_a_cut() {
+    for seed in seeds(2) {
+        for smux in [1, 2] {
+            let mut sim = sim("cut", seed, smux, 0.05);
+            for (ours, theirs) in [(60_000, 0), (0, 60_000), (0, 0), (60_000, 60_000)] {
+                // The client cuts in the middle of everything.
+                sim.open((
+                    Program::new(
+                        Expect::Cut,
+                        [Step::Write(ours), Step::Wait(ms(90)), Step::Reset],
+                    ),
+                    Program::new(Expect::Cut, [Step::Write(500_000 + theirs), Step::ReadEnd]),
+                ));
+                // The server does.
+                sim.open((
+                    Program::new(Expect::Cut, [Step::Write(500_000 + ours), Step::ReadEnd]),
+                    Program::new(
+                        Expect::Cut,
+                        [Step::Write(theirs), Step::Wait(ms(90)), Step::Reset],
+                    ),
+                ));
+            }
+            // Neighbours do not suffer.
+            sim.open(bulk(100_000, 100_000));
+            sim.finish(secs(30));
+        }
+    }
+}
+
+#[test]
+fn a_slow_reader_holds_up_only_itself_in_version_2() {
+    for seed in seeds(1) {
+        let client = Options {
+            // Small, so that it matters.
+            stream_buffer: 256 << 10,
+            ..Options::client()
+        };
+        let server = Options {
+            stream_buffer: 256 << 10,
+            ..Options::server()
+        };
+        let l = link(20, 0.02);
+        let mut sim = Sim::new("slow reader", seed, l.clone(), l, (&client, &server));
+        let pace = Pace {
+            from: sim.now + secs(2),
+            bytes: 10_000,
+            every: ms(20),
+        };
+        // 2 MB at 500 kB/s.
+        let (ours, theirs) = bulk(0, 2_000_000);
+        let slow_down = sim.open((ours.paced(pace), theirs));
+        let (ours, theirs) = bulk(2_000_000, 0);
+        sim.open((ours, theirs.paced(pace)));
+        let quick = sim.open(bulk(1_000_000, 1_000_000));
+        let pings = sim.open(requests(50, 100, 100, ms(100)));
+        sim.finish(secs(20));
+        let end_of = |at| sim.client().apps.get(at).done_at.expect("it is done");
+        assert!(end_of(quick) - crate::harness::at(5000) < secs(3));
+        assert!(end_of(slow_down) - crate::harness::at(5000) >= secs(5));
+        let mut latencies = sim.client().apps.get(pings).latencies.clone();
+        latencies.sort_unstable();
+        assert!(latencies[45] < ms(200), "{latencies:?}");
+    }
+}
+
+#[test]
+fn a_slow_reader_holds_up_all_in_version_1_and_nothing_is_lost() {
+    for seed in seeds(1) {
+        let client = Options {
+            smux: 1,
+            smux_buffer: 2 << 20,
+            rcv_wnd: 256,
+            ..Options::client()
+        };
+        let server = Options {
+            smux: 1,
+            ..Options::server()
+        };
+        let l = link(20, 0.02);
+        let mut sim = Sim::new("slow reader", seed, l.clone(), l, (&client, &server));
+        let start = sim.now;
+        let pace = Pace {
+            from: sim.now + secs(45),
+            bytes: 200_000,
+            every: ms(20),
+        };
+        let (ours, theirs) = bulk(0, 5_000_000);
+        sim.open((ours.paced(pace), theirs));
+        sim.open(bulk(1000, 3_000_000));
+        // The window is shut for longer than a keep-alive timeout: the session stays.
+        sim.run_to(start + secs(44));
+        assert!(sim.client().apps.open > 0);
+        let key = sim.clients[0].key;
+        let session = sim.client().endpoint.session(key).expect("it lives");
+        assert!(
+            session.kcp().state().len_rcv_queue > 200,
+            "{}",
+            sim.report()
+        );
+        sim.finish(secs(30));
+        let closed = |e: &Event| matches!(e, Event::Closed(..));
+        assert!(sim.client().times_of(closed).is_empty());
+        assert!(sim.server.times_of(closed).is_empty());
+        let suspect = |e: &Event| matches!(e, Event::Suspect(..));
+        assert!(
+            sim.client().times_of(suspect).is_empty(),
+            "{}",
+            sim.report()
+        );
+        assert!(sim.server.times_of(suspect).is_empty(), "{}", sim.report());
+    }
+}
+
+#[test]
+fn a_thousand_streams() {
+    for seed in seeds(1) {
+        for smux in [1, 2] {
+            let mut sim = sim("a thousand", seed, smux, 0.05);
+            for i in 0..1000 {
+                match i % 4 {
+                    0 => sim.open(bulk(i * 7, i * 11)),
+                    1 => sim.open(requests(3, 50 + i, 100, ms(i))),
+                    2 => sim.open(half_close(i * 5, i * 3, ms(i))),
+                    _ => sim.open((
+                        Program::new(
+                            Expect::Cut,
+                            [Step::Write(100 + i), Step::Wait(ms(i)), Step::Reset],
+                        ),
+                        Program::new(Expect::Cut, [Step::Write(i * 10), Step::ReadEnd]),
+                    )),
+                };
+                if i % 100 == 0 {
+                    sim.run_for(ms(5));
+                }
+            }
+            sim.finish(secs(60));
+            assert_eq!(sim.server.endpoint.counters().streams_opened, 1000);
+            // Nothing is left behind.
+            sim.run_for(secs(35));
+            let key = sim.clients[0].key;
+            let session = sim.client().endpoint.session(key).expect("it lives");
+            assert!(session.kcp().is_idle(), "{}", sim.report());
+        }
+    }
+}
+
+#[test]
+fn streams_one_after_the_other() {
+    for seed in seeds(1) {
+        let mut sim = sim("in a row", seed, 2, 0.01);
+        for i in 0..200 {
+            sim.open(requests(1, i, 2 * i + 1, ms(0)));
+            sim.finish(secs(10));
+        }
+    }
+}
+
+#[test]
+fn a_session_that_is_closed_here_ends_its_streams_here_and_later_there() {
+    for seed in seeds(1) {
+        let mut sim = sim("closed", seed, 2, 0.0);
+        let lost = |n| Program::new(Expect::Lost, [Step::Write(n), Step::ReadEnd]);
+        sim.open((lost(1_000_000), lost(10_000)));
+        sim.run_for(ms(200));
+        let key = sim.clients[0].key;
+        sim.client_mut().endpoint.close_session(key);
+        let over = |sim: &Sim| sim.client().apps.open == 0 && sim.server.apps.open == 0;
+        let start = sim.now;
+        assert!(sim.run_until(start + secs(61), over), "{}", sim.report());
+        sim.check_outcomes();
+        let outcome = |host: &crate::harness::Host| {
+            host.apps.iter().next().and_then(|(_, a)| a.outcome.clone())
+        };
+        assert_eq!(outcome(sim.client()), Some(Outcome::Lost(Reason::Closed)));
+        assert!(sim.now - start >= secs(29));
+        assert_eq!(sim.server.endpoint.counters().silent_sessions, 1);
+        assert_eq!(sim.server.endpoint.counters().curr_estab, 0);
+        assert_eq!(sim.client().endpoint.poll_timeout(), None);
+        assert_eq!(sim.server.endpoint.poll_timeout(), None);
+    }
+}
