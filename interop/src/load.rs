@@ -274,6 +274,20 @@ pub async fn echo_once(
     tokio::try_join!(shifted.send(size, &mut tx), shifted.receive(size, &mut rx)).map(|_| ())
 }
 
+/// Proves that a stream works without ending it: one message for an echo, half a megabyte each way for an exchange.
+///
+/// # Errors
+/// See [`Fault`].
+pub async fn prove(connection: &mut TcpStream, request: &Request) -> Result<(), Fault> {
+    if request.op == Op::Echo {
+        return echo_once(connection, request.up_pattern(), 0, 5000).await;
+    }
+    let (mut rx, mut tx) = connection.split();
+    let sending = send(request.up_pattern(), 500_000, &mut tx);
+    let receiving = receive(request.down_pattern(), 500_000, &mut rx);
+    tokio::try_join!(sending, receiving).map(|_| ())
+}
+
 /// Sends everything, ends its side, and only then receives the answer.
 ///
 /// # Errors

@@ -59,13 +59,18 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A tunnel with default settings, except that both ends are told the same smux version.
+    /// A tunnel with default settings, except that both ends are told the same smux version, and that a Fulmar client
+    /// in front of kcptun does not hold the end of a stream back (see [`patient`](Self::patient)).
     #[must_use]
     pub fn new(pair: Pair, smux: u8) -> Self {
         Self {
             pair,
             both: flags(&format!("--smuxver {smux}")),
-            client: Vec::new(),
+            client: flags(if pair == Pair::FULMAR_KCPTUN {
+                "--closewait 0"
+            } else {
+                ""
+            }),
             server: Vec::new(),
             fulmar: Vec::new(),
             link: None,
@@ -76,6 +81,16 @@ impl Setup {
             json: false,
             place: None,
         }
+    }
+
+    /// Leaves the waiting time at the end of a stream at its default. kcptun drops a stream when it hears of the end of
+    /// one direction, so our client lets the answer go quiet first, which takes as long as that time.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        if self.pair == Pair::FULMAR_KCPTUN {
+            self.client.clear();
+        }
+        self
     }
 
     /// Adds flags to both ends.

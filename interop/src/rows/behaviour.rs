@@ -9,6 +9,7 @@ use super::transfer::{CLOSE_LIMIT, settled};
 use super::{Context, OK, Observed, Row};
 use crate::load::{self, Fault};
 use crate::pattern::Kind;
+use crate::process::Process;
 use crate::program::{Pair, Program};
 use crate::target::{End, Op, Request};
 use crate::tunnel::{Behind, Setup, Tunnel};
@@ -18,7 +19,7 @@ const QUICK: &str = "--mode fast3 --sndwnd 512 --rcvwnd 512";
 const SECONDS: Duration = Duration::from_secs(15);
 
 const NAMED: &str = "Fulmar's log names it";
-const ADAPTS: &str = "works, Fulmar's server adapts";
+const ADAPTS: &str = "works; Fulmar's server adapts and says so once";
 const SILENT: &str = "nothing works, nothing is said";
 const WHOLE: &str = "answer arrives whole";
 const LOST: &str = "answer is lost";
@@ -62,13 +63,43 @@ fn half_close() -> Vec<Row> {
                 .expect(Pair::KCPTUN, REQUEST_LOST),
         );
     }
+    rows.push(
+        Row::new(
+            GROUP,
+            "application closes, service waits for it",
+            application_closes,
+        )
+        .waits()
+        .expect(Pair::FULMAR_KCPTUN, "service sees the end within a minute")
+        .expect(Pair::KCPTUN_FULMAR, "service sees the end at once")
+        .expect(Pair::FULMAR, "service sees the end at once")
+        .expect(Pair::KCPTUN, "service sees the end at once"),
+    );
     rows
+}
+
+/// The application closes a connection on which nothing is asked or answered any more.
+async fn application_closes(context: Context) -> Observed {
+    let mut tunnel = context
+        .tunnel(Setup::new(context.pair, 2).patient().both(QUICK))
+        .await?;
+    drop(begin_echo(&tunnel).await?);
+    let target = tunnel.target.as_ref().ok_or("no service")?;
+    let observed = if target.wait_idle(Duration::from_secs(5)).await {
+        "service sees the end at once"
+    } else if target.wait_idle(Duration::from_secs(55)).await {
+        "service sees the end within a minute"
+    } else {
+        return Err("the service never sees the end".to_owned());
+    };
+    settled(&mut tunnel, 1).await?;
+    Ok(observed.to_owned())
 }
 
 /// The application sends, ends its side, and waits for the answer.
 async fn application_ends(context: Context, smux: u8, think_ms: u32) -> Observed {
     let mut tunnel = context
-        .tunnel(Setup::new(context.pair, smux).both(QUICK))
+        .tunnel(Setup::new(context.pair, smux).patient().both(QUICK))
         .await?;
     let outcome = load::ask_and_end(tunnel.entry(), 1, 500_000, 700_000, think_ms).await;
     let target = tunnel.target.as_ref().ok_or("no service")?;
@@ -99,7 +130,7 @@ async fn application_ends(context: Context, smux: u8, think_ms: u32) -> Observed
 /// The service sends, ends its side, and waits for the rest of the request.
 async fn service_ends(context: Context, smux: u8) -> Observed {
     let mut tunnel = context
-        .tunnel(Setup::new(context.pair, smux).both(QUICK))
+        .tunnel(Setup::new(context.pair, smux).patient().both(QUICK))
         .await?;
     let outcome = load::listen_then_talk(tunnel.entry(), 1, 5_000_000, 500_000).await;
     if let Err(fault @ (Fault::Wrong { .. } | Fault::Short { .. } | Fault::Late)) = outcome {
@@ -231,12 +262,8 @@ async fn application_cuts(context: Context) -> Observed {
         .await
         .map_err(|f| format!("neighbour: {f}"))?;
     let target = tunnel.target.as_ref().ok_or("no service")?;
-    let (mut rx, mut tx) = connection.split();
-    let both = tokio::try_join!(
-        load::send(request.up_pattern(), 1_000_000, &mut tx),
-        load::receive(request.down_pattern(), 1_000_000, &mut rx),
-    );
-    both.map_err(|f| format!("{f}; {}", tunnel.last_words()))?;
+    let proof = load::prove(&mut connection, &request).await;
+    proof.map_err(|f| format!("{f}; {}", tunnel.last_words()))?;
     cut(connection).map_err(|e| e.to_string())?;
     if !target
         .wait(CLOSE_LIMIT, |b| b.records.get(&1).is_some_and(|r| r.closed))
@@ -301,63 +328,95 @@ async fn crowd(context: Context) -> Observed {
     Ok(OK.to_owned())
 }
 
+/// One setting that differs between the ends.
+#[derive(Clone, Copy, Debug)]
+struct Difference {
+    title: &'static str,
+    client: &'static str,
+    server: &'static str,
+    /// The flag that a warning names.
+    flag: &'static str,
+    /// What a server of ours says when it adapts; none where it cannot.
+    adapts: Option<&'static str>,
+}
+
+const DIFFERENCES: [Difference; 6] = [
+    Difference {
+        title: "key",
+        client: "--key one",
+        server: "--key two",
+        flag: "--key",
+        adapts: None,
+    },
+    Difference {
+        title: "cipher",
+        client: "--crypt aes",
+        server: "--crypt salsa20",
+        flag: "--crypt",
+        adapts: None,
+    },
+    Difference {
+        title: "smux: client 1, server 2",
+        client: "--smuxver 1",
+        server: "--smuxver 2",
+        flag: "--smuxver",
+        adapts: Some("smux version"),
+    },
+    Difference {
+        title: "smux: client 2, server 1",
+        client: "--smuxver 2",
+        server: "--smuxver 1",
+        flag: "--smuxver",
+        adapts: Some("smux version"),
+    },
+    Difference {
+        title: "compression at the client only",
+        client: "",
+        server: "--nocomp",
+        flag: "--nocomp",
+        adapts: Some("compression"),
+    },
+    Difference {
+        title: "compression at the server only",
+        client: "--nocomp",
+        server: "",
+        flag: "--nocomp",
+        adapts: Some("compression"),
+    },
+];
+
 fn mismatches() -> Vec<Row> {
-    const GROUP: &str = "Settings that differ";
-    let mut rows = Vec::new();
-    for (title, client, server, word) in [
-        ("key", "--key one", "--key two", "key"),
-        ("cipher", "--crypt aes", "--crypt salsa20", "cipher"),
-    ] {
-        rows.push(
-            Row::new(GROUP, title, move |context: Context| {
-                mismatch(context, client, server, word)
+    DIFFERENCES
+        .into_iter()
+        .map(|difference| {
+            let with_our_server = if difference.adapts.is_some() {
+                ADAPTS
+            } else {
+                NAMED
+            };
+            Row::new("Settings that differ", difference.title, move |context| {
+                mismatch(context, difference)
             })
             .waits()
             .expect(Pair::FULMAR_KCPTUN, NAMED)
-            .expect(Pair::KCPTUN_FULMAR, NAMED)
-            .expect(Pair::FULMAR, NAMED)
-            .expect(Pair::KCPTUN, SILENT),
-        );
-    }
-    for (title, client, server, word) in [
-        (
-            "smux: client 1, server 2",
-            "--smuxver 1",
-            "--smuxver 2",
-            "smux",
-        ),
-        (
-            "smux: client 2, server 1",
-            "--smuxver 2",
-            "--smuxver 1",
-            "smux",
-        ),
-        ("compression at the client only", "", "--nocomp", "compress"),
-        ("compression at the server only", "--nocomp", "", "compress"),
-    ] {
-        rows.push(
-            Row::new(GROUP, title, move |context: Context| {
-                mismatch(context, client, server, word)
-            })
-            .waits()
-            .expect(Pair::FULMAR_KCPTUN, NAMED)
-            .expect(Pair::KCPTUN_FULMAR, ADAPTS)
-            .expect(Pair::FULMAR, ADAPTS)
-            .expect(Pair::KCPTUN, SILENT),
-        );
-    }
-    rows
+            .expect(Pair::KCPTUN_FULMAR, with_our_server)
+            .expect(Pair::FULMAR, with_our_server)
+            .expect(Pair::KCPTUN, SILENT)
+        })
+        .collect()
 }
 
 /// Settings that do not fit: either the bytes arrive nevertheless, or a Fulmar end says what is wrong.
-async fn mismatch(
-    context: Context,
-    client: &'static str,
-    server: &'static str,
-    word: &'static str,
-) -> Observed {
+async fn mismatch(context: Context, difference: Difference) -> Observed {
+    let Difference {
+        client,
+        server,
+        flag,
+        adapts,
+        ..
+    } = difference;
     let mut setup = Setup::new(context.pair, 2);
-    if word == "smux" {
+    if flag == "--smuxver" {
         // The row gives the version itself, and a flag may stand only once.
         setup.both.clear();
     }
@@ -371,45 +430,55 @@ async fn mismatch(
         20_000,
         20_000,
     ));
-    let adapts = context.pair.server == Program::Fulmar && word != "key" && word != "cipher";
-    let observed = if adapts {
-        let done = work.await.unwrap_or(Err(Fault::Late));
-        done.map_err(|fault| format!("{fault}; {}", tunnel.last_words()))?;
-        ADAPTS
-    } else if context.pair.has(Program::Fulmar) {
-        let until = Instant::now() + SECONDS;
-        while !named(&tunnel, context.pair, word) {
-            if Instant::now() > until {
-                return Err(format!("no log names it; {}", tunnel.last_words()));
+    let observed = match adapts {
+        Some(phrase) if context.pair.server == Program::Fulmar => {
+            let done = work.await.unwrap_or(Err(Fault::Late));
+            done.map_err(|fault| format!("{fault}; {}", tunnel.last_words()))?;
+            let said = warnings(&tunnel.server, phrase);
+            if said.len() != 1 {
+                return Err(format!("the server says it {} times: {said:?}", said.len()));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            ADAPTS
         }
-        NAMED
-    } else {
-        match tokio::time::timeout(SECONDS, work).await {
+        _ if context.pair.has(Program::Fulmar) => {
+            let until = Instant::now() + SECONDS;
+            while !named(&tunnel, context.pair, flag) {
+                if Instant::now() > until {
+                    return Err(format!("no log names it; {}", tunnel.last_words()));
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            NAMED
+        }
+        _ => match tokio::time::timeout(SECONDS, work).await {
             Ok(Ok(Ok(()))) => return Err("it works although nothing fits".to_owned()),
             _ => SILENT,
-        }
+        },
     };
     tunnel.healthy()?;
     Ok(observed.to_owned())
 }
 
-/// True when the log of a Fulmar end has a warning that says that this setting does not match. The settings that are
-/// printed at the start do not count.
-fn named(tunnel: &Tunnel, pair: Pair, word: &str) -> bool {
+/// True when the log of a Fulmar end has a warning that this flag differs. The settings that are printed at the start
+/// are no warnings.
+fn named(tunnel: &Tunnel, pair: Pair, flag: &str) -> bool {
     [(pair.client, &tunnel.client), (pair.server, &tunnel.server)]
         .into_iter()
         .filter(|(program, _)| *program == Program::Fulmar)
         .any(|(_, process)| {
-            process.log().lines().map(str::to_lowercase).any(|line| {
-                (line.contains("warn") || line.contains("error"))
-                    && line.contains(word)
-                    && ["match", "differ", "other end", "peer"]
-                        .iter()
-                        .any(|w| line.contains(w))
-            })
+            warnings(process, flag)
+                .iter()
+                .any(|line| line.contains("differ") || line.contains("make the"))
         })
+}
+
+/// The warnings in a log of ours that contain this text.
+fn warnings(process: &Process, text: &str) -> Vec<String> {
+    let log = process.log();
+    log.lines()
+        .filter(|l| l.contains(" WARN ") && l.contains(text))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn disturbances() -> Vec<Row> {
