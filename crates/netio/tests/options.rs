@@ -1,10 +1,13 @@
 //! Every socket option: what is set is what is read back, and what is not asked for is not touched.
-#![allow(clippy::print_stderr)]
+#![cfg_attr(not(target_os = "linux"), allow(unused_imports, dead_code))]
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use fulmar_netio::{OptionError, SockRef, SocketOptions, UdpState, adopt, bind};
+
+mod skipped;
+use skipped::skipped;
 
 const LOCAL: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
 
@@ -15,7 +18,7 @@ fn addr(text: &str) -> SocketAddr {
 fn has_family(local: &str) -> bool {
     let there = std::net::UdpSocket::bind(local).is_ok();
     if !there {
-        eprintln!("SKIPPED: no address {local} here");
+        skipped(&format!("no address {local} here"));
     }
     there
 }
@@ -70,7 +73,7 @@ fn a_privileged_program_passes_the_limit() {
     if granted.recv_buffer == limit * 2 {
         assert_eq!(granted.recv_buffer_clamped(&options), None);
     } else {
-        eprintln!("SKIPPED in part: no privilege to pass net.core.rmem_max");
+        skipped("in part: no privilege to pass net.core.rmem_max");
         assert_eq!(granted.recv_buffer, limit);
         assert_eq!(granted.recv_buffer_clamped(&options), Some(limit * 2));
     }
@@ -159,7 +162,7 @@ fn mark_and_device_are_set_or_an_error() {
             assert_eq!(SockRef::from(&socket).mark().expect("mark"), 7);
         }
         Err(e) => {
-            eprintln!("SKIPPED: no privilege to set a mark");
+            skipped("no privilege to set a mark");
             assert_eq!(e.kind(), ErrorKind::PermissionDenied);
             assert!(e.to_string().contains("mark 7"), "{e}");
         }

@@ -12,6 +12,7 @@ use fulmar_netio::{
 };
 
 mod namespace;
+mod skipped;
 use namespace::{INSIDE, in_namespace, shell};
 
 fn addr(text: &str) -> SocketAddr {

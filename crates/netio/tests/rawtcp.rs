@@ -19,7 +19,9 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 mod namespace;
+mod skipped;
 use namespace::{INSIDE, in_namespace, shell};
+use skipped::skipped;
 
 fn run<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
@@ -338,7 +340,7 @@ fn the_kernel_is_kept_quiet() {
 fn iptables_when_there_is_no_nft() {
     in_namespace("iptables_when_there_is_no_nft", || {
         if Command::new("iptables").arg("-S").output().is_err() {
-            eprintln!("SKIPPED: iptables is not installed");
+            skipped("iptables is not installed");
             return;
         }
         // A directory that has everything but nft comes first in the path and has a broken one.
@@ -479,33 +481,57 @@ fn what_is_missing_is_said() {
 
 #[test]
 fn without_the_capability_that_is_the_error() {
-    if std::env::var(INSIDE).is_ok_and(|v| v == "powerless") {
-        let error =
-            RawTcp::listen(addr("127.0.0.1:0"), &RawTcpOptions::default()).expect_err("powerless");
-        assert!(matches!(error, RawTcpError::MissingCapability), "{error:?}");
-        assert!(error.to_string().contains("CAP_NET_RAW"));
-        return;
+    let listen = || RawTcp::listen(addr("127.0.0.1:0"), &RawTcpOptions::default());
+    match std::env::var(INSIDE).as_deref() {
+        Ok("without net_raw") => {
+            let error = listen().expect_err("powerless");
+            assert!(matches!(error, RawTcpError::MissingCapability), "{error:?}");
+            assert!(error.to_string().contains("CAP_NET_RAW"));
+            return;
+        }
+        Ok("without net_admin") => {
+            // Sockets, but no rule: said by default, and permitted if asked for.
+            let error = listen().expect_err("powerless");
+            let refused = matches!(
+                error,
+                RawTcpError::Firewall(firewall::FirewallError::Refused { .. })
+            );
+            assert!(refused, "{error:?}");
+            let options = RawTcpOptions {
+                firewall: FirewallUse::Optional,
+                ..RawTcpOptions::default()
+            };
+            let server = RawTcp::listen(addr("127.0.0.1:0"), &options).expect("listen");
+            assert!(server.firewall().is_none() && server.firewall_error().is_some());
+            return;
+        }
+        _ => {}
     }
-    // As a user without any capability, which an ordinary user is already.
-    let me = std::env::current_exe().expect("this program");
-    let test = [
-        "without_the_capability_that_is_the_error",
-        "--exact",
-        "--nocapture",
-    ];
     let is_root = shell("id -u").trim() == "0";
-    let mut command = if is_root {
-        let mut command = Command::new("setpriv");
+    for missing in ["net_raw", "net_admin"] {
+        let me = std::env::current_exe().expect("this program");
+        let mut command = if is_root {
+            let mut command = Command::new("setpriv");
+            command.arg(format!("--bounding-set=-{missing}")).arg(&me);
+            command
+        } else if missing == "net_raw" {
+            // An ordinary user has none already.
+            Command::new(&me)
+        } else {
+            skipped("in part: run the tests as root to see a missing CAP_NET_ADMIN");
+            continue;
+        };
         command
-            .args(["--bounding-set=-net_raw", "--inh-caps=-net_raw"])
-            .arg(&me);
-        command
-    } else {
-        Command::new(&me)
-    };
-    match command.args(test).env(INSIDE, "powerless").status() {
-        Ok(status) => assert!(status.success()),
-        Err(e) => eprintln!("SKIPPED: setpriv: {e}"),
+            .args([
+                "without_the_capability_that_is_the_error",
+                "--exact",
+                "--nocapture",
+            ])
+            .env(INSIDE, format!("without {missing}"));
+        match command.status() {
+            Ok(status) => assert!(status.success(), "{missing}"),
+            Err(e) => skipped(&format!("setpriv: {e}")),
+        }
     }
 }
 
@@ -639,7 +665,7 @@ fn kcptun_is_missing() -> bool {
         .output()
         .is_err();
     if missing {
-        eprintln!("SKIPPED: kcptun is not installed");
+        skipped("kcptun is not installed");
     }
     missing
 }

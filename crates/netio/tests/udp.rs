@@ -1,5 +1,5 @@
 //! UDP sockets over loopback: every way of sending to every way of receiving.
-#![allow(clippy::print_stderr)]
+#![cfg_attr(not(target_os = "linux"), allow(unused_imports, dead_code))]
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -9,6 +9,9 @@ use fulmar_netio::{
     DEFAULT_BUFFERS, Ecn, MAX_RUN_BYTES, Offload, RecvBuffers, RecvMeta, Sent, SocketOptions,
     Transmit, UdpState, bind, bind_wildcard,
 };
+
+mod skipped;
+use skipped::skipped;
 
 const WAYS: [Offload; 3] = [Offload::Full, Offload::Batch, Offload::Single];
 
@@ -214,7 +217,7 @@ fn families_meet() {
         let (socket, _) = bind_wildcard(0, &SocketOptions::default()).expect("bind");
         let mut both = End::of(socket, way);
         let Ok(probe) = UdpSocket::bind("[::1]:0") else {
-            eprintln!("SKIPPED: this host has no IPv6");
+            skipped("this host has no IPv6");
             return;
         };
         drop(probe);
@@ -254,7 +257,7 @@ fn only_v6_refuses_v4() {
         ..SocketOptions::default()
     };
     let Ok((socket, _)) = bind("[::]:0".parse().expect("address"), &options) else {
-        eprintln!("SKIPPED: this host has no IPv6");
+        skipped("this host has no IPv6");
         return;
     };
     let port = socket.local_addr().expect("address").port();
@@ -501,7 +504,7 @@ fn a_run_is_one_call_and_arrives_in_one() {
         let mut receiver = End::new(local, Offload::Full);
         let sender = End::new(local, Offload::Full);
         if !sender.state.segmentation() {
-            eprintln!("SKIPPED: this kernel does not segment UDP");
+            skipped("this kernel does not segment UDP");
             return;
         }
         sender

@@ -5,6 +5,8 @@
 
 use std::process::{Command, Stdio};
 
+use crate::skipped::skipped;
+
 /// Set inside the namespace, to what the process is there for.
 pub(crate) const INSIDE: &str = "FULMAR_TEST_NAMESPACE";
 
@@ -15,6 +17,12 @@ pub(crate) fn in_namespace(test: &str, body: fn()) {
         body();
         return;
     }
+    for program in ["unshare", "nsenter", "ip", "nft"] {
+        if Command::new(program).arg("--version").output().is_err() {
+            skipped(&format!("{test}: the program {program} is not installed"));
+            return;
+        }
+    }
     let ways: [&[&str]; 2] = [&["--net"], &["--user", "--map-root-user", "--net"]];
     let Some(way) = ways.into_iter().find(|way| {
         Command::new("unshare")
@@ -24,9 +32,9 @@ pub(crate) fn in_namespace(test: &str, body: fn()) {
             .status()
             .is_ok_and(|s| s.success())
     }) else {
-        eprintln!(
-            "SKIPPED: {test}: no privilege to make a network namespace (run the tests as root)"
-        );
+        skipped(&format!(
+            "{test}: no privilege to make a network namespace (run the tests as root)"
+        ));
         return;
     };
     let status = Command::new("unshare")
