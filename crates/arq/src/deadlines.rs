@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
 use fulmar_wire::seq::Seq;
 
@@ -23,7 +24,7 @@ struct Batch {
 
 impl PartialEq for Batch {
     fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
+        self.cmp(other).is_eq()
     }
 }
 
@@ -37,7 +38,8 @@ impl PartialOrd for Batch {
 
 impl Ord for Batch {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
+        // Among equals the lower number first, which is merely tidy and need not hold across the wrap.
+        (self.at, self.start.0).cmp(&(other.at, other.start.0))
     }
 }
 
@@ -87,37 +89,42 @@ impl Deadlines {
             }
             if sn.before(end) {
                 if sn != start {
-                    // The order depends on the deadline alone.
                     top.0.start = sn;
                 }
                 return Some(at);
             }
-            std::collections::binary_heap::PeekMut::pop(top);
+            PeekMut::pop(top);
         }
     }
 
-    /// Takes out every batch that is due at `now` and reports its living segments.
+    /// Reports living segments that are due at `now`, at most `limit`, and takes out what has been reported.
     #[inline]
     pub(crate) fn expire(
         &mut self,
         now: u64,
         una: Seq,
+        mut limit: usize,
         alive: impl Fn(Seq, u64) -> bool,
         mut expired: impl FnMut(Seq),
     ) {
-        while let Some(top) = self.heap.peek() {
+        while let Some(mut top) = self.heap.peek_mut() {
             let Batch { at, start, end } = top.0;
             if at > now {
                 break;
             }
-            self.heap.pop();
             let mut sn = if start.before(una) { una } else { start };
             while sn.before(end) {
                 if alive(sn, at) {
+                    if limit == 0 {
+                        top.0.start = sn;
+                        return;
+                    }
+                    limit -= 1;
                     expired(sn);
                 }
                 sn = sn.next();
             }
+            PeekMut::pop(top);
         }
     }
 
@@ -194,6 +201,7 @@ mod tests {
         d.expire(
             101,
             una,
+            usize::MAX,
             |s, t| alive(&due, s, t),
             |s| got.push(s.diff(una)),
         );
@@ -205,6 +213,21 @@ mod tests {
         assert_eq!(d.next(una, |s, t| alive(&due, s, t)), Some(500));
         due.clear();
         assert_eq!(d.next(una, |s, t| alive(&due, s, t)), None);
+    }
+
+    #[test]
+    fn what_is_beyond_the_limit_stays() {
+        let mut d = Deadlines::default();
+        for i in 0..10 {
+            d.set(Seq(i), 100 + u64::from(i / 5));
+        }
+        d.close();
+        let mut got = Vec::new();
+        for limit in [3, 0, 4, 99] {
+            d.expire(101, Seq(0), limit, |_, _| true, |s| got.push(s.0));
+        }
+        assert_eq!(got, (0..10).collect::<Vec<_>>());
+        assert_eq!(d.len(), 0);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::control::{Cause, Evidence, Limits, Lost, SenderControl, Sent};
 use crate::kcp::{DatagramSink, Flush, FlushWanted, Kcp, LimitedBy};
 use crate::send::State;
 
+/// Segments that are looked out for each datagram the sink has room for; most datagrams hold one.
+const RESENDS_PER_DATAGRAM: usize = 4;
+
 impl<C: SenderControl> Kcp<C> {
     /// Writes what is due: acknowledgements, window messages, and if `kind` is [`Flush::Full`] new data and data
     /// that has to go again. Datagrams are at most [`crate::Config::mtu`] bytes, in this order, filled up.
@@ -157,7 +160,9 @@ impl<C: SenderControl> Kcp<C> {
         let now_ms = now.as_millis();
         let horizon = self.control.lost_before(now).map(Instant::wire_millis);
         let mut work = std::mem::take(&mut self.work);
-        self.tx.collect(now_ms, new_data, horizon, &mut work);
+        // With little room, do not dig up what will have to be put back.
+        let limit = packer.out.room().saturating_mul(RESENDS_PER_DATAGRAM);
+        self.tx.collect(now_ms, new_data, horizon, limit, &mut work);
         let (mut by_acks, mut by_timeout) = (0, 0);
         let mut go_on = Go::On;
         for (i, &sn) in work.iter().enumerate() {
@@ -208,7 +213,12 @@ impl<C: SenderControl> Kcp<C> {
         if by_timeout > 0 {
             self.control.on_timeout(now, &lost(by_timeout));
         }
-        go_on != Go::NoRoom
+        match go_on {
+            // Something may be left beyond the limit.
+            Go::On => self.tx.next_timeout().is_none_or(|at| at > now_ms),
+            Go::Later => true,
+            Go::NoRoom => false,
+        }
     }
 
     /// Writes one data segment, unless it has to wait.

@@ -244,24 +244,28 @@ impl<C: SenderControl> Kcp<C> {
     /// Hands the next segment's data to `f` and takes it off the queue. `None` when nothing is there. Segments without data are skipped.
     ///
     /// Not reading is how a slow reader slows the other side down: the advertised window shrinks by what is queued.
+    #[inline]
     pub fn recv<R>(&mut self, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        let result = f(self.peek()?);
-        self.consume();
+        let data = self.peek()?;
+        let len = data.len() as u64;
+        let result = f(data);
+        self.counters.bytes_received += len;
+        self.drop_front();
         Some(result)
     }
 
     /// The next segment's data, which stays in the queue.
+    #[inline]
     pub fn peek(&mut self) -> Option<&[u8]> {
-        self.reading(|rx| {
-            rx.peek();
-        });
-        self.rx.peek()
+        while self.rx.front_is_empty() {
+            self.drop_front();
+        }
+        self.rx.front()
     }
 
     /// Takes the segment that [`Self::peek`] showed off the queue.
     pub fn consume(&mut self) {
-        self.counters.bytes_received += self.rx.peek().map_or(0, |data| data.len() as u64);
-        self.reading(ReceiveBuffer::pop);
+        let _ = self.recv(|_| ());
     }
 
     /// Makes the next flush ask the other side for its window. It answers at once or within its interval, so this
@@ -471,11 +475,12 @@ impl<C: SenderControl> Kcp<C> {
         self.clock = self.clock.max(now);
     }
 
-    /// Does something to the receive queue; when it had been full and is no longer, the other side is to be told (section 6.7).
+    /// Takes the next segment off the receive queue; when that had been full and is no longer, the other side is to be
+    /// told (section 6.7).
     #[inline]
-    fn reading(&mut self, act: impl FnOnce(&mut ReceiveBuffer)) {
+    fn drop_front(&mut self) {
         let was_full = self.rx.queued() >= self.rx.window();
-        act(&mut self.rx);
+        self.rx.pop();
         if was_full && self.rx.queued() < self.rx.window() {
             self.tell = true;
             self.wanted = self.wanted.max(FlushWanted::AckOnly);

@@ -126,19 +126,24 @@ impl ReceiveBuffer {
         Arrival::New
     }
 
-    /// The next unread segment with data, if it has arrived; segments without data before it are dropped.
-    pub(crate) fn peek(&mut self) -> Option<&[u8]> {
-        while self.head != self.nxt {
-            let place = self.ring[self.at(self.head)];
-            if place.slot != EMPTY {
-                return Some(self.slab.bytes(place.slot, place.len as usize));
-            }
-            self.pop();
-        }
-        None
+    /// Whether the next unread segment has no data.
+    #[inline]
+    pub(crate) fn front_is_empty(&self) -> bool {
+        self.head != self.nxt && self.ring[self.at(self.head)].slot == EMPTY
     }
 
-    /// Drops the next unread segment.
+    /// The data of the next unread segment, if that has arrived and has any.
+    #[inline]
+    pub(crate) fn front(&self) -> Option<&[u8]> {
+        if self.head == self.nxt {
+            return None;
+        }
+        let place = self.ring[self.at(self.head)];
+        (place.slot != EMPTY).then(|| self.slab.bytes(place.slot, place.len as usize))
+    }
+
+    /// Drops the next unread segment, if there is one.
+    #[inline]
     pub(crate) fn pop(&mut self) {
         if self.head == self.nxt {
             return;
@@ -202,8 +207,8 @@ mod tests {
 
     fn drain(b: &mut ReceiveBuffer) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
-        while let Some(bytes) = b.peek() {
-            out.push(bytes.to_vec());
+        while b.queued() > 0 {
+            out.extend(b.front().map(<[u8]>::to_vec));
             b.pop();
         }
         out
@@ -246,12 +251,13 @@ mod tests {
     }
 
     #[test]
-    fn segments_without_data_are_skipped() {
+    fn segments_without_data_have_a_place_and_nothing_to_read() {
         let mut b = ReceiveBuffer::new(Seq(0), 4, 10);
         b.insert(Seq(0), &[]);
         b.insert(Seq(1), &[7]);
         b.insert(Seq(2), &[]);
         assert_eq!(b.queued(), 3);
+        assert!(b.front_is_empty() && b.front().is_none());
         assert_eq!(drain(&mut b), [[7]]);
         assert_eq!(b.queued(), 0);
     }

@@ -383,11 +383,13 @@ impl SendBuffer {
     ///
     /// `new_data`: this flush numbered segments, so less than the threshold will not do.
     /// `horizon`: everything that left at or before it is wanted as well.
+    /// `limit`: no more than so many of those whose time is up; the others are found the next time.
     pub(crate) fn collect(
         &mut self,
         now_ms: u64,
         new_data: bool,
         horizon: Option<Millis>,
+        limit: usize,
         work: &mut Vec<Seq>,
     ) {
         work.clear();
@@ -437,6 +439,7 @@ impl SendBuffer {
         self.deadlines.expire(
             now_ms,
             una,
+            limit,
             |sn, due| alive(ring, sn, due),
             |sn| work.push(sn),
         );
@@ -710,5 +713,109 @@ impl Skips {
                 *b = una;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `n` segments, sent one per millisecond from 1000 on.
+    fn sent(n: u32, threshold: u32, first: Seq) -> SendBuffer {
+        let mut tx = SendBuffer::new(first, 10, threshold);
+        tx.push(&vec![7; 10 * n as usize]);
+        tx.number(n);
+        for i in 0..n {
+            let now = Millis(1000 + i);
+            tx.sent(first.plus(i), State::Fresh, now, u64::from(2000 + i), 1000);
+        }
+        tx.settle();
+        tx
+    }
+
+    #[test]
+    fn counts_of_segments_sent_once_are_those_of_counting_each() {
+        for threshold in [0, 1, 2, 3, 7] {
+            let first = Seq(u32::MAX - 30);
+            let mut tx = sent(64, threshold, first);
+            let mut naive = [0u32; 64];
+            let mut x = 1u32;
+            for _ in 0..200 {
+                x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let i = (x >> 16) % 64;
+                // Acknowledgements of what is far ahead are rare, so that counts differ.
+                let i = if x.is_multiple_of(7) { i } else { i / 4 };
+                let reached = tx.skip(first.plus(i), Millis(1000 + i));
+                naive[..i as usize].iter_mut().for_each(|n| *n += 1);
+                assert_eq!(reached, i > 0 && naive[0] >= threshold);
+                for (k, n) in (0..).zip(naive) {
+                    assert_eq!(tx.skips_of(first.plus(k)), n.min(threshold.max(1)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_datagram_cannot_make_us_look_at_everything() {
+        let n = 20_000;
+        let mut tx = sent(n, 200, Seq(0));
+        for i in 0..n {
+            tx.sent(Seq(i), State::Again, Millis(5000), 9000, 1000);
+        }
+        tx.settle();
+        tx.refill_budget();
+        for _ in 0..60 {
+            tx.skip(Seq(n - 1), Millis(5000));
+        }
+        assert_eq!(tx.budget, 0);
+        assert!((0..n).map(|i| tx.skips_of(Seq(i))).sum::<u32>() == LOOK_BUDGET);
+        tx.refill_budget();
+        tx.skip(Seq(10), Millis(5000));
+        assert!(tx.budget < LOOK_BUDGET);
+    }
+
+    #[test]
+    fn what_is_collected_is_in_order_and_once() {
+        let mut tx = sent(10, 2, Seq(0));
+        // 0 and 1 are skipped often enough, 2 once; 1 and 7 have timed out as well.
+        for sn in [2, 2, 3] {
+            tx.skip(Seq(sn), Millis(1000 + sn));
+        }
+        let mut work = Vec::new();
+        tx.collect(2001, true, None, usize::MAX, &mut work);
+        assert_eq!(work, [Seq(0), Seq(1)]);
+        tx.collect(0, false, None, usize::MAX, &mut work);
+        assert_eq!(work, [Seq(0), Seq(1), Seq(2)]);
+        tx.collect(0, true, Some(Millis(1003)), usize::MAX, &mut work);
+        assert_eq!(work, [0, 1, 2, 3].map(Seq));
+        tx.collect(2007, true, None, usize::MAX, &mut work);
+        assert_eq!(work, [0, 1, 2, 3, 4, 5, 6, 7].map(Seq));
+    }
+
+    #[test]
+    fn what_could_not_be_sent_is_found_again() {
+        let mut tx = sent(5, 2, Seq(0));
+        let mut work = Vec::new();
+        tx.collect(2002, true, None, usize::MAX, &mut work);
+        assert_eq!(work, [0, 1, 2].map(Seq));
+        tx.put_back(&work[1..]);
+        assert_eq!(tx.next_timeout(), Some(2001));
+        tx.collect(2002, true, None, usize::MAX, &mut work);
+        assert_eq!(work, [1, 2].map(Seq));
+    }
+
+    #[test]
+    fn a_short_segment_is_filled_up_until_it_has_a_number() {
+        let mut tx = SendBuffer::new(Seq(0), 10, 2);
+        tx.push(b"abc");
+        tx.push(b"defghijKL");
+        assert_eq!(tx.queued(), 2);
+        assert_eq!(
+            (tx.payload(Seq(0)), tx.payload(Seq(1))),
+            (&b"abcdefghij"[..], &b"KL"[..])
+        );
+        tx.number(2);
+        tx.push(b"m");
+        assert_eq!((tx.queued(), tx.payload(Seq(2))), (1, &b"m"[..]));
     }
 }

@@ -431,6 +431,41 @@ fn a_sink_without_room_gets_nothing_and_is_asked_again_later() {
     a.flush(at(1001), Flush::Full, &mut out);
     assert_eq!(out.take().len(), 1);
     assert_eq!(a.in_flight(), 1);
+    // The same for what has to go again: now and then, not all the time.
+    let due = a.poll_timeout().expect("a timeout");
+    assert_eq!(due, at(1201));
+    out.room = Some(0);
+    a.handle_timeout(due, &mut out);
+    assert_eq!(a.flush_wanted(), FlushWanted::Full);
+    assert_eq!(a.poll_timeout(), Some(at(1231)));
+    out.room = Some(1);
+    a.handle_timeout(at(1231), &mut out);
+    assert_eq!((out.take().len(), a.counters().lost_segs), (1, 1));
+}
+
+#[test]
+fn a_small_sink_gets_a_large_resend_bit_by_bit() {
+    let mut out = Datagrams::default();
+    let mut a = Kcp::new(1, config(Profile::FAST, 32));
+    a.send(&xs(1, 276 * 32));
+    a.flush(at(0), Flush::Full, &mut out);
+    assert_eq!(out.take().len(), 32);
+    let mut again = Vec::new();
+    for turn in 0..16 {
+        out.room = Some(2);
+        a.flush(at(500 + turn), Flush::Full, &mut out);
+        let wanted = if turn < 15 {
+            FlushWanted::Full
+        } else {
+            FlushWanted::None
+        };
+        assert_eq!(a.flush_wanted(), wanted, "turn {turn}");
+        again.extend(out.take());
+    }
+    assert_eq!(a.counters().lost_segs, 32);
+    for (i, d) in (0..).zip(&again) {
+        assert_eq!(Format::LittleEndian.view(d).expect("header").sn(), Seq(i));
+    }
 }
 
 #[test]
