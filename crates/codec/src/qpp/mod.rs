@@ -112,7 +112,7 @@ impl Prng {
 
 /// The two directions of one mux stream, each at its own position.
 ///
-/// Made by [`Pads::stream`], 128 bytes; the pads stay shared.
+/// Made by [`Pads::stream`]; about 100 bytes, since the pads stay shared.
 #[derive(Clone)]
 pub struct Stream {
     pads: Pads,
