@@ -123,7 +123,7 @@ pub(crate) async fn run(
         let busy = manager.has_timers();
         tokio::select! {
             () = &mut shutdown => break,
-            conn = listener.accept() => manager.assign(Orphan { conn, early: Vec::new(), finished: false }),
+            conn = listener.accept() => manager.assign(Orphan::new(conn)),
             Some((id, report)) = inbox.recv() => manager.report(id, report),
             Some(done) = manager.dials.join_next(), if !manager.dials.is_empty() => {
                 if let Ok(dialed) = done { manager.dialed(dialed) }

@@ -30,6 +30,8 @@ use crate::wake::ReadyList;
 
 /// Rounds of work before a driver lets other tasks run.
 const ROUNDS: usize = 32;
+/// Most runs taken from the socket in one call; raw sockets give every packet as a run of its own.
+const RECV_METAS: usize = 32;
 /// Runs given to the socket in one call.
 const SEND_RUNS: usize = 16;
 /// How often half-open pumps are looked at.
@@ -151,7 +153,7 @@ impl Driver {
             published,
             close_wait,
             buffers,
-            metas: vec![RecvMeta::EMPTY; fulmar_netio::DEFAULT_BUFFERS],
+            metas: vec![RecvMeta::EMPTY; RECV_METAS],
             pumps: Vec::new(),
             free: Vec::new(),
             by_stream: HashMap::new(),

@@ -109,12 +109,17 @@ impl Tunnel {
                 self.hub.clone(),
             ))
         });
+        let raw = self.config.tunnel.tcp;
         let result = match self.config.role.clone() {
             Role::Client(c) => client::run(self.config, c, clock, self.hub, ready, shutdown).await,
             Role::Server(s) => server::run(self.config, s, clock, self.hub, ready, shutdown).await,
         };
         if let Some(task) = snmp {
             task.abort();
+        }
+        if raw {
+            // Drivers have removed their rules; one that did not end in time has not.
+            let _ = tokio::task::spawn_blocking(fulmar_netio::firewall::cleanup).await;
         }
         result
     }

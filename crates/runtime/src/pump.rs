@@ -31,6 +31,8 @@ use crate::conn::Conn;
 const TURN_BYTES: usize = 256 * 1024;
 /// Most bytes of one read.
 const READ_BYTES: usize = 64 * 1024;
+/// Sessions that may die under a connection before it is reset.
+const MAX_CARRIED: u8 = 3;
 /// Bytes that are kept until the session has proven to be alive; with more, a stream cannot be moved any more.
 const EARLY_BYTES: usize = 64 * 1024;
 /// How long bytes may wait in one direction when the other has ended.
@@ -99,6 +101,8 @@ pub(crate) struct Pump {
     close_wait: Duration,
     /// What was sent while it is not known whether the session is alive.
     early: Option<Vec<u8>>,
+    /// How many sessions its connection has had before.
+    carried: u8,
     /// Whether the driver has it on its list of work.
     pub(crate) queued: bool,
 }
@@ -109,6 +113,20 @@ pub(crate) struct Orphan {
     pub(crate) conn: Conn,
     pub(crate) early: Vec<u8>,
     pub(crate) finished: bool,
+    /// How many sessions it has had.
+    pub(crate) carried: u8,
+}
+
+impl Orphan {
+    /// A connection that was accepted just now.
+    pub(crate) const fn new(conn: Conn) -> Self {
+        Self {
+            conn,
+            early: Vec::new(),
+            finished: false,
+            carried: 0,
+        }
+    }
 }
 
 impl Pump {
@@ -134,6 +152,7 @@ impl Pump {
         );
         pump.up_done = orphan.finished;
         pump.early = Some(orphan.early);
+        pump.carried = orphan.carried;
         pump.first_sn = first_sn;
         pump
     }
@@ -183,6 +202,7 @@ impl Pump {
             first_sn: Seq(0),
             close_wait,
             early: None,
+            carried: 0,
             queued: false,
         }
     }
@@ -262,10 +282,11 @@ impl Pump {
             return None;
         };
         match self.early.take() {
-            Some(early) if carry => Some(Orphan {
+            Some(early) if carry && self.carried < MAX_CARRIED => Some(Orphan {
                 conn,
                 early,
                 finished: self.up_done,
+                carried: self.carried + 1,
             }),
             _ => {
                 conn.abort();

@@ -40,7 +40,7 @@ impl fmt::Display for Suspicion {
                  what it cannot open), or the server is not running, or UDP to that port is blocked",
             ),
             Self::NothingOpens => f.write_str(
-                "answers arrive but none opens: most likely --key differs from the other end's (no cipher that we \
+                "they arrive but none opens: most likely --key differs from the other end's (no cipher that we \
                  know opens them with this key)",
             ),
             Self::OtherCipher { theirs, ours } => write!(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use fulmar_netem::{Direction, Net, Path as Link, Rng};
+use fulmar_netem::{Delivery, Direction, Net, Path as Link, Rng};
 use fulmar_session::endpoint::Event;
 use fulmar_session::layer::StreamId;
 use fulmar_session::transmit::Path;
@@ -94,6 +94,8 @@ pub(crate) struct Sim {
     programs: BTreeMap<(u32, u32), Program>,
     /// Everything that was sent, if wanted.
     pub(crate) record: Option<Vec<Recorded>>,
+    /// What arrived for nobody that is an endpoint: [`crate::raw`] peers take theirs.
+    pub(crate) strays: Vec<Delivery>,
 }
 
 impl Drop for Sim {
@@ -132,6 +134,7 @@ impl Sim {
             server_options: server.clone(),
             programs: BTreeMap::new(),
             record: None,
+            strays: Vec::new(),
             rng,
         }
     }
@@ -198,6 +201,11 @@ impl Sim {
             .start(self.now, (client.key, id), ours, seed, seed + 2);
         self.programs.insert((client.conv, id.wire()), theirs);
         (client.key, id)
+    }
+
+    /// What the server does on a stream that a raw peer opens.
+    pub(crate) fn expect_stream(&mut self, conv: u32, wire: u32, program: Program) {
+        self.programs.insert((conv, wire), program);
     }
 
     /// Hands the server a datagram that did not pass the network.
@@ -366,10 +374,16 @@ impl Sim {
                     .map(|c| &mut c.host)
                     .find(|h| h.addr == first.to),
             };
-            if let Some(host) = host {
-                let path = host.path_of(first.from);
-                host.endpoint.handle_run(now, path, &mut run, segment);
-            }
+            let Some(host) = host else {
+                let parts = run.chunks(segment.max(1)).map(|data| Delivery {
+                    data: data.to_vec(),
+                    ..first.clone()
+                });
+                self.strays.extend(parts);
+                continue;
+            };
+            let path = host.path_of(first.from);
+            host.endpoint.handle_run(now, path, &mut run, segment);
             self.net.recycle(first.data);
         }
     }

@@ -119,7 +119,7 @@ fn slow_links_with_small_queues() {
             sim.open(requests(20, 100, 100, ms(50)));
             let took = sim.finish(secs(60)).as_secs_f64();
             let share = 8.0 * 500_000.0 / took / rate as f64;
-            assert!(share > 0.2, "{share} of {rate} bit/s, queue {queue} ms");
+            assert!(share > 0.1, "{share} of {rate} bit/s, queue {queue} ms");
         }
     }
 }

@@ -96,7 +96,11 @@ fn all_profiles_and_parity_shapes() {
                 // Another shape than the own one is learned from some hundred packets, if few are lost.
                 let counters = sim.server.endpoint.counters();
                 if fec.is_none() || fec == theirs {
-                    assert_eq!(fec.is_some(), counters.fec_parity_shards > 0, "{counters:?}");
+                    assert_eq!(
+                        fec.is_some(),
+                        counters.fec_parity_shards > 0,
+                        "{counters:?}"
+                    );
                 }
                 assert_eq!(counters.fec_errs, 0);
             }

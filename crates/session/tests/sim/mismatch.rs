@@ -1,1 +1,240 @@
-//! soon
+//! Ends that are configured differently: what can be seen is followed, what cannot is named.
+
+use fulmar_netem::Direction;
+use fulmar_session::Reason;
+use fulmar_session::diagnosis::Suspicion;
+use fulmar_session::endpoint::Event;
+use fulmar_session::layer::Notice;
+use fulmar_wire::kcptun::Method;
+
+use crate::apps::{Expect, Program, Step, bulk, half_close, requests};
+use crate::harness::{Host, Sim, link, ms, secs, seeds};
+use crate::setup::{OTHER_KEY, Options};
+
+fn notices(host: &Host) -> Vec<Notice> {
+    let notice = |e: &Event| match e {
+        Event::Notice(_, Notice::PeerIsFulmar) => None,
+        Event::Notice(_, notice) => Some(notice.clone()),
+        _ => None,
+    };
+    host.events.iter().filter_map(|(_, e)| notice(e)).collect()
+}
+
+fn suspicion(e: &Event) -> Option<Suspicion> {
+    match e {
+        Event::Suspicion(_, s) | Event::Stranger(_, s) => Some(s.clone()),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_server_adapts_to_compression_and_smux_version() {
+    for seed in seeds(2) {
+        for (ours, theirs) in [(1, 2), (2, 1), (1, 1), (2, 2)] {
+            for (our_comp, their_comp) in [(true, false), (false, true), (true, true)] {
+                let client = Options {
+                    smux: theirs,
+                    compression: their_comp,
+                    ..Options::client()
+                };
+                let server = Options {
+                    smux: ours,
+                    compression: our_comp,
+                    ..Options::server()
+                };
+                let l = link(20, 0.1);
+                let mut sim = Sim::new("adapt", seed, l.clone(), l, (&client, &server));
+                sim.open(bulk(50_000, 50_000));
+                sim.open(half_close(5000, 9000, ms(100)));
+                sim.finish(secs(20));
+                let mut expected = Vec::new();
+                if ours != theirs {
+                    expected.push(Notice::SmuxVersion { theirs, ours });
+                }
+                if our_comp != their_comp {
+                    expected.push(Notice::Compression {
+                        theirs: their_comp,
+                        ours: our_comp,
+                    });
+                }
+                let mut told = notices(&sim.server);
+                told.sort_by_key(|n| matches!(n, Notice::Compression { .. }));
+                assert_eq!(told, expected);
+                assert_eq!(notices(sim.client()), []);
+            }
+        }
+    }
+}
+
+/// A client that gets no session; what each end suspects, and after how many milliseconds.
+fn suspicions(
+    name: &'static str,
+    seed: u64,
+    client: &Options,
+    server: &Options,
+) -> [Option<(u64, Suspicion)>; 2] {
+    let l = link(20, 0.02);
+    let mut sim = Sim::new(name, seed, l.clone(), l, (client, server));
+    let start = sim.now;
+    let lost = Program::new(Expect::Lost, [Step::Write(300), Step::ReadEnd]);
+    sim.open((lost.clone(), lost));
+    sim.run_for(secs(9));
+    assert_eq!(sim.server.endpoint.counters().curr_estab, 0);
+    [sim.client(), &sim.server].map(|host| {
+        let found: Vec<_> = host
+            .events
+            .iter()
+            .filter_map(|(_, e)| suspicion(e))
+            .collect();
+        assert!(found.len() <= 1, "told once: {found:?}");
+        let (at, suspicion) = host.first(suspicion)?;
+        let after = u64::try_from((at - start).as_millis()).expect("not long");
+        Some((after, suspicion))
+    })
+}
+
+#[test]
+fn another_key_is_named_by_both_ends() {
+    for seed in seeds(1) {
+        for method in Method::ALL {
+            // `none` and `null` have no key.
+            if method.is_plaintext() {
+                continue;
+            }
+            for auto in [false, true] {
+                let client = Options {
+                    method,
+                    key: OTHER_KEY,
+                    ..Options::client()
+                };
+                let server = Options {
+                    method,
+                    auto,
+                    ..Options::server()
+                };
+                let [at_client, at_server] = suspicions("key", seed, &client, &server);
+                let (after, what) = at_client.expect("the client says something");
+                assert_eq!(what, Suspicion::Silence, "{method:?}");
+                assert!(after < 4000, "{after}");
+                let (after, what) = at_server.expect("the server says something");
+                assert_eq!(what, Suspicion::NothingOpens, "{method:?}");
+                assert!(after < 1000, "{after}");
+            }
+        }
+    }
+}
+
+#[test]
+fn another_cipher_is_named_by_the_server() {
+    for seed in seeds(1) {
+        for ours in Method::ALL {
+            for theirs in Method::ALL {
+                if ours == theirs {
+                    continue;
+                }
+                let client = Options {
+                    method: theirs,
+                    // The first datagram is recognised with and without FEC.
+                    fec: (ours.name().len() % 2 == 0).then_some((10, 3)),
+                    ..Options::client()
+                };
+                let server = Options {
+                    method: ours,
+                    ..Options::server()
+                };
+                let [at_client, at_server] = suspicions("cipher", seed, &client, &server);
+                let (after, what) = at_client.expect("the client says something");
+                assert_eq!(what, Suspicion::Silence, "{theirs:?} at {ours:?}");
+                assert!(after < 4000, "{after}");
+                let (after, what) = at_server
+                    .unwrap_or_else(|| panic!("{theirs:?} at {ours:?}: the server says something"));
+                assert_eq!(what, Suspicion::OtherCipher { theirs, ours });
+                assert!(after < 1000, "{after}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_server_at_all_is_named() {
+    for seed in seeds(1) {
+        let gone = link(20, 1.0);
+        let (client, server) = (Options::client(), Options::server());
+        let mut sim = Sim::new("no server", seed, gone.clone(), gone, (&client, &server));
+        let lost = Program::new(Expect::Lost, [Step::Write(300), Step::ReadEnd]);
+        let start = sim.now;
+        sim.open((lost.clone(), lost));
+        sim.run_for(secs(40));
+        let host = sim.client();
+        let (at, what) = host.first(suspicion).expect("it says something");
+        assert_eq!(what, Suspicion::Silence);
+        assert!(at - start < secs(4));
+        let suspect = host.times_of(|e| matches!(e, Event::Suspect(_)));
+        assert_eq!(suspect.len(), 1);
+        assert!(suspect[0] - start < secs(3));
+        let closed = host.times_of(|e| matches!(e, Event::Closed(..)));
+        assert_eq!(closed.len(), 1);
+        assert!(closed[0] - start <= secs(31));
+        assert_eq!(host.endpoint.poll_timeout(), None);
+    }
+}
+
+/// What a server of the old kind does when smux version or compression differ: it takes the first bytes, ends its
+/// session without a word, and answers what follows from a session that has nothing.
+#[test]
+fn a_server_that_takes_the_datagrams_and_drops_the_streams_is_named() {
+    for seed in seeds(2) {
+        let client = Options {
+            fec: None,
+            ..Options::client()
+        };
+        let server = Options {
+            fec: None,
+            ..Options::server()
+        };
+        let up = link(20, 0.0);
+        // Acknowledgements alone come back: 20 bytes of crypto header and 24 of KCP.
+        let down = fulmar_netem::Path {
+            mtu: Some(44),
+            ..link(20, 0.0)
+        };
+        let mut sim = Sim::new("refused", seed, up, down, (&client, &server));
+        let start = sim.now;
+        let lost = Program::new(Expect::Anything, [Step::Write(300), Step::ReadEnd]);
+        sim.open((lost.clone(), lost.clone()));
+        sim.run_for(ms(300));
+        sim.restart_server();
+        sim.open((lost.clone(), lost));
+        let told = |sim: &Sim| sim.client().first(suspicion).is_some();
+        assert!(sim.run_until(start + secs(5), told), "{}", sim.report());
+        let (_, what) = sim.client().first(suspicion).expect("told");
+        assert_eq!(what, Suspicion::StreamsRefused);
+        let closed = |e: &Event| matches!(e, Event::Closed(_, _, Reason::PeerLostState));
+        assert_eq!(sim.client().times_of(closed).len(), 1);
+        assert!(sim.net.counters(Direction::Down).delivered > 0);
+    }
+}
+
+#[test]
+fn auto_takes_clients_of_all_ciphers_at_once() {
+    for seed in seeds(1) {
+        let server = Options {
+            auto: true,
+            ..Options::server()
+        };
+        let l = link(20, 0.02);
+        let mut sim = Sim::empty("auto", seed, l.clone(), l, &server);
+        for (i, method) in Method::ALL.into_iter().enumerate() {
+            let client = Options {
+                method,
+                fec: (i % 2 == 0).then_some((10, 3)),
+                ..Options::client()
+            };
+            let i = sim.add_client(&client);
+            sim.open_on(i, bulk(20_000, 20_000));
+            sim.open_on(i, requests(3, 50, 50, ms(10)));
+        }
+        sim.finish(secs(10));
+        assert_eq!(sim.server.endpoint.sessions().count(), Method::ALL.len());
+    }
+}
