@@ -9,6 +9,7 @@ use fulmar_runtime::{Tunnel, demo as demonstration};
 use tracing::info;
 
 use crate::exit::print;
+use crate::logging::LogFile;
 use crate::signals;
 
 /// Why a tunnel or the demonstration ended in failure.
@@ -17,6 +18,9 @@ pub(crate) enum LaunchError {
     /// The thread pool of the program cannot be had.
     #[error("the system gives no threads or timers: {0}")]
     Threads(#[from] std::io::Error),
+    /// Signals cannot be had.
+    #[error("signals cannot be received: {0}")]
+    Signals(std::io::Error),
     /// The tunnel could not run.
     #[error(transparent)]
     Tunnel(#[from] fulmar_runtime::Error),
@@ -37,21 +41,20 @@ pub(crate) struct Demo {
     pub(crate) seed: u64,
 }
 
-/// Runs the tunnel that `config` describes until `shutdown` is ready.
-pub(crate) async fn tunnel(
-    config: Config,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), LaunchError> {
+/// Runs the tunnel that `config` describes until it is told to stop.
+pub(crate) async fn tunnel(config: Config, log_file: Option<LogFile>) -> Result<(), LaunchError> {
+    let shutdown = signals::shutdown(config.sip003).map_err(LaunchError::Signals)?;
+    if let Some(file) = log_file {
+        tokio::spawn(signals::reopen_on_hangup(file).map_err(LaunchError::Signals)?);
+    }
     let tunnel = Tunnel::new(config);
     let hub = tunnel.hub();
-    let dumps = tokio::spawn(signals::on_user_signal(move || {
-        info!("{}", fulmar_runtime::dump(&hub.totals()));
-    }));
-    let result = tunnel
+    let dump = move || info!("{}", fulmar_runtime::dump(&hub.totals()));
+    tokio::spawn(signals::on_user_signal(dump).map_err(LaunchError::Signals)?);
+    tunnel
         .run(|addresses| info!("listening on {addresses}"), shutdown)
-        .await;
-    dumps.abort();
-    Ok(result?)
+        .await?;
+    Ok(())
 }
 
 /// Runs the demonstration, and prints its progress and result.

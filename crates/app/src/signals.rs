@@ -1,28 +1,40 @@
-//! When to stop, and when to open the log file anew.
+//! When to stop, when to open the log file anew, when to show the counters.
+//!
+//! Each function takes its signals over when it is called, within a runtime; what it returns waits for them. So no
+//! signal that arrives later has the system's own effect, which is to kill the process.
+
+use std::future::Future;
+use std::io;
 
 use crate::logging::LogFile;
 
 /// Ready when the program is to stop: on SIGINT or SIGTERM, and, as a plugin, when its host is gone.
 #[cfg(unix)]
-pub(crate) async fn shutdown(plugin: bool) -> std::io::Result<()> {
+pub(crate) fn shutdown(plugin: bool) -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let name = tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-        () = orphaned(), if plugin => "the end of the shadowsocks host",
-    };
-    tracing::info!("stopping after {name}");
-    Ok(())
+    Ok(async move {
+        let name = tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+            () = orphaned(), if plugin => "the end of the shadowsocks host",
+        };
+        tracing::info!("stopping after {name}");
+    })
 }
 
 /// Ready when the program is to stop: on Ctrl-C.
 #[cfg(not(unix))]
-pub(crate) async fn shutdown(_plugin: bool) -> std::io::Result<()> {
-    tokio::signal::ctrl_c().await?;
-    tracing::info!("stopping after Ctrl-C");
-    Ok(())
+pub(crate) fn shutdown(_plugin: bool) -> io::Result<impl Future<Output = ()>> {
+    Ok(async move {
+        if let Err(e) = tokio::signal::ctrl_c().await {
+            // Then only the system's own action on it is left.
+            tracing::error!("Ctrl-C cannot be received: {e}");
+            std::future::pending::<()>().await;
+        }
+        tracing::info!("stopping after Ctrl-C");
+    })
 }
 
 /// Ready when the process that started us has ended.
@@ -42,39 +54,43 @@ async fn orphaned() {
 
 /// Opens the log file anew on every SIGHUP, so that it can be rotated.
 #[cfg(unix)]
-pub(crate) async fn reopen_on_hangup(file: LogFile) -> std::io::Result<()> {
+pub(crate) fn reopen_on_hangup(file: LogFile) -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hangup = signal(SignalKind::hangup())?;
-    while hangup.recv().await.is_some() {
-        match file.reopen() {
-            Ok(()) => tracing::info!("opened the log file anew"),
-            Err(e) => {
-                tracing::error!("the log file cannot be opened anew, so the old one stays: {e}");
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            match file.reopen() {
+                Ok(()) => tracing::info!("opened the log file anew"),
+                Err(e) => {
+                    tracing::error!(
+                        "the log file cannot be opened anew, so the old one stays: {e}"
+                    );
+                }
             }
         }
-    }
-    Ok(())
+    })
 }
 
 /// There is no such signal here.
 #[cfg(not(unix))]
-pub(crate) async fn reopen_on_hangup(_file: LogFile) -> std::io::Result<()> {
-    Ok(())
+pub(crate) fn reopen_on_hangup(_file: LogFile) -> io::Result<impl Future<Output = ()>> {
+    Ok(std::future::ready(()))
 }
 
 /// Calls `report` on every SIGUSR1.
 #[cfg(unix)]
-pub(crate) async fn on_user_signal(report: impl Fn()) -> std::io::Result<()> {
+pub(crate) fn on_user_signal(report: impl Fn()) -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut user = signal(SignalKind::user_defined1())?;
-    while user.recv().await.is_some() {
-        report();
-    }
-    Ok(())
+    Ok(async move {
+        while user.recv().await.is_some() {
+            report();
+        }
+    })
 }
 
 /// There is no such signal here.
 #[cfg(not(unix))]
-pub(crate) async fn on_user_signal(_report: impl Fn()) -> std::io::Result<()> {
-    Ok(())
+pub(crate) fn on_user_signal(_report: impl Fn()) -> io::Result<impl Future<Output = ()>> {
+    Ok(std::future::ready(()))
 }

@@ -9,7 +9,7 @@ use fulmar_config::{
 
 use crate::exit::Exit;
 use crate::persona::Persona;
-use crate::{cli, launch, logging, signals};
+use crate::{cli, launch, logging};
 
 /// kcptun's command line.
 pub(crate) fn tunnel(
@@ -52,20 +52,7 @@ fn start(loaded: Loaded) -> Result<(), Exit> {
     {
         tracing::warn!("{problem}");
     }
-    let plugin = config.sip003;
-    let result = launch::block_on(async move {
-        if let Some(file) = log_file {
-            tokio::spawn(signals::reopen_on_hangup(file));
-        }
-        launch::tunnel(config, async move {
-            if let Err(e) = signals::shutdown(plugin).await {
-                // Then only the system's own action on signals is left.
-                tracing::error!("signals cannot be received: {e}");
-                std::future::pending::<()>().await;
-            }
-        })
-        .await
-    });
+    let result = launch::block_on(launch::tunnel(config, log_file));
     result.map_err(|e| {
         if to_file {
             // Where its reader looks for it; standard error gets it anyway.

@@ -1,0 +1,156 @@
+//! The running program: what it logs at start, and what signals do. The client listens on a Unix socket and opens
+//! nothing else before the first connection, so no network is used.
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader, Lines};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+
+use tempfile::TempDir;
+
+struct Client {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    socket: PathBuf,
+    _dir: TempDir,
+}
+
+impl Client {
+    /// Starts it with `key` and more flags.
+    fn start(flags: &[&str]) -> Self {
+        let dir = TempDir::new().expect("dir");
+        let socket = dir.path().join("client.sock");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_fulmar"))
+            .args(["client", "-r", "127.0.0.1:1", "-l"])
+            .arg(&socket)
+            .args(flags)
+            .env("KCPTUN_KEY", "swordfish")
+            .env_remove("FULMAR_LOG")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let log = BufReader::new(child.stderr.take().expect("piped")).lines();
+        Self {
+            child,
+            log,
+            socket,
+            _dir: dir,
+        }
+    }
+
+    /// The log up to and with the line that has `text`.
+    fn log_until(&mut self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        for line in self.log.by_ref() {
+            lines.push(line.expect("text"));
+            if lines.last().is_some_and(|line| line.contains(text)) {
+                return lines;
+            }
+        }
+        panic!("no line has \"{text}\": {lines:#?}");
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status()
+            .expect("kill");
+        assert!(sent.success());
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        self.child.wait().expect("ended")
+    }
+}
+
+/// A test that fails leaves no process behind.
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_log_begins_with_what_is_in_force() {
+    let mut client = Client::start(&["-mode=nonsense"]);
+    let lines = client.log_until("listening on");
+    client.signal("TERM");
+    let rest: Vec<&str> = lines
+        .iter()
+        .map(|line| line.splitn(3, ' ').nth(2).expect("date, time, rest"))
+        .collect();
+    assert_eq!(
+        rest[0],
+        concat!("INFO fulmar ", env!("CARGO_PKG_VERSION"), " client")
+    );
+    assert_eq!(rest[1], "INFO Addresses");
+    let has = |start: &str| {
+        assert!(
+            rest.iter().any(|line| line.starts_with(start)),
+            "{start}: {rest:#?}"
+        );
+    };
+    has("INFO   remoteaddr   127.0.0.1:1");
+    has(
+        "INFO   mode         nonsense: nodelay 0, interval 50 ms, resend 0, nc 0  <- command line, -mode",
+    );
+    has("INFO   key          (9 bytes)");
+    has("WARN command line, -mode: \"nonsense\" is no mode, and means manual as in kcptun; ");
+    assert!(!lines.iter().any(|line| line.contains("swordfish")));
+    client.end();
+}
+
+#[test]
+fn interrupt_and_terminate_end_well_and_leave_no_socket_file() {
+    for name in ["INT", "TERM"] {
+        let mut client = Client::start(&[]);
+        client.log_until("listening on");
+        assert!(client.socket.exists());
+        client.signal(name);
+        let said = client.log_until("stopping after");
+        assert!(
+            said.last()
+                .is_some_and(|line| line.ends_with(&format!("SIG{name}")))
+        );
+        assert_eq!(client.end().code(), Some(0), "{name}");
+        assert!(!client.socket.exists(), "{name}");
+    }
+}
+
+#[test]
+fn the_user_signal_logs_the_counters() {
+    let mut client = Client::start(&[]);
+    client.log_until("listening on");
+    client.signal("USR1");
+    let lines = client.log_until("KCP SNMP:&{");
+    assert!(
+        lines
+            .last()
+            .is_some_and(|line| line.contains("BytesSent:0 ")),
+        "{lines:?}"
+    );
+    client.signal("TERM");
+    client.end();
+}
+
+#[test]
+fn an_address_in_use_ends_with_1() {
+    let mut first = Client::start(&[]);
+    first.log_until("listening on");
+    let output = Command::new(env!("CARGO_BIN_EXE_fulmar"))
+        .args(["client", "-r", "127.0.0.1:1", "-key", "k", "-l"])
+        .arg(&first.socket)
+        .output()
+        .expect("ran");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let last = text.lines().last().expect("error");
+    assert!(
+        last.starts_with("error: cannot listen on ") && last.contains("client.sock"),
+        "{last}"
+    );
+    first.signal("TERM");
+    assert!(first.end().success());
+}
