@@ -36,7 +36,7 @@ impl Pads {
     /// Derives `count` pads from the raw bytes of the key. Takes some milliseconds for the usual 61, a few
     /// seconds for tens of thousands, and keeps 512 bytes per pad.
     ///
-    /// See [`check`](super::check) for what to tell the user about the parameters.
+    /// See [`check`](super::check()) for what to tell the user about the parameters.
     #[must_use]
     pub fn new(seed: &[u8], count: NonZeroU16, generation: Generation) -> Self {
         let chunks = chunks(seed, generation);
