@@ -90,6 +90,38 @@ pub(crate) trait LaneCipher<const B: usize>: Send {
     }
 }
 
+/// A block cipher that takes exactly `W` blocks at once.
+pub(crate) trait WideCipher<const B: usize, const W: usize>: Send {
+    /// Encrypts independent blocks in place.
+    fn encrypt(&self, blocks: &mut [[u8; B]; W]);
+
+    /// Encrypts so few blocks another way if that is faster, or leaves them and returns false.
+    fn encrypt_few<const L: usize>(&self, _: &mut [[u8; B]; L]) -> bool {
+        false
+    }
+}
+
+/// A [`WideCipher`] for any number of blocks: where some are missing, it works on zeros.
+pub(crate) struct Padded<const W: usize, C>(pub(crate) C);
+
+impl<const B: usize, const W: usize, C: WideCipher<B, W>> LaneCipher<B> for Padded<W, C> {
+    fn encrypt<const L: usize>(&self, blocks: &mut [[u8; B]; L]) {
+        if self.0.encrypt_few(blocks) {
+            return;
+        }
+        let (groups, rest) = blocks.as_chunks_mut::<W>();
+        for group in groups {
+            self.0.encrypt(group);
+        }
+        if !rest.is_empty() {
+            let mut group = [[0; B]; W];
+            group[..rest.len()].copy_from_slice(rest);
+            self.0.encrypt(&mut group);
+            rest.copy_from_slice(&group[..rest.len()]);
+        }
+    }
+}
+
 /// CFB over a run with up to `LANES` blocks at once (a power of two, at most 32).
 pub(crate) struct Cfb<const B: usize, const LANES: usize, C> {
     cipher: C,

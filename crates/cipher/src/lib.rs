@@ -143,17 +143,15 @@ pub fn kcptun_on(
             aes::aes(method, &key.as_bytes()[..method.key_len()], nonces, kernel)
         }
         Method::Twofish => CrcFramed::boxed(kernel, method, twofish::cfb(key.prefix()), nonces),
-        Method::Sm4 => CrcFramed::boxed(kernel, method, sm4::cfb(key.prefix()), nonces),
+        Method::Sm4 => sm4::sm4(key.prefix(), nonces, kernel),
         Method::Blowfish => {
             CrcFramed::boxed(kernel, method, blocks64::blowfish(key.prefix()), nonces)
         }
         Method::Cast5 => CrcFramed::boxed(kernel, method, blocks64::cast5(key.prefix()), nonces),
         Method::TripleDes => CrcFramed::boxed(kernel, method, des::cfb(key.prefix()), nonces),
-        Method::Tea => CrcFramed::boxed(kernel, method, tea::tea(key.prefix()), nonces),
-        Method::Xtea => CrcFramed::boxed(kernel, method, tea::xtea(key.prefix()), nonces),
-        Method::Salsa20 => {
-            CrcFramed::boxed(kernel, method, salsa20::Salsa::new(key.prefix()), nonces)
-        }
+        Method::Tea => tea::tea(key.prefix(), nonces, kernel),
+        Method::Xtea => tea::xtea(key.prefix(), nonces, kernel),
+        Method::Salsa20 => salsa20::salsa20(key.prefix(), nonces, kernel),
         Method::Xor => CrcFramed::boxed(kernel, method, xor::Pad::new(key), nonces),
         Method::None => CrcFramed::boxed(kernel, method, framed::Identity, nonces),
         Method::Aes128Gcm => gcm::aes_128_gcm(key.prefix(), nonces, kernel),

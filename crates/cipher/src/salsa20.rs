@@ -1,21 +1,44 @@
 //! Method `salsa20`: the first eight bytes stay in clear and are the nonce (spec/kcptun.md, section 3.4).
+//!
+//! The blocks of key stream of all packets of a run are independent of each other, so kernels make as many of them at once as
+//! their vectors are wide, whatever packets they belong to.
 
+use fulmar_wire::kcptun::Method;
 use salsa20::cipher::{KeyIvInit, StreamCipher};
 use zeroize::Zeroizing;
 
-use crate::framed::Scheme;
-use crate::run::datagrams;
+use crate::framed::{CrcFramed, Scheme};
+use crate::kernel::{Kernel, Tier};
+use crate::run::{datagrams, stride};
+use crate::{NonceSource, PacketCipher};
 
 const NONCE: usize = 8;
+const BLOCK: usize = 64;
+/// "expand 32-byte k".
+const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646E, 0x7962_2D32, 0x6B20_6574];
 
-/// Salsa20/20 with the key of all packets.
-pub(crate) struct Salsa(Zeroizing<[u8; 32]>);
-
-impl Salsa {
-    pub(crate) fn new(key: &[u8; 32]) -> Self {
-        Self(Zeroizing::new(*key))
+/// The packet cipher of method `salsa20`.
+pub(crate) fn salsa20(
+    key: &[u8; 32],
+    nonces: NonceSource,
+    kernel: Kernel,
+) -> Box<dyn PacketCipher> {
+    let method = Method::Salsa20;
+    match kernel.0 {
+        Tier::Portable => CrcFramed::boxed(kernel, method, Portable(Zeroizing::new(*key)), nonces),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Aesni(token) => CrcFramed::boxed(kernel, method, Salsa::new(token, key), nonces),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx2(token) => CrcFramed::boxed(kernel, method, Salsa::new(token, key), nonces),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx512(token) => CrcFramed::boxed(kernel, method, Salsa::new(token, key), nonces),
     }
+}
 
+/// The `salsa20` crate, packet by packet.
+struct Portable(Zeroizing<[u8; 32]>);
+
+impl Portable {
     fn apply(&self, run: &mut [u8], segment: usize) {
         for datagram in datagrams(run, segment) {
             if let Some((nonce, rest)) = datagram.split_first_chunk_mut::<NONCE>() {
@@ -25,7 +48,117 @@ impl Salsa {
     }
 }
 
-impl Scheme for Salsa {
+impl Scheme for Portable {
+    fn encrypt(&mut self, run: &mut [u8], segment: usize) {
+        self.apply(run, segment);
+    }
+
+    fn decrypt(&mut self, run: &mut [u8], segment: usize) {
+        self.apply(run, segment);
+    }
+}
+
+/// Most blocks that a kernel makes at once.
+pub(crate) const MAX_BLOCKS: usize = 16;
+
+/// Which blocks of key stream are wanted.
+#[derive(Default)]
+pub(crate) struct Stream {
+    /// The two words of the nonces.
+    pub(crate) nonces: [[u32; MAX_BLOCKS]; 2],
+    /// The numbers of the blocks within their packets.
+    pub(crate) counters: [u32; MAX_BLOCKS],
+}
+
+/// Key stream in the order in which vectors have it: quarter `q` of block `4 * k + j` is `[q][j][k]`.
+#[repr(align(64))]
+pub(crate) struct KeyStream(pub(crate) [[[[u8; 16]; MAX_BLOCKS / 4]; 4]; 4]);
+
+/// A kernel.
+pub(crate) trait Blocks: Copy + Send {
+    /// Blocks made at once.
+    const BLOCKS: usize;
+
+    /// Makes the first `BLOCKS` blocks of `blocks` from the input matrix `state`, in which nonce and counter are zero.
+    fn stream(self, state: &[u32; 16], blocks: &Stream, out: &mut KeyStream);
+}
+
+/// Salsa20 with a kernel.
+struct Salsa<K> {
+    kernel: K,
+    state: Zeroizing<[u32; 16]>,
+}
+
+impl<K: Blocks> Salsa<K> {
+    fn new(kernel: K, key: &[u8; 32]) -> Self {
+        let mut state = Zeroizing::new([0; 16]);
+        for (i, word) in CONSTANTS.iter().enumerate() {
+            state[5 * i] = *word;
+        }
+        for (i, bytes) in key.as_chunks().0.iter().enumerate() {
+            // Two halves of four words around the nonce and the counter.
+            state[if i < 4 { 1 + i } else { 7 + i }] = u32::from_le_bytes(*bytes);
+        }
+        Self { kernel, state }
+    }
+
+    fn apply(&self, run: &mut [u8], segment: usize) {
+        let stride = stride(run.len(), segment);
+        let mut blocks = Stream::default();
+        let mut places = [(0, 0); MAX_BLOCKS];
+        let mut waiting = 0;
+        for start in (0..run.len()).step_by(stride) {
+            let end = run.len().min(start.saturating_add(stride));
+            let Some(&nonce) = run[start..end].first_chunk::<NONCE>() else {
+                continue;
+            };
+            let [n0, n1, n2, n3, n4, n5, n6, n7] = nonce;
+            let nonce = [
+                u32::from_le_bytes([n0, n1, n2, n3]),
+                u32::from_le_bytes([n4, n5, n6, n7]),
+            ];
+            for (counter, at) in (0u32..).zip((start + NONCE..end).step_by(BLOCK)) {
+                blocks.nonces[0][waiting] = nonce[0];
+                blocks.nonces[1][waiting] = nonce[1];
+                blocks.counters[waiting] = counter;
+                places[waiting] = (at, end.min(at + BLOCK));
+                waiting += 1;
+                if waiting == K::BLOCKS {
+                    self.add_stream(&blocks, &places[..waiting], run);
+                    waiting = 0;
+                }
+            }
+        }
+        if waiting > 0 {
+            self.add_stream(&blocks, &places[..waiting], run);
+        }
+    }
+
+    /// Adds each of `blocks` to the bytes of its place in the run.
+    fn add_stream(&self, blocks: &Stream, places: &[(usize, usize)], run: &mut [u8]) {
+        let mut out = KeyStream([[[[0; 16]; MAX_BLOCKS / 4]; 4]; 4]);
+        self.kernel.stream(&self.state, blocks, &mut out);
+        for (i, &(from, to)) in places.iter().enumerate() {
+            let mut key = [0; BLOCK];
+            for (to, quarter) in key.as_chunks_mut::<16>().0.iter_mut().zip(&out.0) {
+                *to = quarter[i % 4][i / 4];
+            }
+            let text = &mut run[from..to];
+            // With the length known, the compiler makes this a few vector operations.
+            if let Some(whole) = text.first_chunk_mut::<BLOCK>() {
+                for (t, k) in whole.iter_mut().zip(key) {
+                    *t ^= k;
+                }
+            } else {
+                for (t, k) in text.iter_mut().zip(key) {
+                    *t ^= k;
+                }
+            }
+        }
+    }
+}
+
+impl<K: Blocks> Scheme for Salsa<K> {
     fn encrypt(&mut self, run: &mut [u8], segment: usize) {
         self.apply(run, segment);
     }

@@ -4,7 +4,11 @@ pub(crate) mod aesni;
 pub(crate) mod crc;
 pub(crate) mod gcm;
 mod ghash;
+mod salsa20;
+pub(crate) mod sm4;
+pub(crate) mod tea;
 pub(crate) mod vaes;
+mod words;
 
 /// Proof of AES-NI, PCLMULQDQ, SSSE3 and SSE4.1.
 #[derive(Copy, Clone, PartialEq, Eq)]
