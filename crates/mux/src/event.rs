@@ -32,7 +32,7 @@ pub enum Event {
 pub struct ResetReason(pub u32);
 
 impl ResetReason {
-    /// The application wants nothing more of this stream; it did not fail.
+    /// Nobody reads the stream any more; what was written to it still arrives. Not a failure.
     pub const CLOSED: Self = Self(0);
     /// The connection behind the stream broke.
     pub const ABORTED: Self = Self(1);

@@ -112,6 +112,7 @@ impl Smux {
             return;
         }
         stream.outbound = Outbound::Ending;
+        stream.changes.remove(Changes::WRITABLE);
         if opener && stream.inbound == Inbound::Open && !self.peer.half_close() {
             self.hold_fin(id.slot, now);
         }
@@ -141,9 +142,14 @@ impl Smux {
         self.refresh(id.slot);
     }
 
-    /// Cuts the stream: unsent and unread bytes are dropped, and the peer is told `reason` if it understands. The
-    /// key names nothing from now on.
+    /// Cuts the stream: unsent and unread bytes are dropped, and the peer is told `reason` if it understands
+    /// ([`ResetReason::CLOSED`], which is not a cut, counts as [`ResetReason::ABORTED`]). The key names nothing from
+    /// now on.
     pub fn reset(&mut self, id: StreamId, reason: ResetReason) {
+        let reason = match reason {
+            ResetReason::CLOSED => ResetReason::ABORTED,
+            other => other,
+        };
         let Some(stream) = self.release(id) else {
             return;
         };

@@ -24,7 +24,7 @@ pub struct Config {
     pub max_frame: u32,
     /// Bytes received and not yet consumed, all streams together, at which [`wants_input`](super::Smux::wants_input)
     /// says no, 1 to 2^31 - 1 (`--smuxbuf`; upstream's default is 4 MiB). Too small stalls all streams behind the
-    /// slowest reader; memory for received bytes stays below twice this value.
+    /// slowest reader; memory for received bytes stays below twice this value and 64 KiB.
     pub session_buffer: u32,
     /// Bytes that may be in flight to us on one stream, version 2 only, 1 to `session_buffer` (`--streambuf`;
     /// upstream's default is 2 MiB). Less than bandwidth times round trip slows a stream down.

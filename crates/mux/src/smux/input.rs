@@ -293,6 +293,10 @@ impl Smux {
         let Some(stream) = self.streams.at_mut(slot) else {
             return;
         };
+        if reason == ResetReason::CLOSED {
+            self.on_deaf(slot);
+            return;
+        }
         stream.gone = true;
         if stream.holder == Holder::Queue {
             // The application never heard of it.
@@ -315,6 +319,19 @@ impl Smux {
         {
             // The peer forgot the stream with everything on its way; there is no end to send any more.
             stream.outbound = Outbound::Ended;
+        }
+        self.release_fin(slot);
+        self.refresh(slot);
+    }
+
+    /// The peer reads nothing more of this stream; what it sends goes on to its end.
+    fn on_deaf(&mut self, slot: u32) {
+        self.stop(slot, ResetReason::CLOSED);
+        if let Some(stream) = self.streams.at_mut(slot) {
+            // Nobody waits for our end there.
+            if stream.outbound != Outbound::Cut {
+                stream.outbound = Outbound::Ended;
+            }
         }
         self.release_fin(slot);
         self.refresh(slot);

@@ -49,9 +49,10 @@
 //! | `FIN` received | that direction is over | the stream is over: `Finished` after the buffered bytes, `Stopped` at once, unsent bytes are dropped | cannot be |
 //! | [`finish`](Smux::finish), opener | `FIN` after the data | `FIN` after the data, and not before the peer's `FIN` has arrived or neither direction has moved for [`Config::fin_hold`] | `FIN` is held until the peer is known |
 //! | [`finish`](Smux::finish), acceptor | `FIN` after the data | `FIN` after the data | cannot be |
-//! | [`close`](Smux::close) | data, `FIN`, then a private reset with [`ResetReason::CLOSED`] unless the peer's `FIN` has arrived | data, `FIN` | data, `FIN`; the rest as soon as the peer is known |
+//! | [`close`](Smux::close) | a private reset with [`ResetReason::CLOSED`] unless the peer's `FIN` has arrived, data, `FIN` | data, `FIN` | data, `FIN`; the reset as soon as the peer is known to be a Fulmar |
 //! | [`reset`](Smux::reset) | private reset | `FIN` | nothing until the peer is known |
-//! | private reset received | after the peer's `FIN`: `Stopped`; else `Reset`, unread bytes are dropped | ends the session ([`Error::BadCommand`]) | cannot be |
+//! | private reset received, `CLOSED` | `Stopped`; the peer's direction goes on to its `FIN` | ends the session ([`Error::BadCommand`]) | cannot be |
+//! | private reset received, any other reason | after the peer's `FIN`: `Stopped`; else `Reset`, unread bytes are dropped | ends the session | cannot be |
 //!
 //! An acceptor sends nothing at all, not even keep-alives, before the first frame arrives, so that its hello is the
 //! first frame that the opener sees.
@@ -97,6 +98,8 @@ use stream::{Changes, Holder, Inbound, Outbound, Stream};
 const FEATURES: Features = Features::HALF_CLOSE;
 /// Streams that wait for the application: the length of upstream's accept queue.
 const ACCEPT_QUEUE: u32 = 1024;
+/// Memory for received bytes beyond twice the session buffer: a few chunks, so that tiny session buffers work.
+const CHUNK_SLACK: u64 = 64 * 1024;
 
 /// A smux session. See the [module](self).
 #[derive(Debug)]
@@ -257,7 +260,8 @@ impl Smux {
         let limit = u64::from(self.config.session_buffer);
         // Chunks are larger than the bytes in them; a peer that spreads single bytes over many streams meets the
         // second condition.
-        self.unread < limit && (self.unread == 0 || self.inbox.bytes_in_use() as u64 <= 2 * limit)
+        let memory = 2 * limit + CHUNK_SLACK;
+        self.unread < limit && (self.unread == 0 || self.inbox.bytes_in_use() as u64 <= memory)
     }
 
     /// Takes no new streams from now on: [`open`](Self::open) fails, streams of the peer are refused.
@@ -447,3 +451,6 @@ fn event_of(change: Changes, id: StreamId, stream: &Stream) -> Option<Event> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

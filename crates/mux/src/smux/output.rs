@@ -1,6 +1,7 @@
 //! Frames that leave: one at a time, when the layer below has room.
 
 use super::{Config, FEATURES, Smux};
+use crate::event::ResetReason;
 use crate::pool::Span;
 use crate::smux::stream::{Changes, Next, Outbound};
 use fulmar_wire::smux::{Command, HEADER_LEN, Header, Hello, Reset, UPDATE_LEN, Update};
@@ -179,7 +180,8 @@ impl Smux {
                 Some(Draft::control(header(config, Command::Fin, 0, wire)))
             }
             Next::Rst(reason) => {
-                stream.gone = true;
+                stream.reset_due = None;
+                stream.gone = reason != ResetReason::CLOSED;
                 self.counters.resets_sent += 1;
                 let reset = Reset { reason: reason.0 }.to_bytes();
                 let header = header(config, Command::Rst, reset.len(), wire);

@@ -15,14 +15,15 @@ use fulmar_wire::time::Instant;
 ///    │          │           │
 ///    └──────────┴───reset───┴──▶ Cut ── FIN emitted (peer without half-close) ──▶ Ended
 /// ```
-/// A private reset in either direction sets [`Stream::gone`], which silences the stream in any state.
+/// A Fulmar peer that reads nothing more takes us from any state to Ended: it needs no `FIN`. A private reset of both
+/// directions, sent or received, sets [`Stream::gone`], which silences the stream in any state.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Outbound {
     /// The application writes.
     Open,
     /// Nothing more will be written; the buffer drains and then `FIN` leaves, unless it is held.
     Ending,
-    /// `FIN` has been emitted.
+    /// `FIN` has been emitted, or the peer does not need it.
     Ended,
     /// The peer takes nothing more; it has not been told that we noticed.
     Stopped,
@@ -117,7 +118,7 @@ pub(super) struct Stream {
     pub(super) update_due: bool,
     /// `FIN` waits for the peer's answer.
     pub(super) fin_held: bool,
-    /// Tell the peer that the stream is cut, or that nobody reads here.
+    /// Tell the peer that the stream is cut, or, with [`ResetReason::CLOSED`], that nobody reads here.
     pub(super) reset_due: Option<ResetReason>,
     /// Why the peer takes no more.
     pub(super) stopped: Option<ResetReason>,
@@ -189,6 +190,11 @@ impl Stream {
         if self.syn_due {
             return Some(Next::Syn);
         }
+        if let Some(reason) = self.reset_due
+            && peer.half_close()
+        {
+            return Some(Next::Rst(reason));
+        }
         if self.update_due {
             return Some(Next::Upd);
         }
@@ -198,12 +204,9 @@ impl Stream {
                 window => Some(Next::Psh(window)),
             };
         }
-        match (self.outbound, self.reset_due) {
-            (Outbound::Ending, _) if !self.fin_held => Some(Next::Fin),
-            (Outbound::Cut | Outbound::Ended, Some(reason)) if peer.half_close() => {
-                Some(Next::Rst(reason))
-            }
-            (Outbound::Cut, _) if matches!(peer, Peer::Plain) => Some(Next::Fin),
+        match self.outbound {
+            Outbound::Ending if !self.fin_held => Some(Next::Fin),
+            Outbound::Cut if matches!(peer, Peer::Plain) => Some(Next::Fin),
             _ => None,
         }
     }
