@@ -276,6 +276,15 @@ impl<C: SenderControl> Kcp<C> {
         self.wanted = self.wanted.max(FlushWanted::AckOnly);
     }
 
+    /// Lets everything in flight time out now, and wait no longer than at first from then on: for a path that was dead,
+    /// while timeouts grew, and is back.
+    pub fn resend_all(&mut self, now: Instant) {
+        self.tick(now);
+        self.tx.hasten(now.as_millis());
+        self.next_timeout = self.tx.next_timeout();
+        self.wanted = FlushWanted::Full;
+    }
+
     /// Changes both windows; the ranges are those of [`Config`]. What is already queued or in flight stays.
     pub fn set_windows(&mut self, snd_wnd: u32, rcv_wnd: u32) {
         self.config.snd_wnd = window(snd_wnd);

@@ -465,6 +465,22 @@ impl SendBuffer {
         self.deadlines.set(sn, due);
     }
 
+    /// Makes everything in flight due at `now`, as if it had never waited.
+    pub(crate) fn hasten(&mut self, now: u64) {
+        let mut sn = self.una;
+        while sn.before(self.unsent) {
+            let at = self.at(sn);
+            let segment = &mut self.ring[at];
+            if !segment.acked {
+                segment.due = now;
+                segment.waits = 0;
+                self.deadlines.set(sn, now);
+            }
+            sn = sn.next();
+        }
+        self.deadlines.close();
+    }
+
     /// The earliest timeout, in milliseconds since the caller's epoch.
     #[inline]
     pub(crate) fn next_timeout(&mut self) -> Option<u64> {

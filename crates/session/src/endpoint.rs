@@ -663,10 +663,10 @@ impl Endpoint {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        if session.heard(datagrams) == Some(Change::Recovered) {
+        if session.heard(now, datagrams) == Some(Change::Recovered) {
             self.events.push_back(Event::Recovered(key));
         }
-        if self.role == Role::Client && session.kcp().peer_restarted() {
+        if self.role == Role::Client && session.peer_lost_state() {
             session.traces.peer_lost_state();
             self.judge(now, key);
             return self.remove(key, Reason::PeerLostState);

@@ -49,6 +49,8 @@ const FILL_BYTES: usize = 256 * 1024;
 /// Datagrams of one flush, before it lets other sessions go on: some runs full.
 const FLUSH_DATAGRAMS: u64 = 4 * MAX_SEGMENTS as u64;
 
+/// How long a peer has to answer with stale numbers only: two probes.
+const STALE_FOR: Duration = Duration::from_millis(900);
 /// How often it is looked at whether a window limits a transfer.
 const WINDOW_CHECK: Duration = Duration::from_secs(5);
 /// Round trips below this need no larger windows.
@@ -104,6 +106,7 @@ pub struct Session {
     pub(crate) cipher: usize,
     pacer: Option<Pacer>,
     liveness: Liveness,
+    stale: Stale,
     pub(crate) traces: Traces,
     pub(crate) opened_at: Instant,
     /// Whether a valid frame has arrived and the endpoint knows.
@@ -129,6 +132,7 @@ impl Session {
             cipher: parts.cipher,
             pacer: parts.rate_limit.map(Pacer::new),
             liveness: Liveness::default(),
+            stale: Stale::default(),
             traces: Traces::default(),
             opened_at: now,
             proven: false,
@@ -165,6 +169,9 @@ impl Session {
         peek: Peek,
         counters: &mut Counters,
     ) {
+        if self.liveness.is_suspect() {
+            self.watch_answer(now, body, peek);
+        }
         match peek.body {
             Body::Plain => self.input(now, body),
             Body::FecData | Body::FecParity => {
@@ -380,11 +387,70 @@ impl Session {
             .min()
     }
 
-    /// Datagrams of the peer opened and were taken.
-    pub(crate) fn heard(&mut self, datagrams: u64) -> Option<Change> {
-        self.traces.opened(datagrams);
-        self.liveness.heard()
+    /// A suspect peer has answered: does it know the conversation? Its `una` never falls, so one below what we have heard
+    /// comes from a peer that started anew, or is old. See [`Session::peer_lost_state`].
+    fn watch_answer(&mut self, now: Instant, body: &[u8], peek: Peek) {
+        let segments = match peek.body {
+            Body::Plain => Some(body),
+            Body::FecData => admission::fec_payload(body),
+            Body::FecParity | Body::OutOfBand => None,
+        };
+        let format = self.kcp.config().rules.format;
+        let header = segments.and_then(|s| format.view(s).ok()?.parse().ok());
+        let Some((header, ..)) = header else { return };
+        self.stale = if !header.una.before(self.kcp.snd_una()) {
+            Stale::default()
+        } else {
+            match self.stale {
+                Stale {
+                    first: Some(first), ..
+                } => Stale {
+                    first: Some(first),
+                    last: Some(now),
+                },
+                Stale { first: None, .. } => Stale {
+                    first: Some(now),
+                    last: Some(now),
+                },
+            }
+        };
     }
+
+    /// Whether the peer is proven to have lost its state of this session.
+    ///
+    /// Either KCP has proof, or a peer that had been silent answers probe after probe with less than it had
+    /// acknowledged: it was restarted, and its fresh window does not reach to what we send.
+    pub(crate) fn peer_lost_state(&self) -> bool {
+        let stale = match self.stale {
+            Stale {
+                first: Some(first),
+                last: Some(last),
+            } => last - first >= STALE_FOR,
+            _ => false,
+        };
+        stale || self.kcp.peer_restarted()
+    }
+
+    /// Datagrams of the peer opened and were taken.
+    pub(crate) fn heard(&mut self, now: Instant, datagrams: u64) -> Option<Change> {
+        self.traces.opened(datagrams);
+        if self.stale.first.is_some() {
+            return None;
+        }
+        let change = self.liveness.heard();
+        if change.is_some() {
+            // The path is back: do not wait for timeouts that have grown meanwhile.
+            self.kcp.resend_all(now);
+        }
+        change
+    }
+}
+
+/// Answers of a suspect peer that are behind what it had acknowledged.
+#[derive(Copy, Clone, Default, Debug)]
+struct Stale {
+    first: Option<Instant>,
+    last: Option<Instant>,
 }
 
 /// Datagrams from the ARQ, given their FEC header and followed by their parity.
