@@ -4,6 +4,8 @@
 //! 2 KiB and a stream at full speed moves 16 KiB at a time. Chunks that come back are kept for the next burst;
 //! [`Pool::trim`] returns to the allocator what the time since the last call did not need.
 
+use core::fmt;
+
 /// Bytes of a small chunk.
 pub(crate) const SMALL: usize = 2 * 1024;
 /// Bytes of a large chunk.
@@ -13,7 +15,6 @@ pub(crate) const LARGE: usize = 16 * 1024;
 const NONE: u32 = u32::MAX;
 const SIZES: [usize; 2] = [SMALL, LARGE];
 
-#[derive(Debug)]
 struct Chunk {
     data: Box<[u8]>,
     /// The bytes that wait are `data[start..end]`.
@@ -21,6 +22,13 @@ struct Chunk {
     end: u32,
     /// The chunk behind this one in the same queue.
     next: u32,
+}
+
+/// Without the bytes, which are somebody's.
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{} of {}", self.start, self.end, self.data.len())
+    }
 }
 
 impl Chunk {
@@ -323,7 +331,7 @@ impl Pool {
 }
 
 /// The pieces of a queue, front first, none of them empty.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Slices<'a> {
     chunks: &'a [Chunk],
     at: u32,
@@ -335,6 +343,13 @@ impl Slices<'_> {
             chunks: &[],
             at: NONE,
         }
+    }
+}
+
+impl fmt::Debug for Slices<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes: usize = self.clone().map(<[u8]>::len).sum();
+        write!(f, "Slices({bytes} bytes)")
     }
 }
 

@@ -207,7 +207,8 @@ impl Smux {
         self.peer
     }
 
-    /// Why the session is over, `None` while it is not.
+    /// Why the session is over, `None` while it is not. Once it is, no frame leaves and none is taken; what had been
+    /// received can still be read, and all streams are as good as cut.
     #[must_use]
     pub const fn error(&self) -> Option<Error> {
         self.over

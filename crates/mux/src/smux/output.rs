@@ -6,11 +6,12 @@ use crate::pool::Span;
 use crate::smux::stream::{Changes, Next, Outbound};
 use fulmar_wire::smux::{Command, HEADER_LEN, Header, Hello, Reset, UPDATE_LEN, Update};
 use fulmar_wire::time::Instant;
+use std::fmt;
 
 /// A whole frame, ready to be sent: its pieces, in order, are what [`parts`](Self::parts) returns.
 ///
 /// It borrows the payload from the stream's buffer; the bytes count as sent.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone)]
 pub struct Frame<'a> {
     head: [u8; HEADER_LEN + UPDATE_LEN],
     head_len: u8,
@@ -48,6 +49,15 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         false
+    }
+}
+
+/// Without the payload, which is somebody's.
+impl fmt::Debug for Frame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("header", &Header::parse(&self.head))
+            .finish_non_exhaustive()
     }
 }
 

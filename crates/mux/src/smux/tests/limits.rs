@@ -324,6 +324,20 @@ fn psh_to(id: u32) -> Vec<u8> {
 }
 
 #[test]
+fn nothing_that_is_logged_contains_payload() {
+    let mut a = end(Role::Opener, |_| ());
+    let id = a.open(NOW).expect("open");
+    a.write(id, &[171; 40]).expect("write");
+    a.poll_frame(NOW).expect("SYN");
+    let frame = format!("{:?}", a.poll_frame(NOW).expect("PSH"));
+    assert!(frame.contains("Psh") && !frame.contains("171"), "{frame}");
+    a.write(id, &[171; 40]).expect("write");
+    assert!(!format!("{a:?}").contains("171, 171"));
+    a.handle_input(NOW, &psh(3, &[171; 40])).expect("frame");
+    assert_eq!(format!("{:?}", a.read_slices(id)), "Slices(40 bytes)");
+}
+
+#[test]
 fn frames_of_the_largest_size() {
     let mut a = end(Role::Opener, |c| {
         c.max_frame = 65535;
