@@ -378,7 +378,11 @@ impl Pump {
                     }
                 }
                 Writable::Room(room) => match conn.poll_read(cx, room) {
-                    Poll::Pending => break,
+                    Poll::Pending => {
+                        // Gives the room back: an idle stream keeps no buffer.
+                        endpoint.commit(self.session, self.stream, 0);
+                        break;
+                    }
                     Poll::Ready(Err(e)) => return Err(Ended::LocalError(e)),
                     Poll::Ready(Ok(n)) => {
                         match &mut self.early {

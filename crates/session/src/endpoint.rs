@@ -12,8 +12,8 @@
 //! # Who is the peer
 //! A datagram belongs to the session of its address and conversation. A client takes its session's datagrams
 //! from any address, because a server with several addresses may answer from another one; where it sends does not change.
-//! A server follows a proven session to another address when a datagram from there opens with a keyed cipher and
-//! brings the conversation forward (new data or new acknowledgements), which no recording can do.
+//! A server follows a session to another address when a datagram from there opens with a keyed cipher and is
+//! newer than all that has arrived: it acknowledges more, or carries data with a later time. A recording is not.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -107,6 +107,8 @@ pub struct Endpoint {
     by_conv: HashMap<u32, SessionKey>,
     unproven: usize,
     unproven_by_ip: HashMap<IpAddr, usize>,
+    /// Sessions in the order in which peers opened them, from the oldest unproven one on.
+    newcomers: VecDeque<SessionKey>,
     used: UsedConversations,
     limits: Limits,
     timers: Timers,
@@ -167,6 +169,7 @@ impl Endpoint {
             by_conv: HashMap::new(),
             unproven: 0,
             unproven_by_ip: HashMap::new(),
+            newcomers: VecDeque::new(),
             used: UsedConversations::new(REMEMBERED_CONVERSATIONS),
             limits,
             timers: Timers::default(),
@@ -210,7 +213,9 @@ impl Endpoint {
         self.ciphers[cipher].open(run, segment, &mut verdicts);
         let overhead = self.ciphers[cipher].overhead();
         let mut touched: Option<SessionKey> = None;
-        let (mut heard, mut forged) = (0, 0);
+        let (mut heard, mut forged, mut senseless) = (0, 0, 0);
+        // Without a checksum nothing is forged; then it is nonsense that tells of another cipher.
+        let unchecked = known.is_none() && self.ciphers[cipher].method() == Method::Null;
         for (datagram, verdict) in run.chunks(segment).zip(&verdicts) {
             match verdict {
                 Verdict::TooShort => self.counters.short_datagrams += 1,
@@ -222,7 +227,9 @@ impl Endpoint {
                     let body = &datagram[overhead.front..datagram.len() - overhead.back];
                     self.counters.in_pkts += 1;
                     self.counters.in_bytes += body.len() as u64;
-                    let Some(peek) = admission::peek(body) else {
+                    let peek = admission::peek(body);
+                    senseless += u64::from(unchecked && peek.is_none_or(|p| !p.opens));
+                    let Some(peek) = peek else {
                         self.counters.short_datagrams += 1;
                         continue;
                     };
@@ -246,7 +253,7 @@ impl Endpoint {
         if let Some(key) = touched {
             self.after_input(now, key, heard);
         }
-        if forged > 0 && heard == 0 && keep {
+        if forged + senseless > 0 && heard == 0 && keep {
             let datagram = std::mem::take(&mut self.copy);
             self.judge_forged(now, path, &datagram, forged);
             self.copy = datagram;
@@ -372,11 +379,13 @@ impl Endpoint {
             .map_or(Writable::Stopped, |s| s.layer.write(id, max))
     }
 
-    /// Sends the first `n` bytes of the room that [`Endpoint::write`] gave.
+    /// Sends the first `n` bytes of the room that [`Endpoint::write`] gave; 0 gives the room back.
     pub fn commit(&mut self, key: SessionKey, id: StreamId, n: usize) {
         if let Some(session) = self.sessions.get_mut(key) {
             session.layer.commit(id, n);
-            self.touch(key);
+            if n > 0 {
+                self.touch(key);
+            }
         }
     }
 
@@ -493,10 +502,10 @@ impl Endpoint {
         let session = self
             .sessions
             .get_mut(key)
-            .filter(|s| s.cipher == cipher && s.layer.is_proven() && keyed)?;
-        let before = (session.kcp().rcv_nxt(), session.kcp().snd_una());
+            .filter(|s| s.cipher == cipher && keyed)?;
+        let before = (session.kcp().snd_una(), session.kcp().newest_push());
         session.handle_body(now, body, peek, &mut self.counters);
-        if (session.kcp().rcv_nxt(), session.kcp().snd_una()) == before {
+        if (session.kcp().snd_una(), session.kcp().newest_push()) == before {
             self.counters.stranger_datagrams += 1;
             return None;
         }
@@ -528,11 +537,7 @@ impl Endpoint {
             self.counters.refused_replays += 1;
             return None;
         }
-        let of_ip = self.unproven_by_ip.get(&ip).copied().unwrap_or(0);
-        if self.unproven >= self.limits.unproven
-            || of_ip >= self.limits.unproven_per_ip
-            || self.sessions.len() >= self.limits.sessions
-        {
+        if !self.make_room(ip) {
             self.counters.refused_sessions += 1;
             return None;
         }
@@ -546,7 +551,38 @@ impl Endpoint {
         self.unproven += 1;
         *self.unproven_by_ip.entry(ip).or_default() += 1;
         self.counters.passive_opens += 1;
-        Some(self.insert(Session::new(parts, now)))
+        let mut session = Session::new(parts, now);
+        session.limit_until_proven();
+        let key = self.insert(session);
+        self.newcomers.push_back(key);
+        Some(key)
+    }
+
+    /// Whether one more unproven session of `ip` may be; the oldest one has to go if there are too many. An honest
+    /// client is proven with its first datagram, or the second; so a flood of others does not keep it out.
+    fn make_room(&mut self, ip: IpAddr) -> bool {
+        if self.sessions.len() >= self.limits.sessions {
+            return false;
+        }
+        while let Some(key) = self.newcomers.front()
+            && self.sessions.get(*key).is_none_or(|s| s.proven)
+        {
+            self.newcomers.pop_front();
+        }
+        let of_ip = self.unproven_by_ip.get(&ip).copied().unwrap_or(0);
+        let crowded_ip = of_ip >= self.limits.unproven_per_ip;
+        if !crowded_ip && self.unproven < self.limits.unproven {
+            return true;
+        }
+        let oldest = self.newcomers.iter().position(|key| {
+            let unproven = self.sessions.get(*key).filter(|s| !s.proven);
+            unproven.is_some_and(|s| !crowded_ip || s.first_ip == ip)
+        });
+        let Some(key) = oldest.and_then(|at| self.newcomers.remove(at)) else {
+            return false;
+        };
+        self.remove(key, Reason::Crowded);
+        true
     }
 
     /// No cipher of ours opens a stranger's run.
@@ -571,11 +607,11 @@ impl Endpoint {
         let other = self.dialect.probe(datagram);
         match self.role {
             Role::Server => {
+                let ours = self.ciphers[0].method();
                 let suspicion = match other {
-                    Some(theirs) => Suspicion::OtherCipher {
-                        theirs,
-                        ours: self.ciphers[0].method(),
-                    },
+                    // It is not what it looks like at first, but it opens nothing either.
+                    Some(theirs) if theirs == ours => return,
+                    Some(theirs) => Suspicion::OtherCipher { theirs, ours },
                     None => Suspicion::NothingOpens,
                 };
                 self.events
@@ -626,7 +662,7 @@ impl Endpoint {
                 self.counters.misbehaved_sessions += 1;
             }
             Reason::PeerLostState => self.counters.restarted_peers += 1,
-            Reason::Unproven(_) | Reason::Replaced | Reason::Closed => {}
+            Reason::Unproven(_) | Reason::Crowded | Reason::Replaced | Reason::Closed => {}
         }
         self.events
             .push_back(Event::Closed(key, session.path, reason));
@@ -741,6 +777,7 @@ impl Endpoint {
         };
         if !session.proven && session.layer.is_proven() {
             session.proven = true;
+            session.lift_limits();
             let (ip, conv, addr) = (session.first_ip, session.conv(), session.path.remote);
             self.events.push_back(Event::Proven(key));
             if self.role == Role::Server {

@@ -138,6 +138,12 @@ pub trait StreamLayer: Send {
     /// Streams that exist now.
     fn streams(&self) -> usize;
 
+    /// Bytes of streams that have arrived so far.
+    fn payload_received(&self) -> u64;
+
+    /// Sends something that the peer acknowledges and that means nothing.
+    fn ping(&mut self);
+
     /// Opens a stream.
     ///
     /// # Errors

@@ -34,6 +34,9 @@ pub enum Reason {
     /// No valid frame arrived in time.
     #[error("no valid stream within {0:?}")]
     Unproven(Duration),
+    /// It made room for newer ones, before a valid frame arrived.
+    #[error("no valid stream yet, and too many such sessions")]
+    Crowded,
     /// The peer opened another session from the same address.
     #[error("replaced by a new session of the same peer")]
     Replaced,
@@ -49,6 +52,9 @@ const FILL_BYTES: usize = 256 * 1024;
 /// Datagrams of one flush, before it lets other sessions go on: some runs full.
 const FLUSH_DATAGRAMS: u64 = 4 * MAX_SEGMENTS as u64;
 
+/// How long after its last payload a peer with open streams is asked whether it is still there. A sender that died in
+/// the middle of a download is noticed by that; the regular keep-alive comes much later.
+const QUIET_CHECK: Duration = Duration::from_secs(2);
 /// How long a peer has to answer with stale numbers only: two probes.
 const STALE_FOR: Duration = Duration::from_millis(900);
 /// How often it is looked at whether a window limits a transfer.
@@ -94,6 +100,8 @@ pub struct Parts {
     pub cipher: usize,
     /// Bytes of UDP payload per second, if limited.
     pub rate_limit: Option<u64>,
+    /// Whether it asks a peer that has fallen quiet with streams open whether it is still there; one end should.
+    pub watches_quiet: bool,
 }
 
 /// A conversation with one peer.
@@ -107,12 +115,18 @@ pub struct Session {
     pacer: Option<Pacer>,
     liveness: Liveness,
     stale: Stale,
+    /// Whether this end checks a peer that has fallen quiet: only one end does, or they would keep each other awake.
+    watches_quiet: bool,
+    payload_seen: u64,
+    quiet_check: Option<Instant>,
     pub(crate) traces: Traces,
     pub(crate) opened_at: Instant,
     /// Whether a valid frame has arrived and the endpoint knows.
     pub(crate) proven: bool,
     /// Whose limit on unproven sessions it counts against.
     pub(crate) first_ip: IpAddr,
+    /// The receive window that it was built with, segments.
+    rcv_wnd: u32,
     /// Since when something in flight has not been answered, as of the last flush.
     unanswered: Option<Instant>,
     /// What of the parts' own counters is in the endpoint's already.
@@ -124,6 +138,7 @@ pub struct Session {
 impl Session {
     pub(crate) fn new(parts: Parts, now: Instant) -> Self {
         Self {
+            rcv_wnd: parts.kcp.config().rcv_wnd,
             kcp: parts.kcp,
             encoder: parts.encoder,
             decoder: parts.decoder,
@@ -133,6 +148,9 @@ impl Session {
             pacer: parts.rate_limit.map(Pacer::new),
             liveness: Liveness::default(),
             stale: Stale::default(),
+            watches_quiet: parts.watches_quiet,
+            payload_seen: 0,
+            quiet_check: None,
             traces: Traces::default(),
             opened_at: now,
             proven: false,
@@ -141,6 +159,21 @@ impl Session {
             counted: (arq::Counters::default(), fec::Counters::default()),
             windows: Some((now, arq::WindowLimited::default())),
         }
+    }
+
+    /// Until [`Session::lift_limits`] a stranger's session takes in only what an honest client sends before it has heard
+    /// anything, so that many of them cost little.
+    pub(crate) fn limit_until_proven(&mut self) {
+        let config = self.kcp.config();
+        self.rcv_wnd = config.rcv_wnd;
+        let first = config.rcv_wnd.min(arq::DEFAULT_WINDOW);
+        self.kcp.set_windows(config.snd_wnd, first);
+    }
+
+    /// The peer is no longer a stranger.
+    pub(crate) fn lift_limits(&mut self) {
+        let snd_wnd = self.kcp.config().snd_wnd;
+        self.kcp.set_windows(snd_wnd, self.rcv_wnd);
     }
 
     /// The conversation number.
@@ -210,6 +243,11 @@ impl Session {
         if self.layer.is_proven() {
             self.traces.frame();
         }
+        let payload = self.layer.payload_received();
+        if self.watches_quiet && payload != self.payload_seen {
+            self.payload_seen = payload;
+            self.quiet_check = Some(now + QUIET_CHECK);
+        }
         Ok(())
     }
 
@@ -229,6 +267,12 @@ impl Session {
             self.layer.handle_timeout(now)?;
         }
         self.deliver(now)?;
+        if self.quiet_check.is_some_and(|at| at <= now) {
+            self.quiet_check = None;
+            if self.layer.streams() > 0 && self.kcp.is_idle() {
+                self.layer.ping();
+            }
+        }
         if let Some(pacer) = &mut self.pacer {
             pacer.release(now, out);
             if pacer.is_backlogged() {
@@ -381,10 +425,16 @@ impl Session {
             self.kcp.poll_timeout()
         };
         let liveness = self.liveness.poll_timeout(self.unanswered, self.kcp.rto());
-        [paced, arq, liveness, self.layer.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            paced,
+            arq,
+            liveness,
+            self.quiet_check,
+            self.layer.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// A suspect peer has answered: does it know the conversation? Its `una` never falls, so one below what we have heard

@@ -7,6 +7,12 @@ use crate::smux::stream::{Holder, Outbound};
 use fulmar_wire::time::Instant;
 
 impl Smux {
+    /// Sends a keep-alive with the next frames. Whoever answers it at the layer below is alive: a way to find out sooner
+    /// than the regular ones do.
+    pub const fn ping(&mut self) {
+        self.nop_due = true;
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) has to be called, `None` when the session is over.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

@@ -128,6 +128,7 @@ impl Kcptun {
             path,
             cipher,
             rate_limit: s.rate_limit,
+            watches_quiet: !s.server,
         }
     }
 
@@ -445,6 +446,16 @@ impl StreamLayer for Layer {
 
     fn streams(&self) -> usize {
         self.mux().map_or(0, Smux::held_streams)
+    }
+
+    fn payload_received(&self) -> u64 {
+        self.mux().map_or(0, |m| m.counters().bytes_received)
+    }
+
+    fn ping(&mut self) {
+        if let Some(mux) = self.mux_mut() {
+            mux.ping();
+        }
     }
 
     fn open(&mut self, now: Instant) -> Result<StreamId, OpenError> {
