@@ -1,10 +1,11 @@
 //! Where local connections come from: a TCP or a Unix listener.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use fulmar_config::StreamAddr;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::conn::Conn;
 use crate::dial;
@@ -44,15 +45,21 @@ impl Listener {
         match addr {
             StreamAddr::Tcp { host, port } if host.is_empty() => {
                 // Both families where the system has both.
-                match TcpListener::bind(("::", *port)).await {
+                match listen(([0u16; 8], *port).into()) {
                     Ok(l) => Ok(Self::Tcp(l)),
                     Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(e),
-                    Err(_) => TcpListener::bind(("0.0.0.0", *port)).await.map(Self::Tcp),
+                    Err(_) => listen(([0; 4], *port).into()).map(Self::Tcp),
                 }
             }
             StreamAddr::Tcp { host, port } => {
-                let addrs = dial::resolve(host, *port).await?;
-                TcpListener::bind(&addrs[..]).await.map(Self::Tcp)
+                let mut last = None;
+                for addr in dial::resolve(host, *port).await? {
+                    match listen(addr) {
+                        Ok(l) => return Ok(Self::Tcp(l)),
+                        Err(e) => last = Some(e),
+                    }
+                }
+                Err(last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
             }
             #[cfg(unix)]
             StreamAddr::Unix(path) => unix(path),
@@ -100,6 +107,23 @@ impl Listener {
             }
         }
     }
+}
+
+/// Connections that the kernel holds until they are accepted; systems cut it to their own limit. A burst beyond it waits
+/// for a retransmitted SYN, a whole second.
+const BACKLOG: u32 = 4096;
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // Connections of an earlier run may linger. On Windows the option means something else.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
 }
 
 /// A socket file that nobody listens on any more, left by a program that was killed, is replaced.
