@@ -3,6 +3,7 @@
 use fulmar_wire::kcp::{Command, HEADER_LEN, Header};
 use fulmar_wire::time::Instant;
 
+use crate::config::MAX_WINDOW;
 use crate::control::{Acked, Delivered, SenderControl};
 use crate::kcp::{FlushWanted, InputError, Kcp, Origin};
 use crate::receive::Arrival;
@@ -176,6 +177,12 @@ impl<C: SenderControl> Kcp<C> {
             Arrival::Outside => return,
             Arrival::Repeated if origin == Origin::Wire => self.counters.repeat_segs += 1,
             Arrival::New | Arrival::Repeated => {}
+        }
+        // Beyond the largest window it could be so old that the clock has wrapped since.
+        let recent = self.rx.nxt().0.wrapping_sub(header.sn.0) <= MAX_WINDOW
+            || !header.sn.before(self.rx.nxt());
+        if recent && self.newest_push.is_none_or(|t| header.ts.diff(t) > 0) {
+            self.newest_push = Some(header.ts);
         }
         let kept = MIN_ACKS_KEPT.max(2 * self.config.rcv_wnd as usize);
         if self.acks.len() < kept {

@@ -166,6 +166,8 @@ pub struct Kcp<C = Strategy> {
     /// Earliest retransmission timeout, in milliseconds since the caller's epoch.
     pub(crate) next_timeout: Option<u64>,
     pub(crate) last_heard: Option<Instant>,
+    /// The latest time on data of the other side, by its clock.
+    pub(crate) newest_push: Option<Millis>,
     /// When something was last acknowledged, or the flight began.
     pub(crate) progress: Instant,
     pub(crate) restart: Restart,
@@ -216,6 +218,7 @@ impl<C: SenderControl> Kcp<C> {
             clock: Instant::ZERO,
             next_timeout: None,
             last_heard: None,
+            newest_push: None,
             progress: Instant::ZERO,
             restart: Restart::default(),
             limited: None,
@@ -415,6 +418,13 @@ impl<C: SenderControl> Kcp<C> {
     #[must_use]
     pub const fn last_heard(&self) -> Option<Instant> {
         self.last_heard
+    }
+
+    /// The latest time, by the other side's clock, at which it sent data that has arrived here. Every transmission
+    /// carries a new one, so a datagram that raises it is no recording of what has arrived, or of anything sent before that.
+    #[must_use]
+    pub const fn newest_push(&self) -> Option<Millis> {
+        self.newest_push
     }
 
     /// Whether the other side is proven to have lost its state. Reordering, repetition and delay never cause it: it takes

@@ -332,6 +332,40 @@ fn a_probe_is_answered() {
 }
 
 #[test]
+fn only_new_transmissions_raise_the_time_of_the_newest() {
+    let mut out = Datagrams::default();
+    let config = Config {
+        write_delay: true,
+        ..Config::default()
+    };
+    let (mut a, mut b) = (Kcp::new(1, config), Kcp::new(1, config));
+    let mut at_ms = |a: &mut Kcp, ms| {
+        a.flush(at(ms), Flush::Full, &mut out);
+        std::mem::take(&mut out.sent)
+    };
+    a.send(b"one");
+    let first = at_ms(&mut a, 1000);
+    a.send(b"two");
+    let second = at_ms(&mut a, 1001);
+    let again = at_ms(&mut a, 5000);
+    assert_eq!((first.len(), second.len(), again.len()), (1, 1, 1));
+    let mut take = |datagrams: &[Vec<u8>], ms| {
+        for d in datagrams {
+            b.handle_datagram(at(ms), d, Origin::Wire).expect("sound");
+        }
+        b.newest_push().map(|t| t.0)
+    };
+    assert_eq!(take(&[], 1500), None);
+    assert_eq!(take(&second, 1500), Some(1001));
+    // It fills a gap, but left before what has arrived.
+    assert_eq!(take(&first, 1500), Some(1001));
+    assert_eq!(take(&second, 1600), Some(1001));
+    // Nothing in it is new but its time.
+    assert_eq!(take(&again, 5100), Some(5000));
+    assert_eq!(take(&first, 5200), Some(5000));
+}
+
+#[test]
 fn silence_is_measured_from_the_last_acknowledgement() {
     let mut out = Datagrams::default();
     let (mut a, mut b) = (
