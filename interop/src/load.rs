@@ -21,7 +21,7 @@ use crate::target::{Op, Request, VERDICT_GOOD};
 const CHUNK: usize = 65_536;
 
 /// How long a conversation may stand still before it counts as late.
-pub const STALL_LIMIT: Duration = Duration::from_secs(40);
+pub const STALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why a conversation failed.
 #[derive(Debug, thiserror::Error)]
@@ -288,19 +288,21 @@ pub async fn prove(connection: &mut TcpStream, request: &Request) -> Result<(), 
     tokio::try_join!(sending, receiving).map(|_| ())
 }
 
-/// Sends everything, ends its side, and only then receives the answer.
+/// Sends everything, ends its side, and only then receives the answer: from a service that knows the length of the
+/// request ([`Op::AnswerRequest`]) or waits for its end ([`Op::AnswerAfterEof`]).
 ///
 /// # Errors
 /// See [`Fault`].
 pub async fn ask_and_end(
     entry: SocketAddr,
+    op: Op,
     stream: u32,
     up: u64,
     down: u64,
     think_ms: u32,
 ) -> Result<(), Fault> {
     let request = Request {
-        op: Op::AnswerAfterEof,
+        op,
         kind: Kind::Noise,
         stream,
         up,
@@ -492,7 +494,12 @@ mod tests {
             .unwrap();
         exchange(at, Kind::Text, 2, 0, 0).await.unwrap();
         ping_pong(at, 3, &[1, 7, 1350, 100_000]).await.unwrap();
-        ask_and_end(at, 4, 300_000, 400_000, 0).await.unwrap();
+        ask_and_end(at, Op::AnswerAfterEof, 4, 300_000, 400_000, 0)
+            .await
+            .unwrap();
+        ask_and_end(at, Op::AnswerRequest, 7, 300_000, 400_000, 0)
+            .await
+            .unwrap();
         listen_then_talk(at, 5, 300_000, 400_000).await.unwrap();
         slow_exchange(at, 6, 60_000, 60_000, 1 << 20).await.unwrap();
         crowd(at, Kind::Noise, 100, 50, 50, 10_000, 10_000)
@@ -500,7 +507,7 @@ mod tests {
             .unwrap();
         assert!(target.wait_idle(Duration::from_secs(20)).await);
         let book = target.book();
-        assert_eq!(book.accepted, 56);
+        assert_eq!(book.accepted, 57);
         let late = book.records[&5];
         assert_eq!(
             (late.received, late.wrong_at, late.end),

@@ -35,6 +35,9 @@ pub enum Op {
     Echo,
     /// Sends `down` bytes while it receives `up` bytes, then one verdict byte; ends when the peer does.
     Exchange,
+    /// Receives `up` bytes, waits `option` milliseconds, sends `down` bytes and a verdict, then waits for the end of
+    /// the input.
+    AnswerRequest,
     /// Receives until the *end of the input*, waits `option` milliseconds, then sends `down` bytes and a verdict.
     AnswerAfterEof,
     /// Sends `down` bytes, ends its own side at once, and goes on receiving until the end of the input.
@@ -48,9 +51,10 @@ pub enum Op {
 }
 
 impl Op {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Echo,
         Self::Exchange,
+        Self::AnswerRequest,
         Self::AnswerAfterEof,
         Self::EndFirst,
         Self::Slow,
@@ -412,16 +416,14 @@ where
             drain(book, request, &mut rx).await;
             let _ = tx.shutdown().await;
         }
+        Op::AnswerRequest => {
+            receive(book, request, &mut rx, Some(request.up), None).await;
+            think_and_answer(book, request, &mut tx).await;
+            drain(book, request, &mut rx).await;
+        }
         Op::AnswerAfterEof => {
             receive(book, request, &mut rx, None, None).await;
-            if request.option > 0 {
-                // Part of what the service is asked to do: think before answering.
-                tokio::time::sleep(Duration::from_millis(u64::from(request.option))).await;
-            }
-            if send(request, &mut tx).await.is_ok() {
-                let _ = tx.write_all(&[verdict(book, request)]).await;
-            }
-            let _ = tx.shutdown().await;
+            think_and_answer(book, request, &mut tx).await;
         }
         Op::EndFirst => {
             if send(request, &mut tx).await.is_ok() {
@@ -440,6 +442,17 @@ where
         }
     }
     false
+}
+
+/// Thinking is part of what the service is asked to do.
+async fn think_and_answer<W: AsyncWrite + Unpin>(book: &Shared, request: &Request, tx: &mut W) {
+    if request.option > 0 {
+        tokio::time::sleep(Duration::from_millis(u64::from(request.option))).await;
+    }
+    if send(request, tx).await.is_ok() {
+        let _ = tx.write_all(&[verdict(book, request)]).await;
+    }
+    let _ = tx.shutdown().await;
 }
 
 fn finish(book: &Shared, stream: u32, result: &io::Result<()>) {

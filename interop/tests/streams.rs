@@ -207,8 +207,14 @@ async fn half_close(smux: u8, flags: &str) {
     let entry = tunnel.entry();
     let mut work = tokio::task::JoinSet::new();
     for stream in 0..6 {
+        let op = if stream < 3 {
+            Op::AnswerRequest
+        } else {
+            Op::AnswerAfterEof
+        };
         work.spawn(load::ask_and_end(
             entry,
+            op,
             stream,
             700_000,
             900_000,
