@@ -22,7 +22,8 @@
 
 mod aes;
 mod arch;
-mod blocks64;
+mod blowfish;
+mod cast5;
 mod cfb;
 mod des;
 mod framed;
@@ -144,10 +145,8 @@ pub fn kcptun_on(
         }
         Method::Twofish => CrcFramed::boxed(kernel, method, twofish::cfb(key.prefix()), nonces),
         Method::Sm4 => sm4::sm4(key.prefix(), nonces, kernel),
-        Method::Blowfish => {
-            CrcFramed::boxed(kernel, method, blocks64::blowfish(key.prefix()), nonces)
-        }
-        Method::Cast5 => CrcFramed::boxed(kernel, method, blocks64::cast5(key.prefix()), nonces),
+        Method::Blowfish => CrcFramed::boxed(kernel, method, blowfish::cfb(key.prefix()), nonces),
+        Method::Cast5 => CrcFramed::boxed(kernel, method, cast5::cfb(key.prefix()), nonces),
         Method::TripleDes => CrcFramed::boxed(kernel, method, des::cfb(key.prefix()), nonces),
         Method::Tea => tea::tea(key.prefix(), nonces, kernel),
         Method::Xtea => tea::xtea(key.prefix(), nonces, kernel),

@@ -85,7 +85,8 @@ impl LaneCipher<16> for Sm4 {
             for (round, key) in keys.iter().enumerate() {
                 for x in &mut lanes {
                     let sum = x[(round + 1) % 4] ^ x[(round + 2) % 4] ^ x[(round + 3) % 4] ^ key;
-                    let [a, b, c, d] = sum.to_be_bytes().map(|b| T[usize::from(b)]);
+                    let byte = |shift: u32| T[(sum >> shift & 255) as usize];
+                    let (a, b, c, d) = (byte(24), byte(16), byte(8), byte(0));
                     x[round] ^= a ^ b.rotate_right(8) ^ c.rotate_right(16) ^ d.rotate_right(24);
                 }
             }
