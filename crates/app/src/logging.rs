@@ -66,6 +66,8 @@ fn filter(levels: Option<&str>, quiet: bool) -> Result<Targets, Exit> {
 }
 
 /// A log file that can be opened anew while it is written to.
+// Only systems with SIGHUP open it anew.
+#[cfg_attr(not(unix), allow(dead_code))]
 #[derive(Clone, Debug)]
 pub(crate) struct LogFile {
     path: PathBuf,
@@ -81,6 +83,7 @@ impl LogFile {
     }
 
     /// Opens the path again; without success the old file stays.
+    #[cfg_attr(not(unix), allow(dead_code))]
     pub(crate) fn reopen(&self) -> io::Result<()> {
         let file = append(&self.path)?;
         *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;

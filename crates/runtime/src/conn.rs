@@ -63,15 +63,20 @@ impl Conn {
 
     /// Closes it so that the other side sees a reset, not an end.
     pub(crate) fn abort(self) {
-        if let Self::Tcp(s) = &self {
-            // A socket that lingers for no time at all resets. If the option fails, the close is an ordinary one.
-            let _ = socket2::SockRef::from(s).set_linger(Some(std::time::Duration::ZERO));
+        match &self {
+            Self::Tcp(s) => {
+                // A socket that lingers for no time at all resets. If the option fails, the close is an ordinary one.
+                let _ = socket2::SockRef::from(s).set_linger(Some(std::time::Duration::ZERO));
+            }
+            #[cfg(unix)]
+            Self::Unix(_) => {}
         }
     }
 
     /// What upstream sets on every TCP connection: no delay, and keep-alive with 15 seconds
     /// (spec/kcptun.md, section 7.8).
     pub(crate) fn tune(&self) {
+        #[cfg_attr(not(unix), allow(irrefutable_let_patterns))]
         if let Self::Tcp(s) = self {
             let keepalive = socket2::TcpKeepalive::new()
                 .with_time(std::time::Duration::from_secs(15))
