@@ -406,14 +406,16 @@ where
         }
         Op::Exchange | Op::Slow => {
             let rate = (request.op == Op::Slow).then_some(request.option);
-            let ((), sent) = tokio::join!(
-                receive(book, request, &mut rx, Some(request.up), rate),
-                send(request, &mut tx)
-            );
-            if sent.is_ok() {
-                let _ = tx.write_all(&[verdict(book, request)]).await;
+            let receiving = receive(book, request, &mut rx, Some(request.up), rate);
+            let ((), sent) = tokio::join!(receiving, send(request, &mut tx));
+            match sent {
+                Ok(()) => {
+                    let _ = tx.write_all(&[verdict(book, request)]).await;
+                    drain(book, request, &mut rx).await;
+                }
+                // The kernel reports a cut once, to whichever direction asks first.
+                Err(error) => finish(book, request.stream, &Err(error)),
             }
-            drain(book, request, &mut rx).await;
             let _ = tx.shutdown().await;
         }
         Op::AnswerRequest => {

@@ -1,5 +1,6 @@
 //! Rows about what happens: half-closed connections, dead and slow services, mismatches, restarts, dark paths.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use fulmar_netem::Path;
@@ -192,11 +193,12 @@ async fn refused(context: Context) -> Observed {
         .await?;
     let before = Instant::now();
     match load::exchange(tunnel.entry(), Kind::Noise, 1, 1000, 1000).await {
-        Err(Fault::Short { got: 0, .. } | Fault::Cut { .. } | Fault::Send { .. })
-            if before.elapsed() < SECONDS =>
-        {
-            Ok("connection is closed at once".to_owned())
-        }
+        Err(
+            Fault::Connect(ErrorKind::ConnectionReset)
+            | Fault::Short { got: 0, .. }
+            | Fault::Cut { .. }
+            | Fault::Send { .. },
+        ) if before.elapsed() < SECONDS => Ok("connection is closed at once".to_owned()),
         other => Err(format!("{other:?}; {}", tunnel.last_words())),
     }
 }
