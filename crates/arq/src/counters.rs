@@ -24,6 +24,8 @@ pub struct Counters {
     pub lost_segs: u64,
     /// `RepeatSegs`: data segments that had already arrived, in datagrams from the wire.
     pub repeat_segs: u64,
+    /// Data segments beyond the receive window, ignored. Not in upstream's log.
+    pub outside_segs: u64,
     /// Segments whose acknowledgement (`una`, or `sn` of an ACK) names what was never sent. Not in upstream's log.
     pub invalid_acks: u64,
     /// Flushes that wrote at least one datagram. Not in upstream's log.

@@ -38,7 +38,7 @@ impl<C: SenderControl> Kcp<C> {
         let mut blocked = !self.write_acks(&mut packer, &mut header);
         self.watch_closed_window(now);
         if !blocked {
-            blocked = !self.write_window_messages(&mut packer, header);
+            blocked = !self.write_window_messages(now, &mut packer, header);
         }
         let limits = Limits {
             snd_wnd: self.config.snd_wnd,
@@ -126,8 +126,10 @@ impl<C: SenderControl> Kcp<C> {
         }
     }
 
+    /// Questions and answers about windows, and the question whether the other side remembers us.
     fn write_window_messages<S: DatagramSink + ?Sized>(
         &mut self,
+        now: Instant,
         packer: &mut Packer<'_, S>,
         mut header: Header,
     ) -> bool {
@@ -144,6 +146,19 @@ impl<C: SenderControl> Kcp<C> {
                 *due = false;
                 self.counters.out_segs += 1;
             }
+        }
+        if std::mem::take(&mut self.challenge)
+            && let Some(sn) = self.restart.old_segment(self.tx.una())
+        {
+            header.command = Command::Push;
+            header.ts = now.wire_millis();
+            header.sn = sn;
+            header.len = 1;
+            if !packer.push(format.emit(&header), &[0]) {
+                self.challenge = true;
+                return false;
+            }
+            self.counters.out_segs += 1;
         }
         true
     }

@@ -68,6 +68,9 @@ impl<C: SenderControl> Kcp<C> {
             slid |= self.acknowledged_before(now, &header, &mut tally);
             match header.command {
                 Command::Ack => {
+                    if self.restart.remembers(header.una) {
+                        self.last_answer = Some(now);
+                    }
                     slid |= self.acknowledged(now, &header, &mut tally);
                     echo = Some(header.ts);
                     restarted |= self
@@ -79,7 +82,13 @@ impl<C: SenderControl> Kcp<C> {
                     self.tell = true;
                     self.acks_since_now(now);
                 }
-                Command::WindowTell => {}
+                Command::WindowTell => {
+                    if self.restart.remembers(header.una) {
+                        self.last_answer = Some(now);
+                    } else {
+                        self.restart.doubt();
+                    }
+                }
             }
             if rest.len() < HEADER_LEN {
                 break;
@@ -174,7 +183,10 @@ impl<C: SenderControl> Kcp<C> {
     #[inline]
     fn data(&mut self, now: Instant, header: &Header, data: &[u8], origin: Origin) {
         match self.rx.insert(header.sn, data) {
-            Arrival::Outside => return,
+            Arrival::Outside => {
+                self.counters.outside_segs += 1;
+                return;
+            }
             Arrival::Repeated if origin == Origin::Wire => self.counters.repeat_segs += 1,
             Arrival::New | Arrival::Repeated => {}
         }
@@ -193,7 +205,7 @@ impl<C: SenderControl> Kcp<C> {
 
     /// The wait for company begins with the first thing that is owed.
     #[inline]
-    fn acks_since_now(&mut self, now: Instant) {
+    pub(crate) fn acks_since_now(&mut self, now: Instant) {
         if self.acks.is_empty() {
             self.acks_since = now;
         }

@@ -151,6 +151,8 @@ pub struct Kcp<C = Strategy> {
     pub(crate) acks_since: Instant,
     /// A window probe is to be sent.
     pub(crate) ask: bool,
+    /// An old segment is to be sent once more, for its acknowledgement.
+    pub(crate) challenge: bool,
     /// The window is to be told.
     pub(crate) tell: bool,
     /// Milliseconds between probes of a closed window; 0 while it is open.
@@ -166,6 +168,7 @@ pub struct Kcp<C = Strategy> {
     /// Earliest retransmission timeout, in milliseconds since the caller's epoch.
     pub(crate) next_timeout: Option<u64>,
     pub(crate) last_heard: Option<Instant>,
+    pub(crate) last_answer: Option<Instant>,
     /// The latest time on data of the other side, by its clock.
     pub(crate) newest_push: Option<Millis>,
     /// When something was last acknowledged, or the flight began.
@@ -209,6 +212,7 @@ impl<C: SenderControl> Kcp<C> {
             acks: Vec::new(),
             acks_since: Instant::ZERO,
             ask: false,
+            challenge: false,
             tell: false,
             probe_wait: 0,
             probe_at: 0,
@@ -218,9 +222,10 @@ impl<C: SenderControl> Kcp<C> {
             clock: Instant::ZERO,
             next_timeout: None,
             last_heard: None,
+            last_answer: None,
             newest_push: None,
             progress: Instant::ZERO,
-            restart: Restart::default(),
+            restart: Restart::new(snd),
             limited: None,
             limited_for: WindowLimited::default(),
             counters: Counters::default(),
@@ -242,6 +247,11 @@ impl<C: SenderControl> Kcp<C> {
         if !self.config.write_delay {
             self.wanted = FlushWanted::Full;
         }
+    }
+
+    /// Ends the segment that [`Self::send`] has begun, however short it is.
+    pub const fn end_segment(&mut self) {
+        self.tx.end_segment();
     }
 
     /// Hands the next segment's data to `f` and takes it off the queue. `None` when nothing is there. Segments without data are skipped.
@@ -271,11 +281,39 @@ impl<C: SenderControl> Kcp<C> {
         let _ = self.recv(|_| ());
     }
 
-    /// Makes the next flush ask the other side for its window. It answers at once or within its interval, so this
-    /// finds out whether it is alive: see [`Self::last_heard`].
+    /// Makes the next flush ask the other side for its window, and for the acknowledgement of an old segment. It answers
+    /// at once or within its interval, so this finds out whether it is alive and remembers the conversation: see
+    /// [`Self::last_answer`] and [`Self::peer_restarted`].
     pub fn probe(&mut self, now: Instant) {
         self.tick(now);
         self.ask = true;
+        self.challenge = true;
+        self.wanted = self.wanted.max(FlushWanted::AckOnly);
+    }
+
+    /// Makes the next flush ask for the acknowledgement of an old segment, which shows whether the other side remembers
+    /// the conversation: see [`Self::peer_restarted`]. `false` when too little has been acknowledged to ask with; then two pieces
+    /// of new data do the same.
+    pub fn challenge(&mut self, now: Instant) -> bool {
+        self.tick(now);
+        self.challenge = self.restart.old_segment(self.tx.una()).is_some();
+        if self.challenge {
+            self.wanted = self.wanted.max(FlushWanted::AckOnly);
+        }
+        self.challenge
+    }
+
+    /// Whether the other side has said something, since the last call, that could come from someone who does not
+    /// remember the conversation; late datagrams can, too. [`Self::challenge`] resolves it.
+    pub fn take_doubt(&mut self) -> bool {
+        self.restart.take_doubt()
+    }
+
+    /// Makes the next flush tell the other side our window, and with it what we have of the conversation.
+    pub fn tell_window(&mut self, now: Instant) {
+        self.tick(now);
+        self.acks_since_now(now);
+        self.tell = true;
         self.wanted = self.wanted.max(FlushWanted::AckOnly);
     }
 
@@ -353,7 +391,7 @@ impl<C: SenderControl> Kcp<C> {
     /// Whether nothing is queued, in flight, or owed to the other side.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.tx.waiting() == 0 && self.acks.is_empty() && !self.ask && !self.tell
+        self.tx.waiting() == 0 && self.acks.is_empty() && !(self.ask || self.challenge || self.tell)
     }
 
     /// Whether [`Self::recv`] has something (or at least a segment without data to drop).
@@ -418,6 +456,14 @@ impl<C: SenderControl> Kcp<C> {
     #[must_use]
     pub const fn last_heard(&self) -> Option<Instant> {
         self.last_heard
+    }
+
+    /// When something last arrived that the other side says only when it has heard us: an acknowledgement, or what its
+    /// window is. Its data proves nothing of the kind. An answer from before the latest ones, or from someone who does not
+    /// remember them, does not count.
+    #[must_use]
+    pub const fn last_answer(&self) -> Option<Instant> {
+        self.last_answer
     }
 
     /// The latest time, by the other side's clock, at which it sent data that has arrived here. Every transmission

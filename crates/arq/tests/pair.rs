@@ -328,6 +328,8 @@ fn a_probe_is_answered() {
     assert_eq!(commands(&out.sent), [Command::WindowTell]);
     carry(&mut out, &mut a, at(1070));
     assert_eq!(a.last_heard(), Some(at(1070)));
+    assert_eq!(a.last_answer(), Some(at(1070)));
+    assert_eq!(b.last_answer(), None);
     assert_eq!((a.poll_timeout(), b.poll_timeout()), (None, None));
 }
 
@@ -418,6 +420,45 @@ fn a_peer_that_started_anew_is_found_out() {
         assert!(pair.ends[0].kcp.peer_restarted());
         assert!(!pair.ends[1].kcp.peer_restarted());
     }
+}
+
+#[test]
+fn a_restarted_peer_whose_window_does_not_reach_our_numbers_is_found_out_by_asking() {
+    let mut pair = pair(config(Profile::FAST2, 16), [20_000, 0], CALM, 4);
+    pair.run(MINUTE);
+    pair.assert_done();
+    // Asked while it remembers, it only proves that it does.
+    for _ in 0..10 {
+        let now = pair.now;
+        pair.ends[0].kcp.probe(now);
+        pair.pump(0);
+        let until = now + Duration::from_millis(200);
+        while pair.step(until) {}
+        pair.now = until;
+        let kcp = &pair.ends[0].kcp;
+        assert!(kcp.last_answer() > Some(now) && !kcp.peer_restarted());
+        assert!(!pair.ends[0].kcp.take_doubt());
+    }
+    assert_eq!(pair.ends[1].kcp.counters().repeat_segs, 10);
+    pair.ends[1] = End::new(Kcp::new(3, config(Profile::FAST2, 16)), Vec::new());
+    let before = pair.ends[0].kcp.last_answer();
+    let start = pair.now;
+    pair.ends[0].kcp.probe(start);
+    for _ in 0..2 {
+        assert!(!pair.ends[0].kcp.peer_restarted());
+        pair.pump(0);
+        let until = pair.now + Duration::from_millis(500);
+        while pair.step(until) {}
+        pair.now = until;
+        if pair.ends[0].kcp.take_doubt() {
+            assert!(pair.ends[0].kcp.challenge(until));
+        }
+    }
+    let kcp = &pair.ends[0].kcp;
+    assert!(kcp.peer_restarted());
+    assert_eq!(kcp.last_answer(), before, "it is no answer");
+    // What it was asked with never reaches its reader.
+    assert!(!pair.ends[1].kcp.is_readable());
 }
 
 #[test]
