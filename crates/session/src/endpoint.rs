@@ -702,7 +702,7 @@ impl Endpoint {
         if session.heard(now, datagrams) == Some(Change::Recovered) {
             self.events.push_back(Event::Recovered(key));
         }
-        if self.role == Role::Client && session.peer_lost_state() {
+        if self.role == Role::Client && session.kcp().peer_restarted() {
             session.traces.peer_lost_state();
             self.judge(now, key);
             return self.remove(key, Reason::PeerLostState);

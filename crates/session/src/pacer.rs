@@ -15,8 +15,8 @@ pub const BURST: u64 = 64 * 1500;
 /// Most datagrams in one paced run, so that a slow link is not hit by a window-sized burst.
 pub const RUN_SEGMENTS: usize = 8;
 
-/// Datagrams of one flush of a paced session: what waits here ages, so not much should.
-pub const FLUSH_DATAGRAMS: u64 = 32;
+/// Most datagrams of one flush of a paced session: what waits here ages, so not much should.
+const FLUSH_DATAGRAMS: u64 = 32;
 
 /// Holds the runs of one session until their time.
 #[derive(Debug)]
@@ -41,6 +41,12 @@ impl Pacer {
     /// Where new runs go.
     pub fn queue(&mut self) -> &mut VecDeque<Run> {
         &mut self.waiting
+    }
+
+    /// Datagrams of one flush: what leaves in a quarter of a second.
+    #[must_use]
+    pub fn flush_datagrams(&self) -> u64 {
+        (self.bytes_per_second / 4 / 1500).clamp(2, FLUSH_DATAGRAMS)
     }
 
     /// Whether runs are waiting.

@@ -55,8 +55,6 @@ const FLUSH_DATAGRAMS: u64 = 4 * MAX_SEGMENTS as u64;
 /// How long after its last payload a peer with open streams is asked whether it is still there. A sender that died in
 /// the middle of a download is noticed by that; the regular keep-alive comes much later.
 const QUIET_CHECK: Duration = Duration::from_secs(2);
-/// How long a peer has to answer with stale numbers only: two probes.
-const STALE_FOR: Duration = Duration::from_millis(900);
 /// How often it is looked at whether a window limits a transfer.
 const WINDOW_CHECK: Duration = Duration::from_secs(5);
 /// Round trips below this need no larger windows.
@@ -100,7 +98,8 @@ pub struct Parts {
     pub cipher: usize,
     /// Bytes of UDP payload per second, if limited.
     pub rate_limit: Option<u64>,
-    /// Whether it asks a peer that has fallen quiet with streams open whether it is still there; one end should.
+    /// Whether it asks a peer that has fallen quiet with streams open whether it is still there, and one that seems to
+    /// have forgotten the conversation whether it has; one end should.
     pub watches_quiet: bool,
 }
 
@@ -114,7 +113,6 @@ pub struct Session {
     pub(crate) cipher: usize,
     pacer: Option<Pacer>,
     liveness: Liveness,
-    stale: Stale,
     /// Whether this end checks a peer that has fallen quiet: only one end does, or they would keep each other awake.
     watches_quiet: bool,
     payload_seen: u64,
@@ -147,7 +145,6 @@ impl Session {
             cipher: parts.cipher,
             pacer: parts.rate_limit.map(Pacer::new),
             liveness: Liveness::default(),
-            stale: Stale::default(),
             watches_quiet: parts.watches_quiet,
             payload_seen: 0,
             quiet_check: None,
@@ -202,9 +199,7 @@ impl Session {
         peek: Peek,
         counters: &mut Counters,
     ) {
-        if self.liveness.is_suspect() {
-            self.watch_answer(now, body, peek);
-        }
+        let outside = self.kcp.counters().outside_segs;
         match peek.body {
             Body::Plain => self.input(now, body),
             Body::FecData | Body::FecParity => {
@@ -220,6 +215,10 @@ impl Session {
                 });
             }
             Body::OutOfBand => counters.oob_packets += 1,
+        }
+        if !self.proven && self.kcp.counters().outside_segs > outside {
+            // A stranger in the middle of a conversation that we do not know (any more): let it find out.
+            self.kcp.tell_window(now);
         }
     }
 
@@ -273,19 +272,22 @@ impl Session {
                 self.layer.ping();
             }
         }
+        let rto = self.kcp.rto();
+        let change = self.liveness.check(now, self.unanswered(now), rto);
+        if self.liveness.take_probe(now, rto) {
+            self.kcp.probe(now);
+        }
         if let Some(pacer) = &mut self.pacer {
             pacer.release(now, out);
             if pacer.is_backlogged() {
-                return Ok(Flushed::default());
+                self.unanswered = self.unanswered(now);
+                return Ok(Flushed {
+                    change,
+                    ..Flushed::default()
+                });
             }
         }
         let more = self.fill(now);
-        let change = self
-            .liveness
-            .check(now, self.unanswered(now), self.kcp.rto());
-        if self.liveness.take_probe(now) {
-            self.kcp.probe(now);
-        }
         let due = self.kcp.poll_timeout().is_some_and(|at| at <= now);
         let wanted = if due {
             Some(Flush::Full)
@@ -300,12 +302,9 @@ impl Session {
                 window: None,
             });
         };
+        let flush_datagrams = self.pacer.as_ref().map_or(0, Pacer::flush_datagrams);
         let (queue, segments, limit) = match &mut self.pacer {
-            Some(pacer) => (
-                pacer.queue(),
-                crate::pacer::RUN_SEGMENTS,
-                crate::pacer::FLUSH_DATAGRAMS,
-            ),
+            Some(pacer) => (pacer.queue(), crate::pacer::RUN_SEGMENTS, flush_datagrams),
             None => (&mut *out, MAX_SEGMENTS, FLUSH_DATAGRAMS),
         };
         let mut sink = Sink {
@@ -437,70 +436,30 @@ impl Session {
         .min()
     }
 
-    /// A suspect peer has answered: does it know the conversation? Its `una` never falls, so one below what we have heard
-    /// comes from a peer that started anew, or is old. See [`Session::peer_lost_state`].
-    fn watch_answer(&mut self, now: Instant, body: &[u8], peek: Peek) {
-        let segments = match peek.body {
-            Body::Plain => Some(body),
-            Body::FecData => admission::fec_payload(body),
-            Body::FecParity | Body::OutOfBand => None,
-        };
-        let format = self.kcp.config().rules.format;
-        let header = segments.and_then(|s| format.view(s).ok()?.parse().ok());
-        let Some((header, ..)) = header else { return };
-        self.stale = if !header.una.before(self.kcp.snd_una()) {
-            Stale::default()
-        } else {
-            match self.stale {
-                Stale {
-                    first: Some(first), ..
-                } => Stale {
-                    first: Some(first),
-                    last: Some(now),
-                },
-                Stale { first: None, .. } => Stale {
-                    first: Some(now),
-                    last: Some(now),
-                },
-            }
-        };
-    }
-
-    /// Whether the peer is proven to have lost its state of this session.
-    ///
-    /// Either KCP has proof, or a peer that had been silent answers probe after probe with less than it had
-    /// acknowledged: it was restarted, and its fresh window does not reach to what we send.
-    pub(crate) fn peer_lost_state(&self) -> bool {
-        let stale = match self.stale {
-            Stale {
-                first: Some(first),
-                last: Some(last),
-            } => last - first >= STALE_FOR,
-            _ => false,
-        };
-        stale || self.kcp.peer_restarted()
-    }
-
     /// Datagrams of the peer opened and were taken.
     pub(crate) fn heard(&mut self, now: Instant, datagrams: u64) -> Option<Change> {
         self.traces.opened(datagrams);
-        if self.stale.first.is_some() {
-            return None;
+        if self.watches_quiet && self.kcp.take_doubt() {
+            self.kcp.challenge(now);
+            if self.kcp.in_flight() == 0 {
+                // The question may get lost; this is sent until it is answered.
+                self.layer.ping();
+            }
         }
-        let change = self.liveness.heard();
+        let change = if self.kcp.last_answer() == Some(now) {
+            self.liveness.answered(now)
+        } else if self.liveness.stirred(now) {
+            self.kcp.resend_all(now);
+            None
+        } else {
+            None
+        };
         if change.is_some() {
             // The path is back: do not wait for timeouts that have grown meanwhile.
             self.kcp.resend_all(now);
         }
         change
     }
-}
-
-/// Answers of a suspect peer that are behind what it had acknowledged.
-#[derive(Copy, Clone, Default, Debug)]
-struct Stale {
-    first: Option<Instant>,
-    last: Option<Instant>,
 }
 
 /// Datagrams from the ARQ, given their FEC header and followed by their parity.
