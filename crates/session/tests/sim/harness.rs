@@ -7,6 +7,7 @@ use std::time::Duration;
 use fulmar_netem::{Delivery, Direction, Net, Path as Link, Rng};
 use fulmar_session::endpoint::Event;
 use fulmar_session::layer::StreamId;
+use fulmar_session::session::Session;
 use fulmar_session::transmit::Path;
 use fulmar_session::{Endpoint, SessionKey};
 use fulmar_wire::time::Instant;
@@ -75,8 +76,8 @@ pub(crate) struct Client {
 /// A datagram as it left.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
+    pub(crate) at: Instant,
     pub(crate) direction: Direction,
-    pub(crate) from: SocketAddr,
     pub(crate) data: Vec<u8>,
 }
 
@@ -490,8 +491,8 @@ impl Host {
             self.sent += run.count() as u64;
             if let Some(record) = record {
                 record.extend(run.data().chunks(run.segment()).map(|d| Recorded {
+                    at: now,
                     direction: self.direction,
-                    from,
                     data: d.to_vec(),
                 }));
             }
@@ -509,11 +510,10 @@ impl Host {
         use fulmar_session::layer::StreamEvent;
         match &event {
             Event::Stream(key, StreamEvent::Opened(id)) => {
-                let conv = self
-                    .endpoint
-                    .session(*key)
-                    .map(fulmar_session::session::Session::conv)
-                    .ok_or("a stream of no session")?;
+                let Some(conv) = self.endpoint.session(*key).map(Session::conv) else {
+                    // Its session has ended meanwhile.
+                    return Ok(());
+                };
                 match programs.remove(&(conv, id.wire())) {
                     Some(program) => {
                         let seed = stream_seed(conv, id.wire());

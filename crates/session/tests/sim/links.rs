@@ -2,6 +2,8 @@
 
 use fulmar_netem::{Bursts, Direction, Path as Link, Rate, Reordering};
 
+use fulmar_session::endpoint::Event;
+
 use crate::apps::{bulk, half_close, requests};
 use crate::harness::{Sim, link, ms, secs, seeds};
 use crate::setup::Options;
@@ -127,7 +129,7 @@ fn slow_links_with_small_queues() {
 #[test]
 fn our_own_rate_limit_holds() {
     for seed in seeds(1) {
-        for limit in [20_000, 500_000] {
+        for limit in [5_000, 20_000, 500_000] {
             let client = Options {
                 rate_limit: Some(limit),
                 ..Options::client()
@@ -145,7 +147,9 @@ fn our_own_rate_limit_holds() {
             let sent = sim.net.counters(Direction::Down).sent_bytes;
             assert!(sent as f64 <= limit as f64 * took + 96_000.0 + 12_000.0);
             // Parity, headers and lost packets take their part.
-            assert!(took < 16.0, "{took} s at {limit} bytes/s");
+            assert!(took < 20.0, "{took} s at {limit} bytes/s");
+            let suspect = |e: &Event| matches!(e, Event::Suspect(_));
+            assert_eq!(sim.server.times_of(suspect), [], "{}", sim.report());
         }
     }
 }

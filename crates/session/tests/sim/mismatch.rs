@@ -1,14 +1,17 @@
 //! Ends that are configured differently: what can be seen is followed, what cannot is named.
 
-use fulmar_netem::Direction;
+use fulmar_arq::{Config, Flush, Kcp, Origin};
 use fulmar_session::Reason;
 use fulmar_session::diagnosis::Suspicion;
 use fulmar_session::endpoint::Event;
 use fulmar_session::layer::Notice;
+use fulmar_session::transmit::Path;
 use fulmar_wire::kcptun::Method;
+use fulmar_wire::time::Instant;
 
 use crate::apps::{Expect, Program, Step, bulk, half_close, requests};
-use crate::harness::{Host, Sim, link, ms, secs, seeds};
+use crate::harness::{Host, Sim, at, link, ms, secs, seeds, stranger};
+use crate::raw;
 use crate::setup::{OTHER_KEY, Options};
 
 fn notices(host: &Host) -> Vec<Notice> {
@@ -179,40 +182,62 @@ fn no_server_at_all_is_named() {
     }
 }
 
-/// What a server of the old kind does when smux version or compression differ: it takes the first bytes, ends its
-/// session without a word, and answers what follows from a session that has nothing.
+/// What a server of the old kind does when smux version or compression differ: it acknowledges the first bytes, ends its
+/// session without a word, and answers what follows from a session that has nothing (spec/kcptun.md, section 14).
 #[test]
 fn a_server_that_takes_the_datagrams_and_drops_the_streams_is_named() {
-    for seed in seeds(2) {
-        let client = Options {
-            fec: None,
-            ..Options::client()
-        };
-        let server = Options {
-            fec: None,
-            ..Options::server()
-        };
-        let up = link(20, 0.0);
-        // Acknowledgements alone come back: 20 bytes of crypto header and 24 of KCP.
-        let down = fulmar_netem::Path {
-            mtu: Some(44),
-            ..link(20, 0.0)
-        };
-        let mut sim = Sim::new("refused", seed, up, down, (&client, &server));
-        let start = sim.now;
-        let lost = Program::new(Expect::Anything, [Step::Write(300), Step::ReadEnd]);
-        sim.open((lost.clone(), lost.clone()));
-        sim.run_for(ms(300));
-        sim.restart_server();
-        sim.open((lost.clone(), lost));
-        let told = |sim: &Sim| sim.client().first(suspicion).is_some();
-        assert!(sim.run_until(start + secs(5), told), "{}", sim.report());
-        let (_, what) = sim.client().first(suspicion).expect("told");
-        assert_eq!(what, Suspicion::StreamsRefused);
-        let closed = |e: &Event| matches!(e, Event::Closed(_, _, Reason::PeerLostState));
-        assert_eq!(sim.client().times_of(closed).len(), 1);
-        assert!(sim.net.counters(Direction::Down).delivered > 0);
+    let options = Options {
+        fec: None,
+        ..Options::client()
+    };
+    let path = Path {
+        remote: stranger(1),
+        local: None,
+    };
+    let (mut client, key) = options.build_client(path, 9, 1, at(0));
+    let mut cipher = options.cipher(options.method, 2);
+    let mut server: Option<Kcp> = None;
+    let mut answers: Vec<(Instant, Vec<u8>)> = Vec::new();
+    let mut told = Vec::new();
+    for now in (0..5000).map(at) {
+        if now.as_millis() % 400 == 0 {
+            // Ends with the session.
+            let _ = client.open_stream(now, key);
+        }
+        for (_, mut datagram) in answers.extract_if(.., |(due, _)| *due <= now) {
+            client.handle_run(now, path, &mut datagram, 0);
+        }
+        assert!(client.flush(now));
+        while let Some(run) = client.next_run() {
+            for datagram in run.data().chunks(run.segment()) {
+                let body = raw::open(&mut *cipher, datagram).expect("the same key");
+                let first = server.is_none() && now == at(0);
+                let kcp = server.get_or_insert_with(|| Kcp::new(9, Config::default()));
+                kcp.handle_datagram(now, &body, Origin::Wire)
+                    .expect("sound");
+                let mut out = raw::Datagrams::default();
+                kcp.flush(now, Flush::Full, &mut out);
+                for body in out.done {
+                    let datagram = raw::seal(&mut *cipher, &body);
+                    answers.push((now + ms(40), datagram));
+                }
+                if first {
+                    server = None;
+                }
+            }
+            client.recycle(run);
+        }
+        while let Some(event) = client.poll_event() {
+            told.push((now, event));
+        }
     }
+    let named = told.iter().find_map(|(at, e)| Some((*at, suspicion(e)?)));
+    let (when, what) = named.expect("it says something");
+    assert_eq!(what, Suspicion::StreamsRefused);
+    assert!(when <= at(1500), "{when:?}");
+    let (_, last) = told.last().expect("it ended");
+    assert!(matches!(last, Event::Closed(_, _, Reason::PeerLostState)));
+    assert_eq!(client.poll_timeout(), None);
 }
 
 #[test]

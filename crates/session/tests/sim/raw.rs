@@ -22,9 +22,10 @@ pub(crate) struct Raw {
     pub(crate) heard: Vec<u8>,
 }
 
+/// Datagrams that a machine wrote.
 #[derive(Default)]
-struct Datagrams {
-    done: Vec<Vec<u8>>,
+pub(crate) struct Datagrams {
+    pub(crate) done: Vec<Vec<u8>>,
     room: Vec<u8>,
 }
 
