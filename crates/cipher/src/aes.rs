@@ -3,6 +3,8 @@
 use aes::cipher::{Array, BlockCipherEncrypt, BlockSizeUser, KeyInit, KeySizeUser, consts::U16};
 use fulmar_wire::kcptun::Method;
 
+#[cfg(target_arch = "aarch64")]
+use crate::arch::aarch64::aes::AesKey;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86_64::{Aesni, aesni::AesKey, vaes::VaesKey};
 use crate::cfb::{Cfb, LaneCipher};
@@ -59,6 +61,11 @@ where
         Tier::Avx512(token) => {
             let cipher = VaesKey::<R>::new(token, key);
             CrcFramed::boxed(kernel, method, Cfb::<16, 32, _>::new(cipher), nonces)
+        }
+        #[cfg(target_arch = "aarch64")]
+        Tier::Neon(token) => {
+            let cipher = AesKey::<R>::new(token, key);
+            CrcFramed::boxed(kernel, method, Cfb::<16, 8, _>::new(cipher), nonces)
         }
     }
 }

@@ -91,6 +91,7 @@ pub(crate) trait LaneCipher<const B: usize>: Send {
 }
 
 /// A block cipher that takes exactly `W` blocks at once.
+#[cfg(target_arch = "x86_64")]
 pub(crate) trait WideCipher<const B: usize, const W: usize>: Send {
     /// Encrypts independent blocks in place.
     fn encrypt(&self, blocks: &mut [[u8; B]; W]);
@@ -102,8 +103,10 @@ pub(crate) trait WideCipher<const B: usize, const W: usize>: Send {
 }
 
 /// A [`WideCipher`] for any number of blocks: where some are missing, it works on zeros.
+#[cfg(target_arch = "x86_64")]
 pub(crate) struct Padded<const W: usize, C>(pub(crate) C);
 
+#[cfg(target_arch = "x86_64")]
 impl<const B: usize, const W: usize, C: WideCipher<B, W>> LaneCipher<B> for Padded<W, C> {
     fn encrypt<const L: usize>(&self, blocks: &mut [[u8; B]; L]) {
         if self.0.encrypt_few(blocks) {

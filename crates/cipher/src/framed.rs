@@ -5,7 +5,9 @@ use fulmar_wire::kcptun::{CRC_HEADER_LEN, Method, NONCE_LEN};
 
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86_64::{Avx512, crc::crc32};
-use crate::kernel::{Kernel, Tier};
+use crate::kernel::Kernel;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::Tier;
 use crate::run::datagrams;
 use crate::{NonceSource, Overhead, PacketCipher, Verdict};
 

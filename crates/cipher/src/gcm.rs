@@ -5,7 +5,9 @@ use fulmar_wire::kcptun::{AEAD_NONCE_LEN, AEAD_TAG_LEN, Method};
 
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86_64::{Aesni, gcm};
-use crate::kernel::{Kernel, Tier};
+use crate::kernel::Kernel;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::Tier;
 use crate::run::datagrams;
 use crate::{NonceSource, Overhead, PacketCipher, Verdict};
 
@@ -37,10 +39,6 @@ pub(crate) fn aes_128_gcm(
         Box::new(Gcm { aead, nonces })
     };
     match kernel.0 {
-        Tier::Portable => {
-            let aead = Portable(aes_gcm::Aes128Gcm::new(key.into()));
-            Box::new(Gcm { aead, nonces })
-        }
         #[cfg(target_arch = "x86_64")]
         Tier::Aesni(token) => narrow(token, nonces),
         #[cfg(target_arch = "x86_64")]
@@ -48,6 +46,10 @@ pub(crate) fn aes_128_gcm(
         #[cfg(target_arch = "x86_64")]
         Tier::Avx512(token) => {
             let aead = gcm::WideGcm::new(token, key);
+            Box::new(Gcm { aead, nonces })
+        }
+        _ => {
+            let aead = Portable(aes_gcm::Aes128Gcm::new(key.into()));
             Box::new(Gcm { aead, nonces })
         }
     }

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+#[cfg(target_arch = "aarch64")]
+use crate::arch::aarch64;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86_64;
 
@@ -25,6 +27,9 @@ pub(crate) enum Tier {
     /// AVX-512 with the vector forms of AES and PCLMULQDQ, and GFNI.
     #[cfg(target_arch = "x86_64")]
     Avx512(x86_64::Avx512),
+    /// The AES instructions of 64-bit ARM.
+    #[cfg(target_arch = "aarch64")]
+    Neon(aarch64::Neon),
 }
 
 impl Kernel {
@@ -47,6 +52,8 @@ impl Kernel {
             x86_64::Avx2::detect().map(Tier::Avx2),
             #[cfg(target_arch = "x86_64")]
             x86_64::Avx512::detect().map(Tier::Avx512),
+            #[cfg(target_arch = "aarch64")]
+            aarch64::Neon::detect().map(Tier::Neon),
         ];
         found.into_iter().flatten().map(Self)
     }
@@ -57,7 +64,7 @@ impl Kernel {
         Self::available().find(|kernel| kernel.name() == name)
     }
 
-    /// `portable`, `aesni`, `avx2` or `avx512`.
+    /// `portable`, `aesni`, `avx2`, `avx512` or `neon`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self.0 {
@@ -68,6 +75,8 @@ impl Kernel {
             Tier::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Tier::Neon(_) => "neon",
         }
     }
 }

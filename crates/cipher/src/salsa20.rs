@@ -4,12 +4,13 @@
 //! their vectors are wide, whatever packets they belong to.
 
 use fulmar_wire::kcptun::Method;
-use salsa20::cipher::{KeyIvInit, StreamCipher};
 use zeroize::Zeroizing;
 
 use crate::framed::{CrcFramed, Scheme};
-use crate::kernel::{Kernel, Tier};
-use crate::run::{datagrams, stride};
+use crate::kernel::Kernel;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::Tier;
+use crate::run::stride;
 use crate::{NonceSource, PacketCipher};
 
 const NONCE: usize = 8;
@@ -25,36 +26,49 @@ pub(crate) fn salsa20(
 ) -> Box<dyn PacketCipher> {
     let method = Method::Salsa20;
     match kernel.0 {
-        Tier::Portable => CrcFramed::boxed(kernel, method, Portable(Zeroizing::new(*key)), nonces),
         #[cfg(target_arch = "x86_64")]
         Tier::Aesni(token) => CrcFramed::boxed(kernel, method, Salsa::new(token, key), nonces),
         #[cfg(target_arch = "x86_64")]
         Tier::Avx2(token) => CrcFramed::boxed(kernel, method, Salsa::new(token, key), nonces),
         #[cfg(target_arch = "x86_64")]
         Tier::Avx512(token) => CrcFramed::boxed(kernel, method, Salsa::new(token, key), nonces),
+        _ => CrcFramed::boxed(kernel, method, Salsa::new(Portable, key), nonces),
     }
 }
 
-/// The `salsa20` crate, packet by packet.
-struct Portable(Zeroizing<[u8; 32]>);
+/// The kernel without vectors: block after block.
+#[derive(Copy, Clone)]
+struct Portable;
 
-impl Portable {
-    fn apply(&self, run: &mut [u8], segment: usize) {
-        for datagram in datagrams(run, segment) {
-            if let Some((nonce, rest)) = datagram.split_first_chunk_mut::<NONCE>() {
-                salsa20::Salsa20::new((&*self.0).into(), (&*nonce).into()).apply_keystream(rest);
-            }
+impl Blocks for Portable {
+    const BLOCKS: usize = 1;
+
+    fn stream(self, state: &[u32; 16], blocks: &Stream, out: &mut KeyStream) {
+        let mut input = *state;
+        input[6] = blocks.nonces[0][0];
+        input[7] = blocks.nonces[1][0];
+        input[8] = blocks.counters[0];
+        let mut x = input;
+        let mut quarter = |a: usize, b: usize, c: usize, d: usize| {
+            x[b] ^= x[a].wrapping_add(x[d]).rotate_left(7);
+            x[c] ^= x[b].wrapping_add(x[a]).rotate_left(9);
+            x[d] ^= x[c].wrapping_add(x[b]).rotate_left(13);
+            x[a] ^= x[d].wrapping_add(x[c]).rotate_left(18);
+        };
+        for _ in 0..10 {
+            quarter(0, 4, 8, 12);
+            quarter(5, 9, 13, 1);
+            quarter(10, 14, 2, 6);
+            quarter(15, 3, 7, 11);
+            quarter(0, 1, 2, 3);
+            quarter(5, 6, 7, 4);
+            quarter(10, 11, 8, 9);
+            quarter(15, 12, 13, 14);
         }
-    }
-}
-
-impl Scheme for Portable {
-    fn encrypt(&mut self, run: &mut [u8], segment: usize) {
-        self.apply(run, segment);
-    }
-
-    fn decrypt(&mut self, run: &mut [u8], segment: usize) {
-        self.apply(run, segment);
+        for (i, (word, input)) in x.iter().zip(input).enumerate() {
+            out.0[i / 4][0][0][i % 4 * 4..][..4]
+                .copy_from_slice(&word.wrapping_add(input).to_le_bytes());
+        }
     }
 }
 
@@ -105,6 +119,7 @@ impl<K: Blocks> Salsa<K> {
     fn apply(&self, run: &mut [u8], segment: usize) {
         let stride = stride(run.len(), segment);
         let mut blocks = Stream::default();
+        let mut out = KeyStream([[[[0; 16]; MAX_BLOCKS / 4]; 4]; 4]);
         let mut places = [(0, 0); MAX_BLOCKS];
         let mut waiting = 0;
         for start in (0..run.len()).step_by(stride) {
@@ -124,20 +139,25 @@ impl<K: Blocks> Salsa<K> {
                 places[waiting] = (at, end.min(at + BLOCK));
                 waiting += 1;
                 if waiting == K::BLOCKS {
-                    self.add_stream(&blocks, &places[..waiting], run);
+                    self.add_stream(&blocks, &mut out, &places[..waiting], run);
                     waiting = 0;
                 }
             }
         }
         if waiting > 0 {
-            self.add_stream(&blocks, &places[..waiting], run);
+            self.add_stream(&blocks, &mut out, &places[..waiting], run);
         }
     }
 
-    /// Adds each of `blocks` to the bytes of its place in the run.
-    fn add_stream(&self, blocks: &Stream, places: &[(usize, usize)], run: &mut [u8]) {
-        let mut out = KeyStream([[[[0; 16]; MAX_BLOCKS / 4]; 4]; 4]);
-        self.kernel.stream(&self.state, blocks, &mut out);
+    /// Adds the key stream of `blocks`, made in `out`, to the bytes at their places in the run.
+    fn add_stream(
+        &self,
+        blocks: &Stream,
+        out: &mut KeyStream,
+        places: &[(usize, usize)],
+        run: &mut [u8],
+    ) {
+        self.kernel.stream(&self.state, blocks, out);
         for (i, &(from, to)) in places.iter().enumerate() {
             let mut key = [0; BLOCK];
             for (to, quarter) in key.as_chunks_mut::<16>().0.iter_mut().zip(&out.0) {

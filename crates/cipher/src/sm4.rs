@@ -8,9 +8,13 @@ use zeroize::Zeroizing;
 
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86_64::{Aesni, sm4::On};
-use crate::cfb::{Cfb, LaneCipher, Padded};
+#[cfg(target_arch = "x86_64")]
+use crate::cfb::Padded;
+use crate::cfb::{Cfb, LaneCipher};
 use crate::framed::CrcFramed;
-use crate::kernel::{Kernel, Tier};
+use crate::kernel::Kernel;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::Tier;
 use crate::{NonceSource, PacketCipher};
 
 const ROUNDS: usize = 32;
@@ -36,7 +40,6 @@ pub(crate) fn sm4(key: &[u8; 16], nonces: NonceSource, kernel: Kernel) -> Box<dy
         CrcFramed::boxed(kernel, method, Cfb::<16, 16, _>::new(cipher), nonces)
     };
     match kernel.0 {
-        Tier::Portable => CrcFramed::boxed(kernel, method, Cfb::<16, LANES, _>::new(key), nonces),
         #[cfg(target_arch = "x86_64")]
         Tier::Aesni(token) => aesni(token, key, nonces),
         #[cfg(target_arch = "x86_64")]
@@ -46,6 +49,7 @@ pub(crate) fn sm4(key: &[u8; 16], nonces: NonceSource, kernel: Kernel) -> Box<dy
             let cipher = Padded::<32, _>(On { token, key });
             CrcFramed::boxed(kernel, method, Cfb::<16, 32, _>::new(cipher), nonces)
         }
+        _ => CrcFramed::boxed(kernel, method, Cfb::<16, LANES, _>::new(key), nonces),
     }
 }
 
@@ -81,7 +85,7 @@ impl LaneCipher<16> for Sm4 {
                 *word = u32::from_be_bytes(*bytes);
             }
         }
-        for keys in self.0.as_chunks::<4>().0 {
+        for keys in self.round_keys().as_chunks::<4>().0 {
             for (round, key) in keys.iter().enumerate() {
                 for x in &mut lanes {
                     let sum = x[(round + 1) % 4] ^ x[(round + 2) % 4] ^ x[(round + 3) % 4] ^ key;

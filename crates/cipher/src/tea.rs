@@ -5,9 +5,13 @@ use zeroize::Zeroizing;
 
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86_64::tea::On;
-use crate::cfb::{Cfb, LaneCipher, Padded};
+#[cfg(target_arch = "x86_64")]
+use crate::cfb::Padded;
+use crate::cfb::{Cfb, LaneCipher};
 use crate::framed::CrcFramed;
-use crate::kernel::{Kernel, Tier};
+use crate::kernel::Kernel;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::Tier;
 use crate::{NonceSource, PacketCipher};
 
 /// What the running sum grows by.
@@ -36,9 +40,6 @@ macro_rules! packet_cipher {
         ) -> Box<dyn PacketCipher> {
             let key = <$key>::new(key);
             match kernel.0 {
-                Tier::Portable => {
-                    CrcFramed::boxed(kernel, $method, Cfb::<8, LANES, _>::new(key), nonces)
-                }
                 #[cfg(target_arch = "x86_64")]
                 Tier::Aesni(token) => {
                     let cipher = Padded::<16, _>(On { token, key });
@@ -54,6 +55,7 @@ macro_rules! packet_cipher {
                     let cipher = Padded::<32, _>(On { token, key });
                     CrcFramed::boxed(kernel, $method, Cfb::<8, 32, _>::new(cipher), nonces)
                 }
+                _ => CrcFramed::boxed(kernel, $method, Cfb::<8, LANES, _>::new(key), nonces),
             }
         }
     };
@@ -94,7 +96,7 @@ impl Xtea {
 impl LaneCipher<8> for Tea {
     fn encrypt<const L: usize>(&self, blocks: &mut [[u8; 8]; L]) {
         let (mut v0, mut v1) = split(blocks);
-        let [k0, k1, k2, k3] = *self.0;
+        let [k0, k1, k2, k3] = *self.words();
         let mut sum = 0u32;
         for _ in 0..TEA_CYCLES {
             sum = sum.wrapping_add(DELTA);

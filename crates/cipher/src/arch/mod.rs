@@ -5,11 +5,14 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod aarch64;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod schedule;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86_64;
 
-pub(crate) mod schedule;
-
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use core::ops::Range;
 
 /// Checks what a kernel for CFB encryption relies on: `range` consists of whole blocks, lies within `run` behind every
@@ -17,6 +20,7 @@ use core::ops::Range;
 ///
 /// # Panics
 /// When that is not so: a mistake of the caller within this crate, which must not become an access out of bounds.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline]
 fn check_chain(run: &[u8], starts: &[usize], range: &Range<usize>, block: usize) {
     assert!(range.start.is_multiple_of(block) && range.end.is_multiple_of(block));
@@ -26,6 +30,7 @@ fn check_chain(run: &[u8], starts: &[usize], range: &Range<usize>, block: usize)
 }
 
 /// Gives `f` a full group that begins with `rest`, which is shorter, and takes those bytes back; not called if there are none.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline]
 fn tail_blocks<const N: usize>(rest: &mut [u8], f: impl FnOnce(&mut [u8; N])) {
     if rest.is_empty() {

@@ -1,0 +1,60 @@
+//! Sealing and opening runs of 44 packets of 1350 bytes with every method and kernel; and single packets. An iteration is
+//! one packet, so that the times are nanoseconds per packet.
+
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use fulmar_cipher::{Kernel, Method, NonceSource, Prober, derive_key, kcptun_on};
+
+const PACKET: usize = 1350;
+
+/// Runs `f` for at least `iterations` packets, `packets` at a time, and scales the time to `iterations`.
+fn per_packet(iterations: u64, packets: usize, mut f: impl FnMut()) -> Duration {
+    let calls = iterations.div_ceil(packets as u64);
+    let start = Instant::now();
+    for _ in 0..calls {
+        f();
+    }
+    let share = iterations as f64 / (calls * packets as u64) as f64;
+    start.elapsed().mul_f64(share)
+}
+
+fn runs(c: &mut Criterion) {
+    let key = derive_key(b"it's a secrect");
+    for kernel in Kernel::available() {
+        for method in Method::ALL {
+            for packets in [1, 44] {
+                let mut group = c.benchmark_group(format!("{}/{}", method.name(), kernel.name()));
+                let mut cipher = kcptun_on(kernel, method, &key, NonceSource::seeded([1; 32]));
+                let mut run = vec![0x42; packets * PACKET];
+                let mut verdicts = Vec::new();
+                group.bench_function(format!("seal x{packets}"), |b| {
+                    b.iter_custom(|n| per_packet(n, packets, || cipher.seal(&mut run, PACKET)));
+                });
+                group.bench_function(format!("open x{packets}"), |b| {
+                    b.iter_custom(|n| {
+                        per_packet(n, packets, || cipher.open(&mut run, PACKET, &mut verdicts))
+                    });
+                });
+                group.finish();
+            }
+        }
+    }
+}
+
+fn probes(c: &mut Criterion) {
+    let key = derive_key(b"it's a secrect");
+    let mut prober = Prober::new(&key, &Method::ALL);
+    let noise = vec![0x42; PACKET];
+    c.bench_function("probe noise", |b| b.iter(|| prober.probe(&noise)));
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(500))
+        .sample_size(20);
+    targets = runs, probes
+}
+criterion_main!(benches);
