@@ -116,6 +116,8 @@ pub(crate) struct SendBuffer {
     unsent: Seq,
     nxt: Seq,
     end: Seq,
+    /// The last queued segment is not to be filled up.
+    ended: bool,
     in_flight: u32,
     fresh: List,
     again: List,
@@ -139,6 +141,7 @@ impl SendBuffer {
             unsent: first,
             nxt: first,
             end: first,
+            ended: false,
             in_flight: 0,
             fresh: List::EMPTY,
             again: List::EMPTY,
@@ -187,9 +190,14 @@ impl SendBuffer {
         self.end.0.wrapping_sub(self.una.0)
     }
 
-    /// Appends bytes: first to the last queued segment if that is short, then as new ones.
+    /// The last queued segment stays as it is: the next bytes begin another one.
+    pub(crate) const fn end_segment(&mut self) {
+        self.ended = true;
+    }
+
+    /// Appends bytes: first to the last queued segment if that is short and was not ended, then as new ones.
     pub(crate) fn push(&mut self, mut data: &[u8]) {
-        if self.queued() > 0 {
+        if !std::mem::take(&mut self.ended) && self.queued() > 0 {
             let at = self.at(self.end.plus(u32::MAX));
             let segment = &mut self.ring[at];
             let len = usize::from(segment.len);

@@ -27,16 +27,17 @@ use crate::socket::Datagrams;
 use crate::stats::Hub;
 use crate::{Error, dial, open};
 
-/// Connections that wait for a session of one slot; more are reset.
-const MAX_WAITING: usize = 1024;
+/// Connections that wait for a session of one slot; more are reset. Each is an open file, so systems usually limit it
+/// further.
+const MAX_WAITING: usize = 16_384;
 /// How long a connection waits for a session.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Pause after a failed attempt to make a session.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often expired sessions are looked at.
 const SCAVENGE: Duration = Duration::from_secs(1);
-/// Commands on their way to a driver.
-const COMMANDS: usize = 1024;
+/// Commands on their way to a driver: every connection of a burst.
+const COMMANDS: usize = MAX_WAITING;
 
 /// A session's driver, seen from the pool.
 struct Live {

@@ -56,6 +56,11 @@ impl Conn {
         })
     }
 
+    /// What has gone wrong with it, if anything: a reset that nobody has read.
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
+        each!(self, s => s.take_error().ok().flatten())
+    }
+
     /// Ends our direction: the other side reads the end after what was written.
     pub(crate) fn shutdown(&self) -> io::Result<()> {
         each!(self, s => socket2::SockRef::from(s).shutdown(std::net::Shutdown::Write))

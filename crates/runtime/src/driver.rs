@@ -34,7 +34,7 @@ const ROUNDS: usize = 32;
 const RECV_METAS: usize = 32;
 /// Runs given to the socket in one call.
 const SEND_RUNS: usize = 16;
-/// How often half-open pumps are looked at.
+/// How often pumps that need watching are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// After this long without any work, memory that a burst took is given back.
 const QUIET: Duration = Duration::from_secs(5);
@@ -108,7 +108,7 @@ pub(crate) struct Driver {
     pumps: Vec<Option<Pump>>,
     free: Vec<usize>,
     by_stream: HashMap<(SessionKey, StreamId), usize>,
-    half_open: usize,
+    watched: usize,
     woken: ReadyList,
     queue: Vec<usize>,
     /// Runs that the socket has not taken yet, and how much of the first one it has.
@@ -157,7 +157,7 @@ impl Driver {
             pumps: Vec::new(),
             free: Vec::new(),
             by_stream: HashMap::new(),
-            half_open: 0,
+            watched: 0,
             woken: ReadyList::default(),
             queue: Vec::new(),
             unsent: std::collections::VecDeque::new(),
@@ -237,12 +237,12 @@ impl Driver {
             return;
         };
         pump.queued = false;
-        let was = pump.is_half_open();
+        let was = pump.is_watched();
         let turn = pump.drive(&mut self.endpoint, now);
         self.after_turn(index, was, turn);
     }
 
-    fn after_turn(&mut self, index: usize, was_half_open: bool, turn: Turn) {
+    fn after_turn(&mut self, index: usize, was_watched: bool, turn: Turn) {
         let Some(Some(pump)) = self.pumps.get_mut(index) else {
             return;
         };
@@ -250,13 +250,13 @@ impl Driver {
             Turn::Idle => {}
             Turn::Again => enqueue(&mut self.queue, pump, index),
             Turn::Over(ended) => {
-                self.half_open -= usize::from(was_half_open);
+                self.watched -= usize::from(was_watched);
                 return self.over(index, &ended);
             }
         }
-        match (was_half_open, pump.is_half_open()) {
-            (false, true) => self.half_open += 1,
-            (true, false) => self.half_open -= 1,
+        match (was_watched, pump.is_watched()) {
+            (false, true) => self.watched += 1,
+            (true, false) => self.watched -= 1,
             _ => {}
         }
     }
@@ -411,7 +411,7 @@ impl Driver {
     fn insert(&mut self, index: usize, mut pump: Pump) {
         self.by_stream.insert((pump.session, pump.stream), index);
         enqueue(&mut self.queue, &mut pump, index);
-        self.half_open += usize::from(pump.is_half_open());
+        self.watched += usize::from(pump.is_watched());
         self.pumps[index] = Some(pump);
     }
 
@@ -496,7 +496,7 @@ impl Driver {
             if self.pumps[index].as_ref().is_some_and(|p| p.session == key)
                 && let Some(pump) = self.pumps[index].take()
             {
-                self.half_open -= usize::from(pump.is_half_open());
+                self.watched -= usize::from(pump.is_watched());
                 self.by_stream.remove(&(pump.session, pump.stream));
                 self.free.push(index);
                 orphans.extend(pump.orphan(carry));
@@ -517,9 +517,9 @@ impl Driver {
         }
     }
 
-    /// Looks at pumps that are half-open.
+    /// Looks at pumps that need watching.
     fn tick(&mut self, now: Instant) {
-        if self.half_open == 0 {
+        if self.watched == 0 {
             self.next_tick = None;
             return;
         }
@@ -530,7 +530,7 @@ impl Driver {
                 self.next_tick = Some(now + TICK);
                 for index in 0..self.pumps.len() {
                     if let Some(pump) = &mut self.pumps[index]
-                        && pump.is_half_open()
+                        && pump.is_watched()
                     {
                         let turn = pump.tick(&mut self.endpoint, now);
                         self.after_turn(index, true, turn);

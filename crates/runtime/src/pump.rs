@@ -94,6 +94,8 @@ pub(crate) struct Pump {
     discarded: bool,
     /// Bytes wait to be written to the local side.
     down_blocked: bool,
+    /// The local side is not read, because the stream takes nothing now.
+    up_blocked: bool,
     /// When bytes last moved.
     moved: Instant,
     /// No segment that was sent before the stream was opened has this number or a later one.
@@ -198,6 +200,7 @@ impl Pump {
             stopped: false,
             discarded: false,
             down_blocked: false,
+            up_blocked: false,
             moved: now,
             first_sn: Seq(0),
             close_wait,
@@ -253,6 +256,13 @@ impl Pump {
     /// Looks whether it has stood still for too long; called about once a second.
     pub(crate) fn tick(&mut self, endpoint: &mut Endpoint, now: Instant) -> Turn {
         let still = now - self.moved;
+        // Who does not read does not hear of a reset.
+        if self.up_blocked
+            && let Local::Open(conn) = &self.local
+            && let Some(e) = conn.take_error()
+        {
+            return self.cut(endpoint, now, Ended::LocalError(e));
+        }
         if self.stopped && self.down_done && still > self.close_wait.max(DISCARD) {
             let ended = if self.discarded {
                 Ended::PeerStopped
@@ -271,9 +281,10 @@ impl Pump {
         Turn::Idle
     }
 
-    /// Whether one direction has ended and the other has not: such pumps are looked at by [`Pump::tick`].
-    pub(crate) const fn is_half_open(&self) -> bool {
-        self.up_done != self.down_done || self.stopped
+    /// Whether one direction has ended and the other has not, or the local side is not read: such pumps are looked at by
+    /// [`Pump::tick`].
+    pub(crate) const fn is_watched(&self) -> bool {
+        self.up_done != self.down_done || self.stopped || self.up_blocked
     }
 
     /// The session is gone: the connection, if it can be carried by another session; else it is reset.
@@ -357,12 +368,16 @@ impl Pump {
             self.early = None;
         }
         let mut moved = 0;
+        self.up_blocked = false;
         while !self.up_done {
             if moved >= TURN_BYTES {
                 return Ok(true);
             }
             let n = match endpoint.write(self.session, self.stream, READ_BYTES) {
-                Writable::Full => break,
+                Writable::Full => {
+                    self.up_blocked = true;
+                    break;
+                }
                 Writable::Stopped => {
                     self.stopped = true;
                     let mut scratch = [0; 4096];

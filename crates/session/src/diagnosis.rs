@@ -67,6 +67,8 @@ pub struct Traces {
     frames: bool,
     restarts: u64,
     judged: bool,
+    /// It acknowledges and says nothing.
+    quiet: bool,
 }
 
 impl Traces {
@@ -111,7 +113,7 @@ impl Traces {
     /// When [`Traces::judge`] should be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.judged || self.frames {
+        if self.judged || self.quiet || self.frames {
             None
         } else {
             self.first_sent.map(|t| t + PATIENCE)
@@ -129,8 +131,8 @@ impl Traces {
         let found = if self.restarts > 0 {
             Suspicion::StreamsRefused
         } else if self.opened > 0 {
-            // Acknowledged and quiet: nothing is wrong with that.
-            self.judged = true;
+            // Acknowledged and quiet: nothing is wrong with that so far.
+            self.quiet = true;
             return None;
         } else if let Some(theirs) = self.other_cipher {
             Suspicion::OtherCipher { theirs, ours }
@@ -192,6 +194,9 @@ mod tests {
         let (mut t, late) = traces();
         t.opened(1);
         assert_eq!(t.judge(late, Method::Aes), None);
+        assert_eq!(t.poll_timeout(), None);
+        t.peer_lost_state();
+        assert_eq!(t.judge(late, Method::Aes), Some(Suspicion::StreamsRefused));
         let (mut t, late) = traces();
         t.frame();
         assert_eq!(t.judge(late, Method::Aes), None);

@@ -135,6 +135,9 @@ pub trait StreamLayer: Send {
     /// Whether a valid frame of the peer has arrived.
     fn is_proven(&self) -> bool;
 
+    /// Whether the other end is known to be one of ours.
+    fn peer_is_fulmar(&self) -> bool;
+
     /// Streams that exist now.
     fn streams(&self) -> usize;
 

@@ -338,17 +338,26 @@ impl Session {
     /// Pulls frames into the ARQ while it has room, not more than [`FILL_BYTES`] at a time: whether there is more.
     fn fill(&mut self, now: Instant) -> bool {
         let Self { kcp, layer, .. } = self;
+        // Old decoders, told another group shape, rebuild packets before they have found out ours. Rebuilt from packets of
+        // unequal length, a packet is garbage that shows; from packets of equal length, KCP takes it for data. So a
+        // frame's last segment stays short, unless the peer is one of ours.
+        let uneven = self.encoder.is_some() && !layer.peer_is_fulmar();
+        let mss = kcp.mss();
         let mut bytes = 0;
         while kcp.has_room() {
             if bytes >= FILL_BYTES {
                 return true;
             }
+            let before = bytes;
             let more = layer.poll_output(now, &mut |piece| {
                 bytes += piece.len();
                 kcp.send(piece);
             });
             if !more {
                 break;
+            }
+            if uneven && bytes - before >= mss {
+                kcp.end_segment();
             }
         }
         false

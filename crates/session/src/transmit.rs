@@ -29,7 +29,7 @@ const SMALL_BUFFER: usize = 2 * 1024;
 const LARGE_BUFFER: usize = MAX_RUN_BYTES + 2 * 1024;
 /// Buffers of each size that are kept for reuse.
 const KEEP_SMALL: usize = 64;
-const KEEP_LARGE: usize = 8;
+const KEEP_LARGE: usize = 24;
 
 /// One run, sealed and ready for the socket.
 #[derive(Debug)]

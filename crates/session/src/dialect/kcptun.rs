@@ -448,6 +448,11 @@ impl StreamLayer for Layer {
         self.mux().map_or(0, Smux::held_streams)
     }
 
+    fn peer_is_fulmar(&self) -> bool {
+        self.mux()
+            .is_some_and(|m| matches!(m.peer(), mux::Peer::Fulmar(_)))
+    }
+
     fn payload_received(&self) -> u64 {
         self.mux().map_or(0, |m| m.counters().bytes_received)
     }
