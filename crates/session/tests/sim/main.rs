@@ -18,6 +18,7 @@ mod setup;
 
 mod addresses;
 mod admission;
+mod golden;
 mod hostile;
 mod idle;
 mod links;
