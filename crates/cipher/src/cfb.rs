@@ -28,17 +28,24 @@ pub(crate) trait LaneCipher<const B: usize>: Send {
     /// Encrypts independent blocks in place.
     fn encrypt<const L: usize>(&self, blocks: &mut [[u8; B]; L]);
 
-    /// CFB encryption of the blocks in `range`, offsets of whole blocks, of the packets that begin at `starts`. Blocks in
-    /// front of the range are encrypted already. A start may occur several times.
-    fn chain<const L: usize>(&self, run: &mut [u8], starts: &[usize; L], range: Range<usize>) {
-        let mut feedback = feedback(run, starts, range.start);
+    /// CFB encryption of the blocks in `range`, offsets of whole blocks, of the first `count` packets of a run, at most `L`, that
+    /// lie `stride` bytes apart. Blocks in front of the range are encrypted already.
+    fn chain<const L: usize>(
+        &self,
+        run: &mut [u8],
+        stride: usize,
+        count: usize,
+        range: Range<usize>,
+    ) {
+        let starts = starts::<L>(stride, count);
+        let mut feedback = feedback(run, &starts, range.start);
         for at in range.step_by(B) {
             self.encrypt(&mut feedback);
-            for (block, start) in feedback.iter_mut().zip(starts) {
+            for (block, start) in feedback.iter_mut().zip(&starts) {
                 xor(block, block_at(run, start + at));
             }
             // Only now: several lanes may stand for one packet.
-            for (block, start) in feedback.iter().zip(starts) {
+            for (block, start) in feedback.iter().zip(&starts) {
                 run[start + at..start + at + B].copy_from_slice(block);
             }
         }
@@ -140,19 +147,17 @@ impl<const B: usize, const LANES: usize, C: LaneCipher<B>> Cfb<B, LANES, C> {
     fn encrypt_group<const L: usize>(&self, group: &mut [u8], stride: usize) {
         let count = group.len().div_ceil(stride);
         let last_len = group.len() - (count - 1) * stride;
-        // Lanes without a packet of their own repeat the last one.
-        let starts = |n: usize| core::array::from_fn(|lane: usize| lane.min(n - 1) * stride);
         let common = last_len / B * B;
         let whole = stride / B * B;
 
-        self.cipher.chain::<L>(group, &starts(count), 0..common);
+        self.cipher.chain::<L>(group, stride, count, 0..common);
         if count == 1 || last_len == stride {
-            self.end::<L>(group, &starts(count), common..last_len);
+            self.end::<L>(group, &starts(stride, count), common..last_len);
         } else {
             self.end::<1>(group, &[(count - 1) * stride], common..last_len);
-            let others = starts(count - 1);
-            self.cipher.chain::<L>(group, &others, common..whole);
-            self.end::<L>(group, &others, whole..stride);
+            let others = count - 1;
+            self.cipher.chain::<L>(group, stride, others, common..whole);
+            self.end::<L>(group, &starts(stride, others), whole..stride);
         }
     }
 
@@ -211,6 +216,12 @@ impl<const B: usize, const LANES: usize, C: LaneCipher<B>> Scheme for Cfb<B, LAN
             self.cipher.unchain::<LANES>(packet);
         }
     }
+}
+
+/// Where the packets of `L` lanes begin. Lanes without a packet of their own repeat the last one.
+#[inline(always)]
+pub(crate) fn starts<const L: usize>(stride: usize, count: usize) -> [usize; L] {
+    core::array::from_fn(|lane| lane.min(count - 1) * stride)
 }
 
 /// The ciphertext blocks in front of offset `at` of the packets, which is the IV at their start.

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::Neon;
 use crate::arch::schedule::{MAX_KEYS, expand};
 use crate::arch::{check_chain, tail_blocks};
-use crate::cfb::{LaneCipher, iv};
+use crate::cfb::{LaneCipher, iv, starts};
 
 /// Blocks that fill the AES units of one core: more lanes gain nothing.
 const LANES: usize = 8;
@@ -46,11 +46,17 @@ impl<const R: usize> LaneCipher<16> for AesKey<R> {
         }
     }
 
-    fn chain<const L: usize>(&self, run: &mut [u8], starts: &[usize; L], range: Range<usize>) {
+    fn chain<const L: usize>(
+        &self,
+        run: &mut [u8],
+        stride: usize,
+        count: usize,
+        range: Range<usize>,
+    ) {
         let Neon(()) = self.token;
-        check_chain(run, starts, &range, 16);
-        // SAFETY: the token proves that the instructions exist; the range was just checked for every start.
-        unsafe { chain::<R, L>(&self.keys, run.as_mut_ptr(), starts, range) };
+        check_chain(run, stride, count, &range, 16);
+        // SAFETY: the token proves that the instructions exist; the range was just checked for every packet.
+        unsafe { chain::<R, L>(&self.keys, run.as_mut_ptr(), &starts(stride, count), range) };
     }
 
     fn unchain<const L: usize>(&self, packet: &mut [u8]) {

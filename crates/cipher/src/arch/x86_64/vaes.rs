@@ -34,26 +34,34 @@ impl<const R: usize> LaneCipher<16> for VaesKey<R> {
         self.narrow.encrypt(blocks);
     }
 
-    fn chain<const L: usize>(&self, run: &mut [u8], starts: &[usize; L], range: Range<usize>) {
+    fn chain<const L: usize>(
+        &self,
+        run: &mut [u8],
+        stride: usize,
+        count: usize,
+        range: Range<usize>,
+    ) {
         let Avx512(()) = self.token;
-        check_chain(run, starts, &range, 16);
+        check_chain(run, stride, count, &range, 16);
         let keys = self.narrow.keys();
         let run_start = run.as_mut_ptr();
-        let (groups, odd) = starts.as_chunks::<4>();
-        if !odd.is_empty() {
-            return self.narrow.chain(run, starts, range);
-        }
-        // SAFETY: the token proves that the instructions exist; the range was just checked for every start.
+        // SAFETY: the token proves that the instructions exist; the range was just checked for every packet.
         unsafe {
-            match groups {
-                [a] => chain::<R, 1>(keys, run_start, &[*a], range),
-                [a, b] => chain::<R, 2>(keys, run_start, &[*a, *b], range),
-                [a, b, c, d] => chain::<R, 4>(keys, run_start, &[*a, *b, *c, *d], range),
+            match count.div_ceil(4) {
+                1 if count < 3 => self.narrow.chain::<L>(run, stride, count, range),
+                1 => chain::<R, 1>(keys, run_start, stride, count, range),
+                2 => chain::<R, 2>(keys, run_start, stride, count, range),
+                3 => chain::<R, 3>(keys, run_start, stride, count, range),
+                4 => chain::<R, 4>(keys, run_start, stride, count, range),
+                5 | 6 => chain::<R, 6>(keys, run_start, stride, count, range),
                 _ => {
-                    for eight in groups.chunks(8) {
-                        let last = eight[eight.len() - 1];
-                        let eight = core::array::from_fn(|i| *eight.get(i).unwrap_or(&last));
-                        chain::<R, 8>(keys, run_start, &eight, range.clone());
+                    let mut from = run_start;
+                    let mut left = count;
+                    while left > 0 {
+                        let now = left.min(32);
+                        chain::<R, 8>(keys, from, stride, now, range.clone());
+                        left -= now;
+                        from = from.wrapping_add(now * stride);
                     }
                 }
             }
@@ -93,79 +101,90 @@ pub(super) fn broadcast(keys: &[__m128i; MAX_KEYS]) -> [__m512i; MAX_KEYS] {
     wide
 }
 
-/// Loads a block from each of four places.
+/// Where the other three of four packets lie, from the first.
+type Offsets = [usize; 3];
+
+/// Loads a block of each of four packets.
 ///
 /// # Safety
-/// 16 bytes at each place must be readable.
+/// 16 bytes at `first` and at each offset from it must be readable.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn gather(places: [*const u8; 4]) -> __m512i {
+unsafe fn gather(first: *const u8, [b, c, d]: Offsets) -> __m512i {
     // SAFETY: the caller vouches for 16 bytes at each place.
     unsafe {
-        let x = _mm512_castsi128_si512(_mm_loadu_si128(places[0].cast()));
-        let x = _mm512_inserti32x4::<1>(x, _mm_loadu_si128(places[1].cast()));
-        let x = _mm512_inserti32x4::<2>(x, _mm_loadu_si128(places[2].cast()));
-        _mm512_inserti32x4::<3>(x, _mm_loadu_si128(places[3].cast()))
+        let x = _mm512_castsi128_si512(_mm_loadu_si128(first.cast()));
+        let x = _mm512_inserti32x4::<1>(x, _mm_loadu_si128(first.add(b).cast()));
+        let x = _mm512_inserti32x4::<2>(x, _mm_loadu_si128(first.add(c).cast()));
+        _mm512_inserti32x4::<3>(x, _mm_loadu_si128(first.add(d).cast()))
     }
 }
 
-/// Stores the four blocks of `x` in four places.
+/// Stores the four blocks of `x` in four packets.
 ///
 /// # Safety
-/// 16 bytes at each place must be writable.
+/// 16 bytes at `first` and at each offset from it must be writable.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn scatter(places: [*mut u8; 4], x: __m512i) {
+unsafe fn scatter(first: *mut u8, [b, c, d]: Offsets, x: __m512i) {
     // SAFETY: the caller vouches for 16 bytes at each place.
     unsafe {
-        _mm_storeu_si128(places[0].cast(), _mm512_castsi512_si128(x));
-        _mm_storeu_si128(places[1].cast(), _mm512_extracti32x4_epi32::<1>(x));
-        _mm_storeu_si128(places[2].cast(), _mm512_extracti32x4_epi32::<2>(x));
-        _mm_storeu_si128(places[3].cast(), _mm512_extracti32x4_epi32::<3>(x));
+        _mm_storeu_si128(first.cast(), _mm512_castsi512_si128(x));
+        _mm_storeu_si128(first.add(b).cast(), _mm512_extracti32x4_epi32::<1>(x));
+        _mm_storeu_si128(first.add(c).cast(), _mm512_extracti32x4_epi32::<2>(x));
+        _mm_storeu_si128(first.add(d).cast(), _mm512_extracti32x4_epi32::<3>(x));
     }
 }
 
-/// CFB encryption of the blocks of `range` of the `4 * Z` packets at `starts`.
+/// CFB encryption of the blocks of `range` of the first `count` packets, at most `4 * Z`, `stride` bytes apart.
 ///
 /// # Safety
-/// `range` consists of whole blocks; `run + start + range`, and the block in front of it unless the range begins at 0,
-/// must be valid for reads and writes for every start.
+/// `count` is not 0; `range` consists of whole blocks; the range of each packet, and the block in front of it unless the range begins at 0,
+/// must be valid for reads and writes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,vaes,aes")]
 unsafe fn chain<const R: usize, const Z: usize>(
     keys: &[__m128i; MAX_KEYS],
     run: *mut u8,
-    starts: &[[usize; 4]; Z],
+    stride: usize,
+    count: usize,
     range: Range<usize>,
 ) {
     let keys = broadcast(keys);
     let iv = iv::<16>();
-    let mut x = [_mm512_setzero_si512(); Z];
-    for (x, four) in x.iter_mut().zip(starts) {
-        let from = four.map(|start| {
+    // Lanes without a packet of their own repeat the last one.
+    let mut firsts = [0; Z];
+    let mut offsets = [[0; 3]; Z];
+    for (z, (first, offsets)) in firsts.iter_mut().zip(&mut offsets).enumerate() {
+        *first = (4 * z).min(count - 1) * stride;
+        for (i, offset) in offsets.iter_mut().enumerate() {
+            *offset = (4 * z + 1 + i).min(count - 1) * stride - *first;
+        }
+    }
+    let mut x = [keys[0]; Z];
+    for ((x, first), offsets) in x.iter_mut().zip(firsts).zip(offsets) {
+        // SAFETY: the IV has 16 bytes; the caller vouches for the block in front of the range.
+        let before = unsafe {
             if range.start == 0 {
-                iv.as_ptr()
+                gather(iv.as_ptr(), [0; 3])
             } else {
-                // SAFETY: the caller vouches for the block in front of the range.
-                unsafe { run.add(start + range.start - 16).cast_const() }
+                gather(run.add(first + range.start - 16), offsets)
             }
-        });
-        // SAFETY: each pointer is to 16 readable bytes.
-        *x = _mm512_xor_si512(unsafe { gather(from) }, keys[0]);
+        };
+        *x = _mm512_xor_si512(*x, before);
     }
     // The last round adds the text and the first key of the next block with one instruction.
     let ends = _mm512_xor_si512(keys[R], keys[0]);
     for at in range.step_by(16) {
         middle_rounds::<R, Z>(&keys, &mut x);
-        for (x, four) in x.iter_mut().zip(starts) {
+        for ((x, first), offsets) in x.iter_mut().zip(firsts).zip(offsets) {
             // SAFETY: the caller vouches for all blocks of the range.
-            let text = unsafe { gather(four.map(|start| run.add(start + at).cast_const())) };
+            let text = unsafe { gather(run.add(first + at), offsets) };
             *x = _mm512_aesenclast_epi128(*x, _mm512_xor_si512(text, ends));
         }
         // Only now: several lanes may stand for one packet.
-        for (x, four) in x.iter().zip(starts) {
-            let cipher_text = _mm512_xor_si512(*x, keys[0]);
+        for ((x, first), offsets) in x.iter().zip(firsts).zip(offsets) {
             // SAFETY: as above.
-            unsafe { scatter(four.map(|start| run.add(start + at)), cipher_text) };
+            unsafe { scatter(run.add(first + at), offsets, _mm512_xor_si512(*x, keys[0])) };
         }
     }
 }
