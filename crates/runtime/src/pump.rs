@@ -37,7 +37,7 @@ const MAX_CARRIED: u8 = 3;
 const EARLY_BYTES: usize = 64 * 1024;
 /// How long bytes may wait in one direction when the other has ended.
 const STALLED: Duration = Duration::from_secs(60);
-/// How long a local connection may go on sending after its peer takes nothing more, at least.
+/// How long a local connection may go on sending after its peer takes nothing more.
 const DISCARD: Duration = Duration::from_secs(2);
 
 /// A connection being made.
@@ -263,13 +263,21 @@ impl Pump {
         {
             return self.cut(endpoint, now, Ended::LocalError(e));
         }
-        if self.stopped && self.down_done && still > self.close_wait.max(DISCARD) {
-            let ended = if self.discarded {
-                Ended::PeerStopped
+        if self.stopped && self.down_done {
+            // What the local side still sends reaches nobody; one that is quiet may end by itself.
+            let patience = if self.discarded {
+                DISCARD
             } else {
-                Ended::Clean
+                self.close_wait.max(DISCARD)
             };
-            return self.cut(endpoint, now, ended);
+            if still > patience {
+                let ended = if self.discarded {
+                    Ended::PeerStopped
+                } else {
+                    Ended::Clean
+                };
+                return self.cut(endpoint, now, ended);
+            }
         }
         let unsent = endpoint
             .progress(self.session, self.stream)
