@@ -1,5 +1,5 @@
-//! Sealing and opening runs of 44 packets of 1350 bytes with every method and kernel; and single packets. An iteration is
-//! one packet, so that the times are nanoseconds per packet.
+//! Sealing and opening runs of 44 packets of 1350 bytes with every method and kernel; and single packets. An
+//! iteration is one packet, so that the times are nanoseconds per packet.
 
 use std::time::{Duration, Instant};
 

@@ -70,8 +70,8 @@ where
     }
 }
 
-/// AES through the `aes` crate: constant-time bit-sliced code where there are no AES instructions, which takes several blocks
-/// for the price of one.
+/// AES through the `aes` crate: constant-time bit-sliced code where there are no AES instructions, which takes
+/// several blocks for the price of one.
 struct Portable<A>(A);
 
 impl<A> LaneCipher<16> for Portable<A>

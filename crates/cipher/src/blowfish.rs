@@ -1,7 +1,7 @@
 //! Blowfish with a key of 32 bytes, in CFB (spec/kcptun.md, section 3.2).
 //!
-//! Sixteen rounds of four look-ups in key-dependent boxes of 4 KiB: see the note on timing at the top of the crate. A block alone waits for
-//! memory most of the time; several take turns.
+//! Sixteen rounds of four look-ups in key-dependent boxes of 4 KiB: see the note on timing at the top of the crate.
+//! A block alone waits for memory most of the time; several take turns.
 
 mod pi;
 

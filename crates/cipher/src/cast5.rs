@@ -1,7 +1,7 @@
 //! CAST-128 with a key of 16 bytes, in CFB (spec/kcptun.md, section 3.2; RFC 2144).
 //!
-//! Sixteen rounds of four look-ups in fixed boxes of 4 KiB: see the note on timing at the top of the crate. A block alone waits for memory
-//! most of the time; several take turns.
+//! Sixteen rounds of four look-ups in fixed boxes of 4 KiB: see the note on timing at the top of the crate. A block
+//! alone waits for memory most of the time; several take turns.
 
 mod boxes;
 
@@ -15,8 +15,8 @@ const ROUNDS: usize = 16;
 static S: [[u32; 256]; 4] = boxes::ROUND;
 static SCHEDULE: [[u32; 256]; 4] = boxes::SCHEDULE;
 
-/// One word of a step of the key schedule (RFC 2144, section 2.4): the word of the old bytes that it begins with, the bytes
-/// that go through S5 to S8, and which of these boxes one more old byte goes through.
+/// One word of a step of the key schedule (RFC 2144, section 2.4): the word of the old bytes that it begins with,
+/// the bytes that go through S5 to S8, and which of these boxes one more old byte goes through.
 struct Mix {
     word: usize,
     bytes: [usize; 4],
@@ -41,8 +41,8 @@ const TO_X: [Mix; 4] = [
     mix(1, [0x7, 0x6, 0x5, 0x4], (0, 0x1)),
     mix(3, [0xA, 0x9, 0xB, 0x8], (1, 0x3)),
 ];
-/// Four keys behind each step: the bytes that go through S5 to S8, and one more that goes through S5 for the first key, S6
-/// for the second and so on.
+/// Four keys behind each step: the bytes that go through S5 to S8, and one more that goes through S5 for the first
+/// key, S6 for the second and so on.
 const KEYS: [[[usize; 5]; 4]; 4] = [
     [
         [0x8, 0x9, 0x7, 0x6, 0x2],

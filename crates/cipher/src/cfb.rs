@@ -22,14 +22,14 @@ pub(crate) fn iv<const B: usize>() -> [u8; B] {
     iv
 }
 
-/// The forward direction of a block cipher with blocks of `B` bytes, and the two loops of CFB around it. Kernels bring loops
-/// of their own that keep the blocks in registers.
+/// The forward direction of a block cipher with blocks of `B` bytes, and the two loops of CFB around it. Kernels
+/// bring loops of their own that keep the blocks in registers.
 pub(crate) trait LaneCipher<const B: usize>: Send {
     /// Encrypts independent blocks in place.
     fn encrypt<const L: usize>(&self, blocks: &mut [[u8; B]; L]);
 
-    /// CFB encryption of the blocks in `range`, offsets of whole blocks, of the first `count` packets of a run, at most `L`, that
-    /// lie `stride` bytes apart. Blocks in front of the range are encrypted already.
+    /// CFB encryption of the blocks in `range`, offsets of whole blocks, of the first `count` packets of a run, at
+    /// most `L`, that lie `stride` bytes apart. Blocks in front of the range are encrypted already.
     fn chain<const L: usize>(
         &self,
         run: &mut [u8],

@@ -1,8 +1,8 @@
 //! DES-EDE3 in CFB: method `3des` (spec/kcptun.md, section 3.2).
 //!
-//! The eight S-boxes with the permutation behind them are tables of 64 words. Halves are kept rotated right by one bit, so that
-//! every second group of the expansion lies in place and the others are one rotation away. Between the three
-//! passes the final and the initial permutation cancel out. Look-ups depend on key and data: see the note on
+//! The eight S-boxes with the permutation behind them are tables of 64 words. Halves are kept rotated right by one
+//! bit, so that every second group of the expansion lies in place and the others are one rotation away. Between the
+//! three passes the final and the initial permutation cancel out. Look-ups depend on key and data: see the note on
 //! timing at the top of the crate.
 
 use zeroize::Zeroizing;
@@ -121,7 +121,8 @@ impl LaneCipher<8> for TripleDes {
     }
 }
 
-/// The round function of a half that `even` is, with its key added; `odd` is the half rotated left by four with another.
+/// The round function of a half that `even` is, with its key added; `odd` is the half rotated left by four with
+/// another.
 #[inline(always)]
 fn f(even: u32, odd: u32) -> u32 {
     let group = |word: u32, shift: u32| (word >> shift & 63) as usize;

@@ -11,8 +11,8 @@ use crate::kernel::Tier;
 use crate::run::datagrams;
 use crate::{NonceSource, Overhead, PacketCipher, Verdict};
 
-/// What happens to the bytes of a run once nonce and checksum are in place. Lengths keep; datagrams are independent of
-/// each other.
+/// What happens to the bytes of a run once nonce and checksum are in place. Lengths keep; datagrams are independent
+/// of each other.
 pub(crate) trait Scheme: Send {
     fn encrypt(&mut self, run: &mut [u8], segment: usize);
     fn decrypt(&mut self, run: &mut [u8], segment: usize);

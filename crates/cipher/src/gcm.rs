@@ -65,13 +65,17 @@ impl<A: Aead> PacketCipher for Gcm<A> {
     }
 
     fn seal(&mut self, run: &mut [u8], segment: usize) {
+        // In two passes, so that the packets do not wait for the generator one by one.
         for datagram in datagrams(run, segment) {
-            let Some((nonce, body, tag)) = parts(datagram) else {
-                datagram.fill(0);
-                continue;
-            };
-            self.nonces.fill(nonce);
-            *tag = self.aead.seal(nonce, body);
+            match parts(datagram) {
+                Some((nonce, ..)) => self.nonces.fill(nonce),
+                None => datagram.fill(0),
+            }
+        }
+        for datagram in datagrams(run, segment) {
+            if let Some((nonce, body, tag)) = parts(datagram) {
+                *tag = self.aead.seal(nonce, body);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Where nonces come from (spec/kcptun.md, section 3.7).
 //!
-//! A nonce is not secret, but with `aes-128-gcm` and `salsa20` a repeated one gives the contents of two packets away, so in production the
-//! seed comes from the operating system and every cipher has a source of its own.
+//! A nonce is not secret, but with `aes-128-gcm` and `salsa20` a repeated one gives the contents of two packets
+//! away, so in production the seed comes from the operating system and every cipher has a source of its own.
 
 use core::fmt;
 

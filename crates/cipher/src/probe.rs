@@ -30,8 +30,9 @@ impl Prober {
 
     /// The first method under which `datagram` opens, or `None`; longer than [`MAX_DATAGRAM`] is always `None`.
     ///
-    /// The datagram stays as it is. Only a candidate under which the first bytes of the body look like KCP or FEC gets to decrypt
-    /// all of it, so noise costs one to three microseconds with all methods. Callers still limit how often strangers can make them pay.
+    /// The datagram stays as it is. Only a candidate under which the first bytes of the body look like KCP or FEC
+    /// gets to decrypt all of it, so noise costs one to three microseconds with all methods. Callers still limit
+    /// how often strangers can make them pay.
     #[must_use]
     pub fn probe(&mut self, datagram: &[u8]) -> Option<Method> {
         if datagram.len() > MAX_DATAGRAM {
@@ -69,7 +70,8 @@ impl Prober {
     }
 }
 
-/// The first of `candidates` under which `datagram` opens with `key`; see [`Prober`], which costs less on repeated use.
+/// The first of `candidates` under which `datagram` opens with `key`; see [`Prober`], which costs less on repeated
+/// use.
 #[must_use]
 pub fn probe(key: &MasterKey, candidates: &[Method], datagram: &[u8]) -> Option<Method> {
     Prober::new(key, candidates).probe(datagram)
@@ -86,7 +88,8 @@ fn starts_like_kcp(body: &[u8]) -> bool {
     )
 }
 
-/// Whether clear bytes are a FEC packet or whole KCP segments (section 4.1): method `null` has nothing else to tell it by.
+/// Whether clear bytes are a FEC packet or whole KCP segments (section 4.1): method `null` has nothing else to tell
+/// it by.
 fn looks_like_kcp(body: &[u8]) -> bool {
     const SEGMENT: usize = 24;
     let fec = |rest: &[u8]| match rest {

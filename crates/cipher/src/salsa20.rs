@@ -1,7 +1,7 @@
 //! Method `salsa20`: the first eight bytes stay in clear and are the nonce (spec/kcptun.md, section 3.4).
 //!
-//! The blocks of key stream of all packets of a run are independent of each other, so kernels make as many of them at once as
-//! their vectors are wide, whatever packets they belong to.
+//! The blocks of key stream of all packets of a run are independent of each other, so kernels make as many of them
+//! at once as their vectors are wide, whatever packets they belong to.
 
 use fulmar_wire::kcptun::Method;
 use zeroize::Zeroizing;
@@ -93,7 +93,8 @@ pub(crate) trait Blocks: Copy + Send {
     /// Blocks made at once.
     const BLOCKS: usize;
 
-    /// Makes the first `BLOCKS` blocks of `blocks` from the input matrix `state`, in which nonce and counter are zero.
+    /// Makes the first `BLOCKS` blocks of `blocks` from the input matrix `state`, in which nonce and counter are
+    /// zero.
     fn stream(self, state: &[u32; 16], blocks: &Stream, out: &mut KeyStream);
 }
 

@@ -15,8 +15,8 @@ pub(crate) mod x86_64;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use core::ops::Range;
 
-/// Checks what a kernel for CFB encryption relies on: `range` consists of whole blocks, lies within `run` for each of `count`
-/// packets `stride` bytes apart, and has a block in front of it unless it begins at 0.
+/// Checks what a kernel for CFB encryption relies on: `range` consists of whole blocks, lies within `run` for each
+/// of `count` packets `stride` bytes apart, and has a block in front of it unless it begins at 0.
 ///
 /// # Panics
 /// When that is not so: a mistake of the caller within this crate, which must not become an access out of bounds.
@@ -29,7 +29,8 @@ fn check_chain(run: &[u8], stride: usize, count: usize, range: &Range<usize>, bl
     assert!(last.is_some_and(|last| last <= run.len() - range.end));
 }
 
-/// Gives `f` a full group that begins with `rest`, which is shorter, and takes those bytes back; not called if there are none.
+/// Gives `f` a full group that begins with `rest`, which is shorter, and takes those bytes back; not called if
+/// there are none.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline]
 fn tail_blocks<const N: usize>(rest: &mut [u8], f: impl FnOnce(&mut [u8; N])) {

@@ -121,8 +121,8 @@ fn encrypt<const R: usize, const L: usize>(keys: &Keys, blocks: &mut [[u8; 16]; 
 /// CFB encryption of the blocks of `range` of the packets at `starts`.
 ///
 /// # Safety
-/// `range` consists of whole blocks; `run + start + range`, and the block in front of it unless the range begins at 0,
-/// must be valid for reads and writes for every start.
+/// `range` consists of whole blocks; `run + start + range`, and the block in front of it unless the range begins at
+/// 0, must be valid for reads and writes for every start.
 #[target_feature(enable = "neon,aes")]
 unsafe fn chain<const R: usize, const L: usize>(
     keys: &Keys,

@@ -116,8 +116,8 @@ fn encrypt<const R: usize, const L: usize>(keys: &[__m128i; MAX_KEYS], blocks: &
 /// CFB encryption of the blocks of `range` of the packets at `starts`.
 ///
 /// # Safety
-/// `range` consists of whole blocks; `run + start + range`, and the block in front of it unless the range begins at 0,
-/// must be valid for reads and writes for every start.
+/// `range` consists of whole blocks; `run + start + range`, and the block in front of it unless the range begins at
+/// 0, must be valid for reads and writes for every start.
 #[target_feature(enable = "aes,sse4.1")]
 unsafe fn chain<const R: usize, const L: usize>(
     keys: &[__m128i; MAX_KEYS],

@@ -1,8 +1,9 @@
 //! CRC-32 (IEEE, reflected) by carry-less multiplication on 512-bit registers.
 //!
-//! The message is taken as a polynomial and reduced by folding: multiplying what lies in front by the remainder of the power of x
-//! that stands between it and what lies behind. Zeros in front of a message do not change its remainder, so it is
-//! aligned to its end and only the first register is a partial one; the initial value of the CRC is added to its first four bytes.
+//! The message is taken as a polynomial and reduced by folding: multiplying what lies in front by the remainder of
+//! the power of x that stands between it and what lies behind. Zeros in front of a message do not change its
+//! remainder, so it is aligned to its end and only the first register is a partial one; the initial value of the
+//! CRC is added to its first four bytes.
 
 use core::arch::x86_64::*;
 
@@ -64,8 +65,9 @@ fn fold(data: &[u8]) -> u32 {
     let registers = data.len().div_ceil(64);
     let pad = registers * 64 - data.len();
 
-    // SAFETY: masked loads touch only the bytes of the mask: the last `64 - pad` of the register, which begins `pad`
-    // bytes in front of the data, are the first ones of the data. INIT has 64 bytes behind both offsets as `pad` < 64.
+    // SAFETY: masked loads touch only the bytes of the mask: the last `64 - pad` of the register, which begins
+    // `pad` bytes in front of the data, are the first ones of the data. INIT has 64 bytes behind both offsets as
+    // `pad` < 64.
     let (mut first, init_rest) = unsafe {
         let first =
             _mm512_maskz_loadu_epi8(u64::MAX << pad, data.as_ptr().wrapping_sub(pad).cast());

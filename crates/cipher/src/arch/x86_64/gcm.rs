@@ -1,7 +1,7 @@
 //! AES-128-GCM with AES-NI and PCLMULQDQ, or their 512-bit forms.
 //!
-//! A packet is a handful of groups of blocks whose encryption and authentication do not depend on each other; the only
-//! chain, the reduction of the GHASH sum, comes once per packet.
+//! A packet is a handful of groups of blocks whose encryption and authentication do not depend on each other; the
+//! only chain, the reduction of the GHASH sum, comes once per packet.
 
 use core::arch::x86_64::*;
 

@@ -1,8 +1,9 @@
 //! What both GCM kernels share: the key of GHASH and its powers, and the reduction of a sum of products.
 //!
 //! GHASH numbers the bits of a block from the wrong end for carry-less multiplication. In its mirror image, POLYVAL
-//! (RFC 8452, appendix A), blocks with reversed bytes are plain polynomials and a product is divided by x^128, so that the reduction
-//! works from the low end up. Products of many blocks with falling powers of the key are added up and reduced once.
+//! (RFC 8452, appendix A), blocks with reversed bytes are plain polynomials and a product is divided by x^128, so
+//! that the reduction works from the low end up. Products of many blocks with falling powers of the key are added
+//! up and reduced once.
 
 use core::arch::x86_64::*;
 
@@ -43,8 +44,8 @@ impl GhashKey {
         Self { powers }
     }
 
-    /// The powers for `count` blocks, 1 to [`POWERS`], the first to be multiplied with the highest; at least [`MARGIN`]
-    /// zero blocks follow.
+    /// The powers for `count` blocks, 1 to [`POWERS`], the first to be multiplied with the highest; at least
+    /// [`MARGIN`] zero blocks follow.
     #[inline(always)]
     pub(crate) fn for_blocks(&self, count: usize) -> &[[u8; 16]] {
         &self.powers[POWERS - count..]

@@ -55,8 +55,8 @@ impl Blocks for Avx512 {
 #[inline(always)]
 unsafe fn stream<V: Words>(state: &[u32; 16], blocks: &Stream, out: &mut KeyStream) {
     const { assert!(V::LEN <= MAX_BLOCKS) };
-    // SAFETY: the caller vouches for the instructions. The arrays of `blocks` and each of the 16 parts of `out` have room for
-    // MAX_BLOCKS words or quarters of blocks, which is at least a vector.
+    // SAFETY: the caller vouches for the instructions. The arrays of `blocks` and each of the 16 parts of `out`
+    // have room for MAX_BLOCKS words or quarters of blocks, which is at least a vector.
     unsafe {
         let mut input = [V::splat(0); 16];
         for (word, value) in input.iter_mut().zip(state) {

@@ -1,8 +1,9 @@
 //! SM4: one word of 4 or 16 blocks per vector, several vectors at once, the S-box computed instead of looked up.
 //!
-//! The S-box of SM4 is, like that of AES, an inversion in a field of 256 elements between two affine maps. The fields are the same up to
-//! the numbering of their elements, so inverting in the field of AES, between two other affine maps, does it. AES
-//! instructions bring the inversion with AES's own affine map behind it, which the second map undoes; GFNI has all three steps.
+//! The S-box of SM4 is, like that of AES, an inversion in a field of 256 elements between two affine maps. The
+//! fields are the same up to the numbering of their elements, so inverting in the field of AES, between two other
+//! affine maps, does it. AES instructions bring the inversion with AES's own affine map behind it, which the second
+//! map undoes; GFNI has all three steps.
 
 use core::arch::x86_64::*;
 

@@ -24,7 +24,8 @@ macro_rules! kernel {
                 #[target_feature(enable = $features)]
                 fn kernel(key: &$cipher, blocks: &mut [[u8; 8]; $lanes]) {
                     const SETS: usize = $lanes / <$vector as Words>::LEN;
-                    // SAFETY: this function is compiled with the instructions, and the blocks fill two vectors per set.
+                    // SAFETY: this function is compiled with the instructions, and the blocks fill two vectors per
+                    // set.
                     unsafe { $function::<$vector, SETS>(key, blocks.as_mut_ptr().cast()) }
                 }
                 let $token(()) = self.token;

@@ -139,8 +139,8 @@ unsafe fn scatter(first: *mut u8, [b, c, d]: Offsets, x: __m512i) {
 /// CFB encryption of the blocks of `range` of the first `count` packets, at most `4 * Z`, `stride` bytes apart.
 ///
 /// # Safety
-/// `count` is not 0; `range` consists of whole blocks; the range of each packet, and the block in front of it unless the range begins at 0,
-/// must be valid for reads and writes.
+/// `count` is not 0; `range` consists of whole blocks; the range of each packet, and the block in front of it
+/// unless the range begins at 0, must be valid for reads and writes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,vaes,aes")]
 unsafe fn chain<const R: usize, const Z: usize>(
     keys: &[__m128i; MAX_KEYS],

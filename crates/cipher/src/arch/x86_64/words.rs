@@ -1,14 +1,15 @@
 //! Vectors of 32-bit words in three widths behind one trait, for ciphers that are the same arithmetic on every word.
 //!
-//! The methods are inlined into kernels that are compiled with the instructions they need; that is why they are unsafe.
+//! The methods are inlined into kernels that are compiled with the instructions they need; that is why they are
+//! unsafe.
 
 use core::arch::x86_64::*;
 
 /// A vector of 32-bit words.
 ///
 /// # Safety
-/// Every method must only be called where the instructions of the implementation exist: SSSE3 for 128 bits, AVX2 for 256,
-/// AVX-512 F and BW for 512. Pointers are to a whole vector of bytes, at any alignment.
+/// Every method must only be called where the instructions of the implementation exist: SSSE3 for 128 bits, AVX2
+/// for 256, AVX-512 F and BW for 512. Pointers are to a whole vector of bytes, at any alignment.
 pub(super) trait Words: Copy {
     /// Words per vector.
     const LEN: usize;
