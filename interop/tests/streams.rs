@@ -338,7 +338,6 @@ async fn a_service_that_is_down_closes_the_connection_and_nothing_else() {
 }
 
 #[tokio::test]
-#[ignore = "a cut connection is not noticed while its stream is blocked"]
 async fn a_service_that_never_reads_fills_bounded_buffers_and_is_let_go() {
     let mut tunnel = start(setup(2).both("--streambuf 262144")).await;
     let idle = warm_up(&tunnel).await;
