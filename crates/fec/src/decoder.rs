@@ -5,6 +5,7 @@ use fulmar_gf256::Kernel;
 use fulmar_wire::fec::{self, Kind, Packet};
 use fulmar_wire::kcptun::MAX_DATAGRAM;
 
+use crate::certainty::Certainty;
 use crate::groups::{Groups, Stored};
 use crate::shape::Shape;
 use crate::tune::Tuner;
@@ -23,6 +24,8 @@ pub struct Decoder {
     late: Late,
     tuner: Tuner,
     out_of_sync: bool,
+    cautious: bool,
+    certainty: Certainty,
     counters: Counters,
 }
 
@@ -89,6 +92,8 @@ pub struct Counters {
     pub out_of_band: u64,
     /// Packets dropped because of a [`DecodeError`].
     pub rejected: u64,
+    /// Packets rebuilt and not handed over, because the shape was not certain.
+    pub withheld: u64,
     /// How often the shape was found, changed or not.
     pub tunings: u64,
     /// Groups held now (`FECShardSet`), at most 4.
@@ -117,8 +122,18 @@ impl Decoder {
             late,
             tuner: Tuner::default(),
             out_of_sync: false,
+            cautious: false,
+            certainty: Certainty::default(),
             counters: Counters::default(),
         }
+    }
+
+    /// Hands nothing over before the sender's shape is certain. Upstream does from the first group on; when its shape
+    /// is another one than assumed, what is rebuilt until that is noticed is rubbish that KCP takes for data.
+    #[must_use]
+    pub const fn cautious(mut self) -> Self {
+        self.cautious = true;
+        self
     }
 
     /// Chooses what happens to late packets; forgets all groups.
@@ -140,6 +155,12 @@ impl Decoder {
     #[must_use]
     pub fn out_of_sync(&self) -> bool {
         self.out_of_sync
+    }
+
+    /// Whether the sender's shape is certain: what was seen fits no other.
+    #[must_use]
+    pub const fn is_certain(&self) -> bool {
+        self.certainty.is_certain()
     }
 
     /// What was seen so far.
@@ -204,6 +225,7 @@ impl Decoder {
         let (group, position) = (seqid.0 / shape.step(), seqid.0 % shape.step());
         if ((position as usize) < shape.data()) != is_data {
             self.out_of_sync = true;
+            self.certainty = Certainty::default();
         }
         if self.out_of_sync {
             return Ok(self.tune());
@@ -212,10 +234,23 @@ impl Decoder {
         // Below 256, the largest total.
         #[allow(clippy::cast_possible_truncation)]
         let position = position as u8;
-        let stored = self.groups.store(group, position, packet.shard(), rebuilt);
+        let sure = !self.cautious || self.is_certain();
+        let mut withheld = 0;
+        let stored = self
+            .groups
+            .store(group, position, packet.shard(), &mut |shard| {
+                if sure {
+                    rebuilt(shard);
+                } else {
+                    withheld += 1;
+                }
+            });
+        self.counters.withheld += withheld;
         if stored == Stored::Duplicate {
             return Ok(Accepted::Duplicate);
         }
+        self.certainty
+            .fits(group, position.into(), shape.data(), shape.parity());
         self.groups.advance(group);
         self.counters.parity_shards += u64::from(!is_data);
         Ok(match stored {
@@ -254,6 +289,7 @@ impl Decoder {
                 .set_newest((newest / u64::from(shape.step())) as u32);
         }
         self.out_of_sync = false;
+        self.certainty = Certainty::established();
         self.counters.tunings += 1;
         Accepted::Tuned(shape)
     }
@@ -433,6 +469,7 @@ mod tests {
                 recovered: 2,
                 out_of_band: 1,
                 rejected: 2,
+                withheld: 0,
                 tunings: 0,
                 shard_sets: 3,
                 newest_group: 2,
@@ -457,6 +494,55 @@ mod tests {
             (decoder.counters().recovered, decoder.counters().errors),
             (0, 1)
         );
+    }
+
+    /// The sender's groups are a little different, and the one packet that would tell gets lost.
+    #[test]
+    fn a_wrong_shape_rebuilds_rubbish_unless_cautious() {
+        let packets = stream(shape(9, 4), 0, 2);
+        for cautious in [false, true] {
+            let mut decoder = Decoder::new(Some(shape(10, 3)));
+            if cautious {
+                decoder = decoder.cautious();
+            }
+            let mut rubbish = 0;
+            for (i, (packet, _)) in packets.iter().enumerate() {
+                if i != 9 {
+                    let _ = decoder.handle_packet(packet, &mut |_| rubbish += 1);
+                }
+            }
+            assert_eq!(decoder.counters().withheld, u64::from(cautious));
+            let told = decoder.counters();
+            // Whether its size is a possible one is chance.
+            assert_eq!(rubbish > 0 || told.errors > 0, !cautious);
+            assert!(!decoder.is_certain() && decoder.out_of_sync());
+        }
+    }
+
+    #[test]
+    fn certainty_comes_within_a_few_groups() {
+        for (data, parity) in [(10, 3), (1, 1), (3, 2), (2, 5), (20, 1)] {
+            for seed in 1..20 {
+                let groups = 200;
+                let mut decoder = Decoder::new(Some(shape(data, parity))).cautious();
+                let mut noise = vectors::xs(seed, groups * (data + parity)).into_iter();
+                let mut certain_after = None;
+                let mut recovered = 0;
+                for (i, (packet, _)) in stream(shape(data, parity), 0, groups).iter().enumerate() {
+                    if noise.next().is_some_and(|n| n < 51) {
+                        continue;
+                    }
+                    let _ = decoder.handle_packet(packet, &mut |_| recovered += 1);
+                    if decoder.is_certain() {
+                        certain_after.get_or_insert(i);
+                    }
+                }
+                // One packet in five is lost.
+                let most = 16 * 2 + 10 * (data + parity);
+                assert!(certain_after.is_some_and(|i| i < most), "{certain_after:?}");
+                assert!(recovered > 3);
+            }
+        }
     }
 
     /// A stream whose sender's shape has more packets per group than the one before goes on from its place.
