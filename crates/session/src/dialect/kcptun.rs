@@ -123,7 +123,7 @@ impl Kcptun {
         Parts {
             kcp: Kcp::new(conv, config),
             encoder: shape.map(fec::Encoder::new),
-            decoder: fec::Decoder::new(shape),
+            decoder: fec::Decoder::new(shape).cautious(),
             layer,
             path,
             cipher,

@@ -283,8 +283,8 @@ impl End {
         self.read.len() > before
     }
 
-    /// Takes the datagrams of one direction at their times, without those that are `lost`.
-    fn replay(&mut self, recording: &Recording, up: bool, lost: &[usize]) {
+    /// Takes the datagrams of one direction at their times.
+    fn replay(&mut self, recording: &Recording, up: bool) {
         let path = Path {
             remote: stranger(1),
             local: None,
@@ -292,10 +292,7 @@ impl End {
         let start = at(10_000);
         self.turn(start);
         let all = recording.datagrams().filter(|d| d.up == up);
-        for (i, mut datagram) in all.enumerate() {
-            if lost.contains(&i) {
-                continue;
-            }
+        for mut datagram in all {
             let now = start + ms(datagram.at_ms);
             while let Some(due) = self.endpoint.poll_timeout().filter(|due| *due < now) {
                 self.turn(due);
@@ -327,9 +324,9 @@ fn answers(recording: &Recording, side: &str) -> Vec<(usize, Vec<u8>)> {
     answers
 }
 
-fn server_of(recording: &Recording, options: &Options, lost: &[usize]) -> End {
+fn server_of(recording: &Recording, options: &Options) -> End {
     let mut server = End::new(options.build_server(7), answers(recording, "server"));
-    server.replay(recording, true, lost);
+    server.replay(recording, true);
     server
 }
 
@@ -353,7 +350,7 @@ fn our_server_hears_what_their_client_said() {
             ..same.clone()
         };
         for options in [same, other] {
-            let server = server_of(&recording, &options, &[]);
+            let server = server_of(&recording, &options);
             assert!(server.read == said, "{}", recording.name);
             assert!(server.finished, "{}", recording.name);
             assert!(server.ended.is_none(), "{:?}", server.ended);
@@ -384,56 +381,10 @@ fn our_client_hears_what_their_server_said() {
             assert_eq!(id.wire(), 3);
             let mut client = End::new(endpoint, answers(&recording, "client"));
             client.stream = Some((key, id));
-            client.replay(&recording, false, &[]);
+            client.replay(&recording, false);
             assert!(client.read == said, "{}", recording.name);
             assert!(client.finished && !client.stopped, "{}", recording.name);
             assert!(client.ended.is_none(), "{:?}", client.ended);
         }
     }
-}
-
-/// Nothing is sent again here: what gets lost comes out of parity.
-#[test]
-fn parity_of_their_client_makes_up_for_losses() {
-    let mut rebuilt = 0;
-    for recording in recordings() {
-        let Some((data, parity)) = recording.options.fec else {
-            continue;
-        };
-        if recording.options.smux == 2 {
-            // The recorded client tells how much of the answer it has read, and our server has to have sent that before.
-            continue;
-        }
-        let said = recording.script("client", "write").concat();
-        let mut cipher = recording.options.cipher(recording.options.method, 1);
-        let mut groups: BTreeMap<u32, Vec<(usize, bool)>> = BTreeMap::new();
-        for (i, datagram) in recording.datagrams().filter(|d| d.up).enumerate() {
-            let body = raw::open(&mut *cipher, &datagram.wire).expect("it opens");
-            let packet = fec::Packet::parse(&body).expect("an FEC packet");
-            let group = packet.seqid().0 / u32::try_from(data + parity).expect("small");
-            let is_data = packet.kind() == fec::Kind::Data;
-            groups.entry(group).or_default().push((i, is_data));
-        }
-        for group in groups.values().filter(|g| g.len() == data + parity) {
-            // Each choice of as many neighbours as there is parity.
-            for lost in group[..data].windows(parity.min(data)) {
-                assert!(lost.iter().all(|(_, is_data)| *is_data));
-                let lost: Vec<_> = lost.iter().map(|(i, _)| *i).collect();
-                let first = recording.datagrams().filter(|d| d.up).enumerate();
-                let first = first
-                    .map(|(i, d)| (i, d.json))
-                    .find(|(i, _)| !lost.contains(i));
-                if first.is_none_or(|(_, json)| json["segs"][0]["cmd"] != "PUSH") {
-                    // Nothing but data opens a session, so here all has to be sent again.
-                    continue;
-                }
-                let server = server_of(&recording, &recording.options, &lost);
-                assert!(server.read == said, "{} without {lost:?}", recording.name);
-                let counters = server.endpoint.counters();
-                assert!(counters.fec_recovered > 0, "{counters:?}");
-                rebuilt += 1;
-            }
-        }
-    }
-    assert!(rebuilt >= 2, "{rebuilt}");
 }

@@ -12,7 +12,7 @@ use fulmar_session::transmit::Path;
 use fulmar_session::{Endpoint, SessionKey};
 use fulmar_wire::time::Instant;
 
-use crate::apps::{Apps, Pair, Program};
+use crate::apps::{Apps, Outcome, Pair, Program};
 use crate::setup::Options;
 
 /// Datagrams that arrive in one run at most, as from a socket with receive offload.
@@ -20,11 +20,18 @@ const MAX_RUN: usize = 64;
 /// Rounds that one instant may take; more is a loop that eats a CPU.
 const MAX_ROUNDS: usize = 100_000;
 
-/// The seeds of a scenario: `n` of them, or the one that `FULMAR_SIM_SEED` names.
+/// The seeds of a scenario: `n` of them, or the one that `FULMAR_SIM_SEED` names, or as many as `FULMAR_SIM_SEEDS` says.
 pub(crate) fn seeds(n: u64) -> Vec<u64> {
-    match std::env::var("FULMAR_SIM_SEED") {
-        Ok(seed) => vec![seed.parse().expect("FULMAR_SIM_SEED is a number")],
-        Err(_) => (1..=n).collect(),
+    let number = |name| {
+        let text = std::env::var(name).ok()?;
+        Some(
+            text.parse()
+                .unwrap_or_else(|_| panic!("{name} is no number")),
+        )
+    };
+    match (number("FULMAR_SIM_SEED"), number("FULMAR_SIM_SEEDS")) {
+        (Some(seed), _) => vec![seed],
+        (None, many) => (1..=many.unwrap_or(n)).collect(),
     }
 }
 
@@ -76,7 +83,6 @@ pub(crate) struct Client {
 /// A datagram as it left.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
-    pub(crate) at: Instant,
     pub(crate) direction: Direction,
     pub(crate) data: Vec<u8>,
 }
@@ -95,6 +101,8 @@ pub(crate) struct Sim {
     programs: BTreeMap<(u32, u32), Program>,
     /// Everything that was sent, if wanted.
     pub(crate) record: Option<Vec<Recorded>>,
+    /// Everything that the server received, if wanted.
+    pub(crate) heard: Option<Vec<Vec<u8>>>,
     /// What arrived for nobody that is an endpoint: [`crate::raw`] peers take theirs.
     pub(crate) strays: Vec<Delivery>,
 }
@@ -135,6 +143,7 @@ impl Sim {
             server_options: server.clone(),
             programs: BTreeMap::new(),
             record: None,
+            heard: None,
             strays: Vec::new(),
             rng,
         }
@@ -281,13 +290,23 @@ impl Sim {
     /// Runs until no application has anything left to do, and checks how each stream ended.
     pub(crate) fn finish(&mut self, limit: Duration) -> Duration {
         let start = self.now;
-        let idle = |sim: &Self| sim.hosts().all(|h| h.apps.open == 0) && sim.programs.is_empty();
+        let idle = |sim: &Self| {
+            sim.hosts().all(|h| h.apps.open == 0) && sim.programs.keys().all(|at| sim.was_cut(*at))
+        };
         if !self.run_until(start + limit, idle) {
             panic!("not done after {limit:?}: {}", self.report());
         }
         let took = self.now - start;
         self.check_outcomes();
         took
+    }
+
+    /// Whether a client cut the stream, perhaps before anything of it had left.
+    fn was_cut(&self, (conv, wire): (u32, u32)) -> bool {
+        let clients = self.clients.iter().filter(|c| c.conv == conv);
+        clients
+            .flat_map(|c| c.host.apps.iter())
+            .any(|((_, id), app)| id.wire() == wire && app.outcome == Some(Outcome::Cut))
     }
 
     /// Checks how each stream ended.
@@ -383,6 +402,9 @@ impl Sim {
                 self.strays.extend(parts);
                 continue;
             };
+            if let (Direction::Up, Some(heard)) = (first.direction, &mut self.heard) {
+                heard.extend(run.chunks(segment.max(1)).map(<[u8]>::to_vec));
+            }
             let path = host.path_of(first.from);
             host.endpoint.handle_run(now, path, &mut run, segment);
             self.net.recycle(first.data);
@@ -491,7 +513,6 @@ impl Host {
             self.sent += run.count() as u64;
             if let Some(record) = record {
                 record.extend(run.data().chunks(run.segment()).map(|d| Recorded {
-                    at: now,
                     direction: self.direction,
                     data: d.to_vec(),
                 }));

@@ -36,6 +36,9 @@ fn loss_up_to_forty_percent() {
                 loss > 0.0,
                 sim.net.counters(Direction::Down).lost_random > 0
             );
+            let counters = sim.client().endpoint.counters();
+            assert_eq!(loss > 0.0, counters.fec_recovered > 0, "{counters:?}");
+            assert_eq!(counters.fec_errs, 0);
         }
     }
 }

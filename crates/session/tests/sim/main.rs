@@ -2,7 +2,8 @@
 //!
 //! Endpoints are driven by their contract (see [`fulmar_session::endpoint`]) and applications on their streams
 //! check every byte. Everything random comes from one seed per scenario: the same seed is the same storm. A failure
-//! names its seed; `FULMAR_SIM_SEED=<seed>` runs every scenario with that one seed alone.
+//! names its seed; `FULMAR_SIM_SEED=<seed>` runs every scenario with that one seed alone, `FULMAR_SIM_SEEDS=<n>` with
+//! seeds 1 to `n`.
 //!
 //! | module | what |
 //! |---|---|
@@ -25,5 +26,6 @@ mod links;
 mod liveness;
 mod matrix;
 mod mismatch;
+mod storm;
 mod streams;
 mod table;
