@@ -1,6 +1,6 @@
 //! Tokio glue: drivers, listeners, name lookup, statistics, shutdown.
 //!
-//! [`run`] runs what a [`Config`] describes until it is told to stop
+//! A [`Tunnel`] is what a [`Config`] describes, and runs until it is told to stop; [`demo`] runs both ends and an emulated link in one
 //! process. Everything that decides something about bytes lives below, in `fulmar-session`; everything that knows
 //! the command line lives above, in the program.
 //!
