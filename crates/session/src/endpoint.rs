@@ -2,7 +2,7 @@
 //!
 //! Its owner feeds it what arrives ([`Endpoint::handle_run`]) and the passing of time, asks it to
 //! [`flush`](Endpoint::flush), sends the runs that [`Endpoint::next_run`] gives, and takes its events. Commands on
-//! streams go through [`Endpoint::stream`]. It reads no clock and touches no socket: the same code runs in the
+//! streams name the session and the stream. It reads no clock and touches no socket: the same code runs in the
 //! simulator.
 //!
 //! # Order of calls
@@ -476,8 +476,11 @@ impl Endpoint {
                 };
                 let same =
                     |key: &&SessionKey| self.sessions.get(**key).is_some_and(|s| s.conv() == conv);
-                if let Some(key) = here.iter().find(same) {
-                    return Some(*key);
+                if let Some(&key) = here.iter().find(same) {
+                    if let Some(session) = self.sessions.get_mut(key) {
+                        session.candidate = None;
+                    }
+                    return Some(key);
                 }
                 if let Some(&key) = self.by_conv.get(&conv) {
                     return self.follow(now, key, path, cipher, peek, body);
@@ -509,6 +512,13 @@ impl Endpoint {
             self.counters.stranger_datagrams += 1;
             return None;
         }
+        if session.candidate != Some(path.remote) {
+            // One such datagram may be a recording of one that got lost. Who lives there sends another.
+            session.candidate = Some(path.remote);
+            self.after_input(now, key, 1);
+            return None;
+        }
+        session.candidate = None;
         let old = std::mem::replace(&mut session.path, path);
         self.forget_address(old.remote, key);
         self.by_addr.entry(path.remote).or_default().push(key);

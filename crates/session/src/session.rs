@@ -1,12 +1,12 @@
 //! One session: a KCP conversation, its parity in both directions, and the streams on top.
 //!
-//! The way in: [`Session::handle_body`] takes the opened bodies of datagrams, [`Session::deliver`] moves what has come
-//! into order to the stream layer. The way out: [`Session::flush`] pulls frames from the layer while the ARQ has
+//! The way in: `handle_body` takes the opened bodies of datagrams, `deliver` moves what has come
+//! into order to the stream layer. The way out: `flush` pulls frames from the layer while the ARQ has
 //! room and writes datagrams into runs. Nothing here knows of sockets, and the cipher belongs to the endpoint.
 
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use fulmar_arq::{self as arq, DatagramSink, Flush, Kcp, Origin};
 use fulmar_cipher::PacketCipher;
@@ -121,6 +121,8 @@ pub struct Session {
     pub(crate) opened_at: Instant,
     /// Whether a valid frame has arrived and the endpoint knows.
     pub(crate) proven: bool,
+    /// Where a datagram of this conversation came from that was news; the peer may have moved there.
+    pub(crate) candidate: Option<SocketAddr>,
     /// Whose limit on unproven sessions it counts against.
     pub(crate) first_ip: IpAddr,
     /// The receive window that it was built with, segments.
@@ -151,6 +153,7 @@ impl Session {
             traces: Traces::default(),
             opened_at: now,
             proven: false,
+            candidate: None,
             first_ip: parts.path.remote.ip(),
             unanswered: None,
             counted: (arq::Counters::default(), fec::Counters::default()),
