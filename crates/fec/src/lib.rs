@@ -13,8 +13,8 @@
 //! | [`tune`] | the sender's shape from the order of kinds |
 #![forbid(unsafe_code)]
 
-pub mod certainty;
-mod decoder;
+mod certainty;
+pub mod decoder;
 pub mod encoder;
 mod groups;
 mod shape;
