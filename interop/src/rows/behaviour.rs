@@ -7,7 +7,7 @@ use fulmar_netem::Path;
 use tokio::io::AsyncWriteExt;
 
 use super::transfer::{CLOSE_LIMIT, settled};
-use super::{Context, OK, Observed, Row};
+use super::{Context, Observed, Row};
 use crate::load::{self, Fault};
 use crate::pattern::Kind;
 use crate::process::Process;
@@ -179,7 +179,6 @@ fn services() -> Vec<Row> {
             .expect(Pair::KCPTUN_FULMAR, "application sees an end")
             .expect(Pair::FULMAR, "application sees a reset")
             .expect(Pair::KCPTUN, "application sees an end"),
-        Row::new(GROUP, "1000 applications at once", crowd).everywhere(OK),
     ]
 }
 
@@ -322,17 +321,6 @@ async fn service_cuts(context: Context) -> Observed {
         Err(Fault::Short { .. }) => Ok("application sees an end".to_owned()),
         Err(fault) => Err(format!("{fault}; {}", tunnel.last_words())),
     }
-}
-
-async fn crowd(context: Context) -> Observed {
-    let mut tunnel = context
-        .tunnel(Setup::new(context.pair, 2).both(QUICK))
-        .await?;
-    let crowd = load::crowd(tunnel.entry(), Kind::Noise, 1, 1000, 1000, 2000, 2000).await;
-    crowd
-        .map_err(|(stream, fault)| format!("stream {stream}: {fault}; {}", tunnel.last_words()))?;
-    settled(&mut tunnel, 1000).await?;
-    Ok(OK.to_owned())
 }
 
 /// One setting that differs between the ends.

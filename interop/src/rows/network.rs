@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::transfer::{Freight, fulmar_only, row, settled};
+use super::transfer::{CLOSE_LIMIT, Freight, fulmar_only, row, settled};
 use super::{Context, OK, Observed, Row};
 use crate::load;
 use crate::pattern::Kind;
@@ -85,7 +85,74 @@ pub(super) fn rows() -> Vec<Row> {
         .own_network()
         .everywhere(OK),
     );
+    rows.push(
+        Row::new(
+            "Firewall rules of --tcp",
+            "both ends stopped, then killed and started again",
+            firewall,
+        )
+        .own_network()
+        .expect(Pair::FULMAR, "removed at the end, or at the next start")
+        .expect(Pair::KCPTUN, "stay"),
+    );
     rows
+}
+
+/// Whether the rules that `--tcp` needs outlive the programs: after a stop, and after a crash and the next stop.
+async fn firewall(context: Context) -> Observed {
+    let setup = || Setup::new(context.pair, 2).both(QUICK).both("--tcp");
+    let mut seen = Vec::new();
+    for kill in [false, true, false] {
+        let mut tunnel = context.tunnel(setup()).await?;
+        load::exchange(tunnel.entry(), Kind::Noise, 1, 10_000, 10_000)
+            .await
+            .map_err(|fault| format!("{fault}; {}", tunnel.last_words()))?;
+        if rules()? == 0 {
+            return Err("the programs work without any rule: this row tests nothing".to_owned());
+        }
+        for process in [&mut tunnel.client, &mut tunnel.server] {
+            if kill {
+                process.kill();
+            } else {
+                process.signal("TERM").map_err(|e| e.to_string())?;
+                process
+                    .wait(CLOSE_LIMIT)
+                    .await
+                    .ok_or("SIGTERM does not end it")?;
+            }
+        }
+        seen.push(rules()?);
+    }
+    match seen[..] {
+        [0, _, 0] => Ok("removed at the end, or at the next start".to_owned()),
+        [0, _, left] => Err(format!("{left} rules are left of the crash")),
+        _ => Ok("stay".to_owned()),
+    }
+}
+
+/// Rules that drop something in this network namespace, whichever tool made them.
+fn rules() -> Result<usize, String> {
+    let mut count = 0;
+    let mut asked = false;
+    for (program, arguments) in [
+        ("nft", &["list", "ruleset"][..]),
+        ("iptables-save", &[]),
+        ("ip6tables-save", &[]),
+    ] {
+        if let Ok(output) = std::process::Command::new(program).args(arguments).output() {
+            asked |= output.status.success();
+            let text = String::from_utf8_lossy(&output.stdout).to_lowercase();
+            count += text
+                .lines()
+                .filter(|l| l.contains("drop") && !l.contains("policy"))
+                .count();
+        }
+    }
+    if asked {
+        Ok(count)
+    } else {
+        Err("neither nft nor iptables-save works here".to_owned())
+    }
 }
 
 fn wildcard(pair: Pair) -> Setup {
