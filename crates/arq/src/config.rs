@@ -133,6 +133,11 @@ pub struct Config {
     pub ack_no_delay: bool,
     /// Let data wait for the next timer, at most `interval_ms`, instead of asking for a flush after each write.
     pub write_delay: bool,
+    /// Measure round trips as upstream does, by whatever is acknowledged: also by what had been acknowledged before, and by
+    /// what parity rebuilt, with the time of the transmission that got lost. On lossy paths with parity that inflates
+    /// the timeouts of both ends to seconds. Off, what parity brings twice is not acknowledged, what it brings first is acknowledged
+    /// with the latest time that has arrived, and only news counts as a measurement.
+    pub measure_repairs: bool,
     /// Largest payload of one received segment, in bytes; the default fits every kcptun peer, whose datagrams end at
     /// 1500. A larger one is an error and is not acknowledged.
     pub max_payload: usize,
@@ -149,6 +154,7 @@ impl Default for Config {
             rcv_wnd: DEFAULT_WINDOW,
             ack_no_delay: false,
             write_delay: false,
+            measure_repairs: true,
             max_payload: 1500 - HEADER_LEN,
             rules: Rules::default(),
         }

@@ -97,8 +97,11 @@ impl<C: SenderControl> Kcp<C> {
         if restarted {
             self.restart.record();
         }
+        let measured = self.config.measure_repairs || tally.segments > 0;
         let rtt_ms = match echo {
-            Some(ts) if origin == Origin::Wire => u32::try_from(now.wire_millis().diff(ts)).ok(),
+            Some(ts) if origin == Origin::Wire && measured => {
+                u32::try_from(now.wire_millis().diff(ts)).ok()
+            }
             _ => None,
         };
         if let Some(rtt) = rtt_ms {
@@ -182,7 +185,8 @@ impl<C: SenderControl> Kcp<C> {
 
     #[inline]
     fn data(&mut self, now: Instant, header: &Header, data: &[u8], origin: Origin) {
-        match self.rx.insert(header.sn, data) {
+        let arrival = self.rx.insert(header.sn, data);
+        match arrival {
             Arrival::Outside => {
                 self.counters.outside_segs += 1;
                 return;
@@ -196,10 +200,20 @@ impl<C: SenderControl> Kcp<C> {
         if recent && self.newest_push.is_none_or(|t| header.ts.diff(t) > 0) {
             self.newest_push = Some(header.ts);
         }
+        let mut ts = header.ts;
+        if origin == Origin::Recovered && !self.config.measure_repairs {
+            if arrival == Arrival::Repeated {
+                return;
+            }
+            ts = match self.newest_push {
+                Some(newest) if newest.diff(ts) > 0 => newest,
+                _ => ts,
+            };
+        }
         let kept = MIN_ACKS_KEPT.max(2 * self.config.rcv_wnd as usize);
         if self.acks.len() < kept {
             self.acks_since_now(now);
-            self.acks.push((header.sn, header.ts));
+            self.acks.push((header.sn, ts));
         }
     }
 

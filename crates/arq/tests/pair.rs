@@ -368,6 +368,54 @@ fn only_new_transmissions_raise_the_time_of_the_newest() {
 }
 
 #[test]
+fn what_parity_brings_late_is_no_measurement() {
+    for measure_repairs in [true, false] {
+        let mut out = Datagrams::default();
+        let config = Config {
+            measure_repairs,
+            ..Config::default()
+        };
+        let (mut a, mut b) = (Kcp::new(1, config), Kcp::new(1, config));
+        let flush = |kcp: &mut Kcp, ms, out: &mut Datagrams| {
+            kcp.flush(at(ms), Flush::Full, out);
+            std::mem::take(&mut out.sent)
+        };
+        let take = |kcp: &mut Kcp, datagrams: &[Vec<u8>], ms, origin| {
+            for d in datagrams {
+                kcp.handle_datagram(at(ms), d, origin).expect("sound");
+            }
+        };
+        // The first transmission gets lost, the second is acknowledged in 50 ms.
+        a.send(b"one");
+        let lost = flush(&mut a, 1000, &mut out);
+        let again = flush(&mut a, 1200, &mut out);
+        take(&mut b, &again, 1225, Origin::Wire);
+        let answer = flush(&mut b, 1225, &mut out);
+        take(&mut a, &answer, 1250, Origin::Wire);
+        assert_eq!(a.srtt(), Some(Duration::from_millis(50)));
+        // Parity brings the first one much later; and then one that nobody has sent again.
+        take(&mut b, &lost, 2000, Origin::Recovered);
+        let answer = flush(&mut b, 2000, &mut out);
+        take(&mut a, &answer, 2025, Origin::Wire);
+        a.send(b"two");
+        let lost = flush(&mut a, 3000, &mut out);
+        a.send(b"three");
+        let next = flush(&mut a, 3050, &mut out);
+        take(&mut b, &next, 3075, Origin::Wire);
+        take(&mut b, &lost, 3075, Origin::Recovered);
+        let answer = flush(&mut b, 3075, &mut out);
+        take(&mut a, &answer, 3100, Origin::Wire);
+        assert_eq!(a.waiting(), 0);
+        let srtt = a.srtt().expect("measured");
+        assert_eq!(
+            srtt > Duration::from_millis(60),
+            measure_repairs,
+            "{srtt:?}"
+        );
+    }
+}
+
+#[test]
 fn silence_is_measured_from_the_last_acknowledgement() {
     let mut out = Datagrams::default();
     let (mut a, mut b) = (
