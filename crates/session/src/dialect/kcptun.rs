@@ -118,6 +118,7 @@ impl Kcptun {
             snd_wnd: s.snd_wnd,
             rcv_wnd: s.rcv_wnd,
             ack_no_delay: s.ack_no_delay,
+            measure_repairs: false,
             ..arq::Config::default()
         };
         Parts {

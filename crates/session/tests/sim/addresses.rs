@@ -69,7 +69,7 @@ fn a_server_follows_its_client_to_another_address() {
                 assert_eq!(sim.server.endpoint.counters().moved_peers, 3);
                 assert_eq!(sim.server.endpoint.counters().passive_opens, 1);
                 let gap = sim.client().apps.get(pings).longest_gap;
-                assert!(gap < ms(900), "nothing for {gap:?}");
+                assert!(gap < ms(2500), "nothing for {gap:?}");
             }
         }
     }
