@@ -324,6 +324,12 @@ impl Endpoint {
     pub fn shrink(&mut self) {
         self.pool.shrink();
         self.copy = Vec::new();
+        let keys: Vec<_> = self.sessions.keys().collect();
+        for key in keys {
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.shrink();
+            }
+        }
     }
 }
 

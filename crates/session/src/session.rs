@@ -267,6 +267,8 @@ impl Session {
     ) -> Result<Flushed, Reason> {
         if self.layer.poll_timeout().is_some_and(|at| at <= now) {
             self.layer.handle_timeout(now)?;
+            // Mostly a keep-alive: nothing has happened for a while.
+            self.shrink();
         }
         self.deliver(now)?;
         if self.quiet_check.is_some_and(|at| at <= now) {
@@ -336,6 +338,13 @@ impl Session {
             more,
             window,
         })
+    }
+
+    /// Gives back memory that a burst took, if there is nothing under way.
+    pub(crate) fn shrink(&mut self) {
+        if self.kcp.is_idle() {
+            self.kcp.release_memory();
+        }
     }
 
     /// Pulls frames into the ARQ while it has room, not more than [`FILL_BYTES`] at a time: whether there is more.

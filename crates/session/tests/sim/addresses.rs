@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use fulmar_netem::Direction;
+use fulmar_session::Reason;
 use fulmar_session::endpoint::Event;
 use fulmar_wire::kcptun::Method;
 
@@ -219,6 +220,34 @@ fn a_replayed_session_is_refused() {
             assert!(counters.refused_replays > 10, "{counters:?}");
             // Nobody connected anywhere.
             assert_eq!(counters.streams_opened, 1);
+        }
+    }
+}
+
+/// A program that starts again on the same port: its old session is given up once the new one has proven itself.
+#[test]
+fn a_client_that_starts_anew_from_the_same_port() {
+    for seed in seeds(2) {
+        for method in [Method::Aes, Method::Null] {
+            let (client, server) = options(method, true);
+            let l = link(30, 0.05);
+            let mut sim = Sim::new("same port", seed, l.clone(), l, (&client, &server));
+            let lost = |n| Program::new(Expect::Lost, [Step::Write(n), Step::ReadEnd]);
+            sim.open((lost(10_000), lost(10_000)));
+            sim.run_for(secs(1));
+            let key = sim.clients[0].key;
+            sim.client_mut().endpoint.close_session(key);
+            let addr = sim.client().addr;
+            sim.clients.clear();
+            let again = sim.add_client_at(addr, &client);
+            let start = sim.now;
+            sim.open_on(again, bulk(50_000, 50_000));
+            sim.finish(secs(20));
+            let replaced =
+                |e: &Event| matches!(e, Event::Closed(_, _, Reason::Replaced)).then_some(());
+            let (at, ()) = sim.server.first(replaced).expect("replaced");
+            assert!(at - start < secs(2));
+            assert_eq!(sim.server.endpoint.sessions().count(), 1);
         }
     }
 }

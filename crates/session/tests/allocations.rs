@@ -1,0 +1,402 @@
+//! In the steady state nothing is allocated per packet: two endpoints pass bulk data, a counting allocator looks on.
+//!
+//! This is a test binary of its own because the allocator is the process's. Only the thread that measures counts.
+
+// An allocator cannot be written without.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use fulmar_arq::Profile;
+use fulmar_cipher::{MasterKey, NonceSource};
+use fulmar_session::admission::Limits;
+use fulmar_session::dialect::kcptun::{Kcptun, Settings};
+use fulmar_session::endpoint::Event;
+use fulmar_session::layer::{Readable, StreamEvent, StreamId, Writable};
+use fulmar_session::transmit::{MAX_RUN_BYTES, Path};
+use fulmar_session::{Endpoint, SessionKey};
+use fulmar_wire::kcptun::Method;
+use fulmar_wire::time::Instant;
+
+struct Counting;
+
+thread_local! {
+    /// Allocations of this thread, and the bytes that it holds.
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+    static HELD: Cell<i64> = const { Cell::new(0) };
+}
+
+fn note(bytes: i64) {
+    // A thread that is ending has no place to count in, and nobody who asks.
+    let _ = HELD.try_with(|held| held.set(held.get() + bytes));
+    if bytes > 0 {
+        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+    }
+}
+
+fn size(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+// SAFETY: every call is passed on to the system's allocator as it is; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(size(layout.size()));
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        note(-size(layout.size()));
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        note(-size(layout.size()));
+        note(size(new_size));
+        // SAFETY: the caller keeps the contract of `realloc`.
+        unsafe { System.realloc(ptr, layout, new_size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One way between two endpoints: runs that arrive some milliseconds later. Its buffers are used again.
+struct Pipe {
+    under_way: VecDeque<(Instant, Vec<u8>, usize)>,
+    spare: Vec<Vec<u8>>,
+    /// Of each so many datagrams one gets lost; 0 for none.
+    lose_one_of: u64,
+    datagrams: u64,
+}
+
+const DELAY: Duration = Duration::from_millis(10);
+
+impl Pipe {
+    fn new(lose_one_of: u64) -> Self {
+        Self {
+            under_way: VecDeque::with_capacity(4096),
+            spare: (0..512)
+                .map(|_| Vec::with_capacity(MAX_RUN_BYTES))
+                .collect(),
+            lose_one_of,
+            datagrams: 0,
+        }
+    }
+
+    fn send(&mut self, now: Instant, endpoint: &mut Endpoint) {
+        while let Some(run) = endpoint.next_run() {
+            let mut copy = self.spare.pop().expect("enough spare buffers");
+            for datagram in run.data().chunks(run.segment()) {
+                self.datagrams += 1;
+                let lost = self.lose_one_of > 0 && self.datagrams.is_multiple_of(self.lose_one_of);
+                if !lost {
+                    copy.extend_from_slice(datagram);
+                }
+            }
+            self.under_way.push_back((now + DELAY, copy, run.segment()));
+            endpoint.recycle(run);
+        }
+    }
+
+    fn arrive(&mut self, now: Instant, endpoint: &mut Endpoint, path: Path) {
+        while let Some((at, ..)) = self.under_way.front()
+            && *at <= now
+            && let Some((_, mut run, segment)) = self.under_way.pop_front()
+        {
+            endpoint.handle_run(now, path, &mut run, segment);
+            run.clear();
+            self.spare.push(run);
+        }
+    }
+}
+
+#[derive(Copy, Clone, Debug)]
+struct Case {
+    method: Method,
+    fec: Option<(usize, usize)>,
+    smux: u8,
+    compression: bool,
+    lose_one_of: u64,
+    window: u32,
+}
+
+const PLAIN: Case = Case {
+    method: Method::Aes,
+    fec: None,
+    smux: 2,
+    compression: false,
+    lose_one_of: 0,
+    window: 512,
+};
+
+fn settings(case: Case, server: bool) -> Settings {
+    Settings {
+        server,
+        mtu: 1350,
+        profile: Profile::FAST,
+        snd_wnd: case.window,
+        rcv_wnd: case.window,
+        ack_no_delay: false,
+        fec: case.fec,
+        smux_version: case.smux,
+        smux_buffer: 4 << 20,
+        frame_size: 8192,
+        stream_buffer: 2 << 20,
+        keep_alive: Duration::from_secs(10),
+        fin_hold: Duration::from_secs(30),
+        compression: case.compression,
+        qpp: None,
+        rate_limit: None,
+    }
+}
+
+fn path() -> Path {
+    Path {
+        remote: ([192, 0, 2, 1], 29900).into(),
+        local: None,
+    }
+}
+
+fn key() -> MasterKey {
+    MasterKey::from_bytes([7; 32])
+}
+
+fn server(case: Case, limits: Limits) -> Endpoint {
+    let cipher = fulmar_cipher::kcptun(case.method, &key(), NonceSource::seeded([1; 32]));
+    let dialect = Kcptun::new(settings(case, true), key());
+    Endpoint::server(Box::new(dialect), vec![cipher], limits)
+}
+
+fn client(case: Case, conv: u32, now: Instant) -> (Endpoint, SessionKey) {
+    let mut seed = [2; 32];
+    seed[..4].copy_from_slice(&conv.to_le_bytes());
+    let cipher = fulmar_cipher::kcptun(case.method, &key(), NonceSource::seeded(seed));
+    let dialect = Kcptun::new(settings(case, false), key());
+    let parts = dialect.open(path(), conv, case.method, now);
+    Endpoint::client(Box::new(dialect), cipher, parts, now)
+}
+
+fn write_all(endpoint: &mut Endpoint, at: (SessionKey, StreamId)) {
+    while let Writable::Room(room) = endpoint.write(at.0, at.1, usize::MAX) {
+        let n = room.len();
+        // Neither all the same nor random, so that compression has something to do.
+        for (i, b) in room.iter_mut().enumerate() {
+            *b = ((i * i) >> 3) as u8;
+        }
+        endpoint.commit(at.0, at.1, n);
+    }
+}
+
+fn read_all(endpoint: &mut Endpoint, now: Instant, at: (SessionKey, StreamId)) -> u64 {
+    let mut all = 0;
+    while let Readable::Bytes(bytes) = endpoint.read(at.0, at.1) {
+        let n = bytes.len();
+        endpoint.consume(now, at.0, at.1, n);
+        all += n as u64;
+    }
+    all
+}
+
+/// A client and a server, both ways of a path between them, and one stream.
+struct Pair {
+    now: Instant,
+    ends: [Endpoint; 2],
+    pipes: [Pipe; 2],
+    streams: [Option<(SessionKey, StreamId)>; 2],
+    read: u64,
+}
+
+impl Pair {
+    fn new(case: Case) -> Self {
+        let now = Instant::from_millis(1000);
+        let (mut client, session) = client(case, 1, now);
+        let stream = client.open_stream(now, session).expect("a stream");
+        Self {
+            now,
+            ends: [client, server(case, Limits::default())],
+            pipes: [(); 2].map(|()| Pipe::new(case.lose_one_of)),
+            streams: [Some((session, stream)), None],
+            read: 0,
+        }
+    }
+
+    fn packets(&self) -> u64 {
+        self.pipes[0].datagrams + self.pipes[1].datagrams
+    }
+
+    /// A millisecond later; both ends write what they can, if they are to.
+    fn turn(&mut self, write: bool) {
+        self.now += Duration::from_millis(1);
+        let now = self.now;
+        for i in [0, 1] {
+            self.pipes[i].arrive(now, &mut self.ends[1 - i], path());
+        }
+        for i in [0, 1] {
+            let (endpoint, pipe) = (&mut self.ends[i], &mut self.pipes[i]);
+            if let Some(stream) = self.streams[i] {
+                self.read += read_all(endpoint, now, stream);
+                if write {
+                    write_all(endpoint, stream);
+                }
+            }
+            let due = endpoint.poll_timeout().is_some_and(|at| at <= now);
+            if due || endpoint.wants_flush() {
+                while !endpoint.flush(now) {
+                    pipe.send(now, endpoint);
+                }
+                pipe.send(now, endpoint);
+            }
+            while let Some(event) = endpoint.poll_event() {
+                match event {
+                    Event::Stream(key, StreamEvent::Opened(id)) => {
+                        self.streams[i] = Some((key, id));
+                    }
+                    Event::Closed(.., reason) => panic!("{reason}"),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// Allocations per packet and packets, while bulk data goes both ways.
+fn measure(case: Case) -> (f64, u64) {
+    let mut pair = Pair::new(case);
+    // A second to warm up, then what counts.
+    (0..1000).for_each(|_| pair.turn(true));
+    let start = (COUNT.get(), pair.packets());
+    (0..1000).for_each(|_| pair.turn(true));
+    let packets = pair.packets() - start.1;
+    assert!(pair.read > 1_000_000, "{case:?}: {} bytes", pair.read);
+    ((COUNT.get() - start.0) as f64 / packets as f64, packets)
+}
+
+#[test]
+fn bulk_allocates_nothing_per_packet() {
+    let fec = Some((10, 3));
+    let cases = [
+        PLAIN,
+        Case { fec, ..PLAIN },
+        Case {
+            fec,
+            lose_one_of: 19,
+            ..PLAIN
+        },
+        Case {
+            lose_one_of: 19,
+            ..PLAIN
+        },
+        Case {
+            method: Method::Aes128Gcm,
+            ..PLAIN
+        },
+        Case {
+            method: Method::Salsa20,
+            fec,
+            ..PLAIN
+        },
+        Case {
+            method: Method::Null,
+            ..PLAIN
+        },
+        Case { smux: 1, ..PLAIN },
+        Case {
+            compression: true,
+            ..PLAIN
+        },
+        Case {
+            window: 4096,
+            ..PLAIN
+        },
+        Case {
+            window: 32,
+            ..PLAIN
+        },
+    ];
+    let mut told = Vec::new();
+    for case in cases {
+        let (per_packet, packets) = measure(case);
+        told.push(format!("{per_packet:.5} of {packets} packets: {case:?}"));
+        assert!(per_packet < 0.001, "{told:#?}");
+    }
+}
+
+/// Bytes that this thread holds more after `f` than before.
+fn held_by<T>(f: impl FnOnce() -> T) -> (T, i64) {
+    let before = HELD.get();
+    let made = f();
+    (made, HELD.get() - before)
+}
+
+/// The opening datagrams of so many clients, each from an address of its own, that reach the server too late by one.
+fn strangers(case: Case, n: u16) -> Vec<(Path, Vec<u8>)> {
+    let now = Instant::from_millis(1000);
+    let mut all = Vec::new();
+    for i in 0..n {
+        let (mut client, session) = client(case, u32::from(i) + 1, now);
+        let id = client.open_stream(now, session).expect("a stream");
+        write_all(&mut client, (session, id));
+        assert!(client.flush(now));
+        let run = client.next_run().expect("a run");
+        let path = Path {
+            remote: ([198, 51, (i >> 8) as u8, i as u8], 1000).into(),
+            ..path()
+        };
+        let second = run.data().chunks(run.segment()).nth(1);
+        all.push((path, second.expect("more than one").to_vec()));
+    }
+    all
+}
+
+#[test]
+fn strangers_cost_little() {
+    for fec in [None, Some((10, 3))] {
+        let case = Case { fec, ..PLAIN };
+        let now = Instant::from_millis(1000);
+        let mut server = server(case, Limits::default());
+        let mut crowd = strangers(case, 1000);
+        let ((), held) = held_by(|| {
+            for (path, datagram) in &mut crowd {
+                server.handle_run(now, *path, datagram, 0);
+                while !server.flush(now) {
+                    while let Some(run) = server.next_run() {
+                        server.recycle(run);
+                    }
+                }
+                while server.poll_event().is_some() {}
+            }
+        });
+        assert_eq!(server.sessions().count(), 1000);
+        // A page of sixteen received segments, and the first group of parity.
+        assert!(held / 1000 < 64 * 1024, "{} bytes each", held / 1000);
+    }
+}
+
+#[test]
+fn a_burst_gives_its_memory_back() {
+    let case = Case {
+        fec: Some((10, 3)),
+        window: 4096,
+        ..PLAIN
+    };
+    let before = HELD.get();
+    let mut pair = Pair::new(case);
+    // The pipes' own buffers are no part of it.
+    let pipes = HELD.get() - before;
+    (0..500).for_each(|_| pair.turn(true));
+    let busy = HELD.get() - before - pipes;
+    (0..25_000).for_each(|_| pair.turn(false));
+    for endpoint in &mut pair.ends {
+        endpoint.shrink();
+    }
+    let idle = HELD.get() - before - pipes;
+    assert!(busy > 4 << 20, "{busy} bytes while busy");
+    // Both ends together: a run's buffer each, a page of segments each way, a group of parity.
+    assert!(idle < 320 << 10, "{idle} bytes at rest");
+}
