@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::isolation;
-use crate::program::{Pair, Programs};
+use crate::program::{Pair, Program, Programs};
 use crate::rows::{Cell, Context, Load, Row};
 
 /// A cell that takes longer than this has failed.
@@ -98,7 +98,14 @@ pub async fn run(
                 Cell::Expect(observation) => observation.clone(),
             };
             if let Some(reason) = programs.missing(*pair) {
-                send(Outcome::Skipped(reason.to_owned()));
+                // A foreign program may be absent. Ours may not: without it nothing would be tested, and nothing fail.
+                let ours = pair.has(Program::Fulmar) && programs.fulmar.is_err();
+                let reason = reason.to_owned();
+                send(if ours {
+                    Outcome::Failed(reason)
+                } else {
+                    Outcome::Skipped(reason)
+                });
                 continue;
             }
             if let (true, Err(reason)) = (row.own_network, isolation::available()) {
