@@ -267,7 +267,7 @@ impl Session {
     ) -> Result<Flushed, Reason> {
         if self.layer.poll_timeout().is_some_and(|at| at <= now) {
             self.layer.handle_timeout(now)?;
-            // Mostly a keep-alive: nothing has happened for a while.
+            // A few times a minute, and mostly a keep-alive: nothing has happened for a while.
             self.shrink();
         }
         self.deliver(now)?;
@@ -340,11 +340,9 @@ impl Session {
         })
     }
 
-    /// Gives back memory that a burst took, if there is nothing under way.
+    /// Gives back memory that a burst took, of what is empty now.
     pub(crate) fn shrink(&mut self) {
-        if self.kcp.is_idle() {
-            self.kcp.release_memory();
-        }
+        self.kcp.release_memory();
     }
 
     /// Pulls frames into the ARQ while it has room, not more than [`FILL_BYTES`] at a time: whether there is more.

@@ -249,3 +249,40 @@ fn one_deaf_direction_is_noticed_by_who_sends_into_it() {
         takes_turns(&sim.server);
     }
 }
+
+/// A session lives on through two hours in which something happens every few minutes, and does not grow.
+#[test]
+fn two_hours_of_small_misfortunes() {
+    for seed in seeds(1) {
+        let l = link(30, 0.03);
+        let (client, server) = (Options::client(), Options::server());
+        let mut sim = Sim::new("two hours", seed, l.clone(), l, (&client, &server));
+        let start = sim.now;
+        for i in 0..8 {
+            sim.open(requests(600 - 50 * i, 200 + i, 20_000, secs(7 + i)));
+        }
+        for minute in 1..110 {
+            sim.run_to(start + secs(60 * minute));
+            match minute % 4 {
+                0 => sim.net.change_address(sim.now, Direction::Up, None),
+                1 => {
+                    blackout(&mut sim, secs(minute % 9));
+                }
+                _ => {
+                    sim.open(bulk(10_000 * (minute % 50), 100_000));
+                }
+            }
+        }
+        sim.finish(secs(3600));
+        sim.run_for(secs(60));
+        for host in [sim.client(), &sim.server] {
+            takes_turns(host);
+            assert!(host.first(closed).is_none());
+            let key = host.endpoint.sessions().next().expect("it lives");
+            let held = host.endpoint.session(key).map(|s| s.kcp().held_bytes());
+            assert!(held.is_some_and(|bytes| bytes < 100_000), "{held:?}");
+        }
+        let counters = sim.server.endpoint.counters();
+        assert_eq!((counters.passive_opens, counters.moved_peers), (1, 27));
+    }
+}

@@ -221,3 +221,27 @@ fn a_session_that_is_closed_here_ends_its_streams_here_and_later_there() {
         assert_eq!(sim.server.endpoint.poll_timeout(), None);
     }
 }
+
+#[test]
+fn many_clients_at_once() {
+    for seed in seeds(1) {
+        let l = link(20, 0.03);
+        let mut sim = Sim::empty("many clients", seed, l.clone(), l, &Options::server());
+        for i in 0..60 {
+            let client = sim.add_client(&Options {
+                smux: 1 + (i % 2) as u8,
+                compression: i % 3 == 0,
+                fec: (i % 4 != 0).then_some((10, 3)),
+                ..Options::client()
+            });
+            sim.open_on(client, bulk(30_000 + i, 60_000 + i));
+            sim.open_on(client, requests(5, 100, 100, ms(40)));
+            sim.run_for(ms(3));
+        }
+        sim.finish(secs(20));
+        assert_eq!(sim.server.endpoint.sessions().count(), 60);
+        let counters = sim.server.endpoint.counters();
+        assert_eq!((counters.passive_opens, counters.max_conn), (60, 60));
+        assert_eq!(counters.streams_opened, 120);
+    }
+}
