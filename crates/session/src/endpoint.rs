@@ -204,7 +204,11 @@ impl Endpoint {
             },
         };
         // What a datagram looked like before it was opened, for a judgement that is rarely made.
-        let keep = (known.is_none() || self.role == Role::Client) && now >= self.next_judgement;
+        let keep = now >= self.next_judgement
+            && match self.role {
+                Role::Server => known.is_none(),
+                Role::Client => self.is_lifeless(),
+            };
         if keep {
             self.copy.clear();
             self.copy.extend_from_slice(&run[..segment.min(run.len())]);
@@ -431,6 +435,12 @@ impl Endpoint {
 
 /// Whose datagram it is.
 impl Endpoint {
+    /// Whether a client's session has not come to life yet.
+    fn is_lifeless(&self) -> bool {
+        let session = self.sessions.key_at(0).and_then(|k| self.sessions.get(k));
+        session.is_some_and(|s| !s.traces.came_to_life())
+    }
+
     /// The cipher of the session that sends from `path`.
     fn known_cipher(&self, path: Path) -> Option<usize> {
         match self.role {
