@@ -240,6 +240,47 @@ fn a_server_that_takes_the_datagrams_and_drops_the_streams_is_named() {
     assert_eq!(client.poll_timeout(), None);
 }
 
+/// Answers that do not open: a server of another key or cipher that speaks all the same.
+#[test]
+fn answers_that_do_not_open_are_named() {
+    let server = Options::server();
+    let other_key = Options {
+        key: OTHER_KEY,
+        ..server.clone()
+    };
+    let other_cipher = Suspicion::OtherCipher {
+        theirs: Method::Twofish,
+        ours: Method::Aes,
+    };
+    for (theirs, method, expected) in [
+        (&other_key, Method::Aes, Suspicion::NothingOpens),
+        (&server, Method::Twofish, other_cipher),
+    ] {
+        let path = Path {
+            remote: stranger(1),
+            local: None,
+        };
+        let (mut client, key) = Options::client().build_client(path, 9, 1, at(0));
+        client.open_stream(at(0), key).expect("a stream");
+        let mut cipher = theirs.cipher(method, 3);
+        let mut told = Vec::new();
+        for now in (0..5000).map(at) {
+            if now.as_millis() % 100 == 50 {
+                let mut answer = raw::seal(&mut *cipher, &[0x51; 60]);
+                client.handle_run(now, path, &mut answer, 0);
+            }
+            assert!(client.flush(now));
+            while let Some(run) = client.next_run() {
+                client.recycle(run);
+            }
+            while let Some(event) = client.poll_event() {
+                told.extend(suspicion(&event).map(|s| (now, s)));
+            }
+        }
+        assert_eq!(told, [(at(3000), expected)]);
+    }
+}
+
 #[test]
 fn auto_takes_clients_of_all_ciphers_at_once() {
     for seed in seeds(1) {
