@@ -55,6 +55,8 @@
 //! * A window beyond 65,535 is taken as 65,535, where upstream advertises it modulo 65,536.
 //! * The reader never sees a segment without data, where upstream's blocks for ever.
 //! * Timers: [`Kcp::poll_timeout`] instead of a flush per interval. [`Kcp::update`] is upstream's.
+//! * [`Kcp::probe`] and [`Kcp::challenge`] send an old segment once more, for its acknowledgement; only when they are called.
+//! * With [`Config::measure_repairs`] off (it is on by default, and exact), what parity brings late is no measurement of a round trip.
 #![forbid(unsafe_code)]
 
 pub mod control;
