@@ -506,7 +506,9 @@ impl Driver {
             (_, Reason::Closed | Reason::Replaced) => {
                 debug!("session closed: {}: {reason}", path.remote);
             }
-            (_, Reason::Unproven(_)) => debug!("session dropped: {}: {reason}", path.remote),
+            (_, Reason::Unproven(_) | Reason::Crowded) => {
+                debug!("session dropped: {}: {reason}", path.remote);
+            }
             _ => info!("session ended: {}: {reason}", path.remote),
         }
         if let Side::Client { .. } = self.side {

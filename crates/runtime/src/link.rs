@@ -33,8 +33,11 @@ impl Link {
         });
         let methods = match t.crypt {
             Crypt::Method(method) => vec![method],
-            // Plaintext last: `null` opens anything.
-            Crypt::Auto => Method::ALL.to_vec(),
+            // Not those that need no key: whoever asks would be let in.
+            Crypt::Auto => Method::ALL
+                .into_iter()
+                .filter(|m| !m.is_plaintext())
+                .collect(),
         };
         let server = matches!(config.role, Role::Server(_));
         Self {
