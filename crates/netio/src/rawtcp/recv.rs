@@ -40,7 +40,7 @@ impl RawTcp {
     pub fn recv(&self, buffers: &mut RecvBuffers, metas: &mut [RecvMeta]) -> io::Result<usize> {
         let counters = &self.shared.counters;
         let mut arrived = [Incoming::default(); BATCH];
-        let Some(room) = buffers.raw().first_mut() else {
+        let Some(room) = buffers.offer().next() else {
             return Ok(0);
         };
         for _ in 0..MAX_ROUNDS {

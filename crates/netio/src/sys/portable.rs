@@ -99,10 +99,10 @@ impl Portable {
     ) -> io::Result<usize> {
         let mut filled = 0;
         let mut skips = 0;
-        let room = metas.len().min(buffers.raw().len());
-        while filled < room && skips < MAX_SKIPS {
-            let Some((buffer, meta)) = buffers.raw().get_mut(filled).zip(metas.get_mut(filled))
-            else {
+        let mut places = buffers.offer().zip(metas.iter_mut());
+        let mut place = places.next();
+        while skips < MAX_SKIPS {
+            let Some((buffer, meta)) = &mut place else {
                 break;
             };
             add(&counters.recv_calls, 1);
@@ -120,7 +120,7 @@ impl Portable {
                         skips += 1;
                         continue;
                     };
-                    *meta = RecvMeta {
+                    **meta = RecvMeta {
                         src: unmapped(src),
                         dst_ip: self.local_ip,
                         ecn: None,
@@ -132,13 +132,14 @@ impl Portable {
                     add(&counters.recv_datagrams, 1);
                     add(&counters.recv_bytes, len);
                     filled += 1;
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    return if filled == 0 { Err(e) } else { Ok(filled) };
+                    place = places.next();
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => skips += 1,
-                Err(e) if super::is_fatal(&e) => {
-                    return if filled == 0 { Err(e) } else { Ok(filled) };
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock || super::is_fatal(&e) => {
+                    if filled == 0 {
+                        return Err(e);
+                    }
+                    break;
                 }
                 Err(_) => {
                     add(&counters.recv_errors, 1);
@@ -146,7 +147,8 @@ impl Portable {
                 }
             }
         }
-        Ok(filled)
+        drop(places);
+        Ok(buffers.join(&mut metas[..filled], filled))
     }
 }
 

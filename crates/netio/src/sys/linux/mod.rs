@@ -1,6 +1,7 @@
 //! Linux: one call per run.
 
 mod control;
+mod memory;
 mod name;
 mod options;
 mod raw;
@@ -9,6 +10,7 @@ mod segmentation;
 mod send;
 mod udp;
 
+pub(crate) use memory::forget_pages;
 pub(crate) use options::*;
 pub(crate) use raw::{RawSocket, agreed, close_silently, is_missing_capability};
 pub(crate) use udp::Native;
