@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::future::Future;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use fulmar_config::{Config, Environment, Failure, Invocation, Side, from_args};
 use fulmar_runtime::{Tunnel, demo as demonstration};
+use tokio::runtime::Builder;
 use tracing::info;
 
 use crate::exit::print;
@@ -167,12 +169,19 @@ fn say(text: &str) {
     let _ = print(text);
 }
 
-/// Runs `future` on the program's threads.
+/// Runs `future` on so many threads; `None`: one for each core. One is the calling thread itself: no other is started, and no queue between
+/// threads is touched. Looking up names and writing files may start more for a while in either case.
 pub(crate) fn block_on<T>(
+    threads: Option<NonZeroU16>,
     future: impl Future<Output = Result<T, LaunchError>>,
 ) -> Result<T, LaunchError> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(future)
+    let mut builder = match fulmar_runtime::threads(threads) {
+        1 => Builder::new_current_thread(),
+        threads => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
+    builder.enable_all().build()?.block_on(future)
 }

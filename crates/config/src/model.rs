@@ -2,6 +2,7 @@
 //!
 //! Build one with a front end, not by hand: [`Config`] promises ranges that only the checks establish.
 
+use core::num::NonZeroU16;
 use core::time::Duration;
 use std::path::PathBuf;
 
@@ -22,6 +23,8 @@ pub struct Config {
     pub log: Log,
     /// The periodic counters file.
     pub stats: Stats,
+    /// Threads that do the work, 1 to 256. `None` (the default): one for each core that the process may use.
+    pub threads: Option<NonZeroU16>,
     /// Whether a shadowsocks host started us as its plugin (section 15); addresses and options are already merged.
     pub sip003: bool,
     /// Where each value came from.

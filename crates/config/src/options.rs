@@ -64,6 +64,7 @@ pub enum Id {
     SndWnd,
     RcvWnd,
     RateLimit,
+    Threads,
     Mtu,
     DataShard,
     ParityShard,

@@ -123,6 +123,9 @@ fn value(config: &Config, id: Id) -> Option<String> {
         Id::RateLimit => tunnel
             .rate_limit
             .map_or("none".into(), |rate| format!("{rate} bytes/s")),
+        Id::Threads => config
+            .threads
+            .map_or("one for each core".into(), |n| n.to_string()),
         Id::Mtu => format!("{} bytes", tunnel.mtu),
         Id::DataShard => tunnel
             .fec

@@ -1,5 +1,6 @@
 //! From raw values to the checked [`Config`]: every rule of spec/kcptun.md, section 2.7, before anything is opened.
 
+use core::num::NonZeroU16;
 use core::time::Duration;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -71,6 +72,7 @@ impl Resolver<'_> {
             file: self.path(Id::Log),
             quiet: self.bool(Id::Quiet),
         };
+        let threads = NonZeroU16::new(self.int(Id::Threads));
         self.unsupported();
         let mut provenance = Provenance::default();
         for opt in options::of(self.values.side()) {
@@ -81,6 +83,7 @@ impl Resolver<'_> {
             tunnel: tunnel?,
             log,
             stats,
+            threads,
             sip003: plugin,
             provenance,
         })

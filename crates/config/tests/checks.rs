@@ -72,6 +72,16 @@ fn values_that_are_refused() {
             "Error: command line, --conn: 65536 is too large; write 1 to 65535 sessions",
         ),
         (
+            Server,
+            &["--threads=257"],
+            "Error: command line, --threads: 257 is too large; write 0 to 256 threads",
+        ),
+        (
+            Client,
+            &["--threads", "-1"],
+            "Error: command line, --threads: -1 is too small; write 0 to 256 threads",
+        ),
+        (
             Client,
             &["-rcvwnd=65536"],
             "Error: command line, -rcvwnd: 65536 is too large; write 1 to 65535 packets",
@@ -375,6 +385,38 @@ fn meanings() {
             .log
             .file
             .is_none()
+    );
+}
+
+#[test]
+fn threads_from_every_syntax() {
+    let threads = |args: &[&str]| accepted(Side::Server, args).threads.map(u16::from);
+    assert_eq!(threads(&[]), None);
+    assert_eq!(threads(&["--threads", "0"]), None);
+    assert_eq!(threads(&["-threads=1"]), Some(1));
+    assert_eq!(threads(&["--threads", "256"]), Some(256));
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("c.json");
+    std::fs::write(&path, r#"{"key":"k","threads":3}"#).expect("write");
+    let file = path.to_str().expect("path");
+    assert_eq!(threads(&["-c", file]), Some(3));
+    let plugin: Environment = [
+        ("SS_REMOTE_HOST", "127.0.0.1"),
+        ("SS_REMOTE_PORT", "1"),
+        ("SS_LOCAL_HOST", "127.0.0.1"),
+        ("SS_LOCAL_PORT", "2"),
+        ("SS_PLUGIN_OPTIONS", "key=k;threads=5"),
+    ]
+    .into_iter()
+    .collect();
+    let Ok(Invocation::Run(loaded)) = from_args(Side::Client, &[], &plugin) else {
+        panic!("accepted");
+    };
+    assert_eq!(loaded.config.threads.map(u16::from), Some(5));
+    assert!(
+        fulmar_config::report::lines(&loaded.config)
+            .iter()
+            .any(|line| line.starts_with("  threads      5 "))
     );
 }
 

@@ -32,6 +32,7 @@ mod stats;
 mod wake;
 
 use std::io;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use fulmar_config::{Config, Role};
@@ -39,6 +40,16 @@ use fulmar_config::{Config, Role};
 pub use driver::STREAM_LOG;
 pub use fulmar_session::Counters;
 pub use stats::{Hub, dump};
+
+/// How many threads [`Config::threads`] means, 1 to 256. `None`: one for each core that this process may use, which is what
+/// affinity and, on Linux, control groups leave it.
+#[must_use]
+pub fn threads(asked: Option<NonZeroU16>) -> usize {
+    match asked {
+        Some(n) => n.get().into(),
+        None => std::thread::available_parallelism().map_or(1, |n| n.get().min(256)),
+    }
+}
 
 /// Why a tunnel cannot run.
 #[derive(Debug, thiserror::Error)]

@@ -57,7 +57,7 @@ const fn seconds(min: i64) -> Kind {
 }
 
 /// Every option, in the order of help texts.
-pub const TABLE: [Opt; 43] = [
+pub const TABLE: [Opt; 44] = [
     Opt {
         id: Id::LocalAddr,
         flag: "localaddr",
@@ -309,6 +309,20 @@ pub const TABLE: [Opt; 43] = [
         group: Group::Speed,
         help: "Largest rate of one session in bytes of UDP payload per second; 0: no limit",
         note: "A negative number means no limit as in kcptun, with a warning",
+        ..BASE
+    },
+    Opt {
+        id: Id::Threads,
+        flag: "threads",
+        key: Some("threads"),
+        program: Program::Fulmar,
+        kind: int(0, 256, "threads"),
+        value_name: "N",
+        client: Preset::Int(0),
+        server: Preset::Int(0),
+        group: Group::Speed,
+        help: "Threads that do the work; 0: one for each core that this program may use",
+        note: "1 to 256 threads; 0 means one for each core that the program may use. A server on Linux shares a port among them",
         ..BASE
     },
     Opt {

@@ -1,0 +1,73 @@
+//! Threads of the running program, and who may have its port.
+#![cfg(target_os = "linux")]
+
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+struct Server {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+}
+
+impl Server {
+    /// Starts one with `flags` and lets it come to rest.
+    fn start(flags: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_fulmar"))
+            .args(["server", "-t", "127.0.0.1:1"])
+            .args(flags)
+            .env("KCPTUN_KEY", "swordfish")
+            .env_remove("FULMAR_LOG")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let log = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut server = Self { child, log };
+        server.log_until("listening on");
+        server
+    }
+
+    /// The line of the log that has `text`, the next of them.
+    fn log_until(&mut self, text: &str) -> String {
+        let mut said = Vec::new();
+        for line in self.log.by_ref() {
+            said.push(line.expect("text"));
+            if said.last().is_some_and(|line| line.contains(text)) {
+                return said.pop().expect("there is one");
+            }
+        }
+        panic!("no line has \"{text}\": {said:#?}");
+    }
+
+    /// Threads that the system counts.
+    fn threads(&self) -> usize {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        std::fs::read_dir(tasks).expect("tasks").count()
+    }
+}
+
+/// A test that fails leaves no process behind.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A UDP port that nobody has at the moment.
+fn free_port() -> String {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    format!("127.0.0.1:{}", socket.local_addr().expect("bound").port())
+}
+
+#[test]
+fn one_thread_is_one_thread() {
+    let server = Server::start(&["-l", &free_port(), "--threads", "1"]);
+    assert_eq!(server.threads(), 1);
+}
+
+#[test]
+fn more_threads_are_as_many_and_the_main_one() {
+    let server = Server::start(&["-l", &free_port(), "--threads", "3"]);
+    assert_eq!(server.threads(), 4);
+}
