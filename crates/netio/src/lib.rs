@@ -42,7 +42,9 @@ mod udp;
 
 pub use addr::unmapped;
 pub use counters::IoCounters;
-pub use options::{Granted, OptionError, SocketOptions, adopt, bind, bind_wildcard};
+pub use options::{
+    GROUPS_BALANCE, Granted, OptionError, SocketOptions, adopt, bind, bind_group, bind_wildcard,
+};
 pub use rawtcp::firewall;
 pub use rawtcp::{FirewallUse, RawTcp, RawTcpError, RawTcpOptions};
 pub use run::{

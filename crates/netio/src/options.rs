@@ -163,6 +163,47 @@ pub fn bind_wildcard(port: u16, options: &SocketOptions) -> io::Result<(UdpSocke
     }
 }
 
+/// Whether the kernel gives each socket of a group (see [`bind_group`]) its share of the peers. Elsewhere
+/// several sockets may be allowed on one port, but one of them gets everything.
+pub const GROUPS_BALANCE: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// The first socket of a group that shares a port, for `addr` or, if `wildcard` and `addr` is every address,
+/// as [`bind_wildcard`] does it. The others come from [`bind`] with [`SocketOptions::reuse_port`] and the
+/// local address of this one.
+///
+/// The port must be free: it is taken by a socket that shares nothing, then opened for sharing, and only then
+/// does the first socket of the group join that one, which is closed. So of two programs that make a group in
+/// this way the second always gets [`io::ErrorKind::AddrInUse`], however close they come. A program that asks
+/// for sharing at once, without being the first, is let in by the kernel if it belongs to the same user: that
+/// is no accident. A datagram that arrives at the socket that is closed is lost, as on the network.
+///
+/// # Errors
+///
+/// See [`bind`]; and where the kernel has no such groups.
+pub fn bind_group(
+    addr: SocketAddr,
+    wildcard: bool,
+    options: &SocketOptions,
+) -> io::Result<(UdpSocket, Granted)> {
+    let alone = SocketOptions {
+        reuse_port: false,
+        ..options.clone()
+    };
+    let (holder, _) = if wildcard && addr.ip().is_unspecified() {
+        bind_wildcard(addr.port(), &alone)?
+    } else {
+        bind(addr, &alone)?
+    };
+    // The kernel wants it of every socket of a group, and asks when another one binds.
+    sys::set_reuse_port(&SockRef::from(&holder)).map_err(|e| failed("share the port", e))?;
+    let addr = holder.local_addr()?;
+    let shared = SocketOptions {
+        reuse_port: true,
+        ..alone
+    };
+    bind(addr, &shared)
+}
+
 /// Sets the options on a socket that exists and is bound already, such as one inherited from a supervisor,
 /// and makes it non-blocking.
 ///

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
-use fulmar_netio::{OptionError, SockRef, SocketOptions, UdpState, adopt, bind};
+use fulmar_netio::{OptionError, SockRef, SocketOptions, UdpState, adopt, bind, bind_group};
 
 mod skipped;
 use skipped::skipped;
@@ -128,6 +128,60 @@ fn a_port_is_shared_only_when_asked() {
             .and_then(|e| e.downcast_ref::<OptionError>())
             .is_some()
     );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_group_shares_its_port_and_no_second_group_gets_in() {
+    for local in ["127.0.0.1:0", "[::]:0"] {
+        if !has_family(local) {
+            continue;
+        }
+        let (first, _) = bind_group(addr(local), true, &SocketOptions::default()).expect("first");
+        let same = first.local_addr().expect("address");
+        let joining = SocketOptions {
+            reuse_port: true,
+            ..SocketOptions::default()
+        };
+        let mut group = vec![first];
+        for _ in 0..3 {
+            group.push(bind(same, &joining).expect("joined").0);
+        }
+        for options in [SocketOptions::default(), joining.clone()] {
+            let error = bind_group(same, true, &options).expect_err("in use");
+            assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        }
+        // 64 peers, and all of them at one of four sockets: once in 4^63.
+        let to = SocketAddr::from(([127, 0, 0, 1], same.port()));
+        let peers: Vec<_> = (0..64)
+            .map(|_| std::net::UdpSocket::bind("127.0.0.1:0").expect("a peer"))
+            .collect();
+        for peer in &peers {
+            peer.send_to(b"x", to).expect("sent");
+        }
+        let mut arrived = vec![0; group.len()];
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while arrived.iter().sum::<usize>() < peers.len() && std::time::Instant::now() < patience {
+            for (n, socket) in arrived.iter_mut().zip(&group) {
+                *n += std::iter::from_fn(|| socket.recv(&mut [0]).ok()).count();
+            }
+            std::thread::yield_now();
+        }
+        assert_eq!(arrived.iter().sum::<usize>(), 64, "{arrived:?}");
+        assert!(
+            arrived.iter().filter(|n| **n > 0).count() > 1,
+            "{arrived:?}"
+        );
+        // Whoever was first may leave: the group holds the port, and takes members.
+        group.remove(0);
+        assert_eq!(
+            bind_group(same, true, &SocketOptions::default())
+                .expect_err("in use")
+                .kind(),
+            ErrorKind::AddrInUse
+        );
+        bind(same, &joining).expect("joined");
+    }
 }
 
 #[test]
