@@ -52,4 +52,6 @@ pub use run::{
     Sent, Transmit, Trouble,
 };
 pub use socket2::SockRef;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub use sys::Alarm;
 pub use udp::{Offload, UdpState};

@@ -241,6 +241,8 @@ pub struct RecvBuffers {
     len: usize,
     /// How many to offer to the kernel in the next call.
     offered: usize,
+    /// The last call left buffers empty.
+    drained: bool,
 }
 
 impl RecvBuffers {
@@ -261,7 +263,14 @@ impl RecvBuffers {
             arena: vec![0; count * len].into_boxed_slice(),
             len,
             offered: count.min(BUFFERS_OF_RUNS),
+            drained: false,
         }
+    }
+
+    /// Whether the last `recv` found less than it had buffers for, so that there was nothing more.
+    #[must_use]
+    pub const fn drained(&self) -> bool {
+        self.drained
     }
 
     /// Gives the memory behind the buffers back to the system, where that is possible. What was received is gone.
@@ -306,6 +315,7 @@ impl RecvBuffers {
     /// many runs are left; they are the first ones of `metas`, in order. `filled` is the number of buffers that the
     /// last call filled.
     pub(crate) fn join(&mut self, metas: &mut [RecvMeta], filled: usize) -> usize {
+        self.drained = filled < self.offered;
         if metas.iter().any(|m| m.len > ONE_DATAGRAM) {
             self.offered = self.offered.min(BUFFERS_OF_RUNS);
         } else if filled >= self.offered {

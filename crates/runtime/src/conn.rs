@@ -45,10 +45,14 @@ impl Conn {
     }
 
     /// Writes what fits; registers the waker of `cx` when nothing does.
-    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         each!(self, s => loop {
             std::task::ready!(s.poll_write_ready(cx))?;
-            match s.try_write(buf) {
+            match s.try_write_vectored(pieces) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 done => return Poll::Ready(done),

@@ -198,13 +198,14 @@ impl Driver {
     }
 
     fn receive(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let n = match self
-            .socket
-            .poll_recv(cx, &mut self.buffers, &mut self.metas)
-        {
-            Poll::Pending => return Ok(false),
-            Poll::Ready(n) => n?,
-        };
+        let n =
+            match self
+                .socket
+                .poll_recv(cx, self.clock.now(), &mut self.buffers, &mut self.metas)
+            {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(n) => n?,
+            };
         let now = self.clock.now();
         for meta in &self.metas[..n] {
             let path = Path {
@@ -568,6 +569,7 @@ impl Driver {
         if !self.shrunk && now >= self.last_work + QUIET {
             self.shrunk = true;
             self.endpoint.shrink();
+            self.buffers.release();
             self.queue.shrink_to_fit();
             self.unsent.shrink_to_fit();
         }

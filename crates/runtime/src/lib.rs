@@ -29,6 +29,7 @@ mod server;
 pub mod snmp;
 mod socket;
 mod stats;
+mod udp;
 mod wake;
 
 use std::io;

@@ -15,7 +15,7 @@
 //! moves for [`STALLED`], both are reset.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -29,6 +29,8 @@ use crate::conn::Conn;
 
 /// Bytes that a pump moves in one turn and direction, so that no stream keeps the driver from the others.
 const TURN_BYTES: usize = 256 * 1024;
+/// Most pieces of one write: 128 KiB of a stream at full speed.
+const WRITE_PIECES: usize = 8;
 /// Most bytes of one read.
 const READ_BYTES: usize = 64 * 1024;
 /// Sessions that may die under a connection before it is reset.
@@ -335,11 +337,14 @@ impl Pump {
                     self.moved = now;
                     conn.shutdown().map_err(Ended::LocalError)?;
                 }
-                Readable::Bytes(bytes) => {
+                Readable::Bytes(_) => {
                     if moved >= TURN_BYTES {
                         return Ok(true);
                     }
-                    match conn.poll_write(cx, bytes) {
+                    let mut pieces = [&[][..]; WRITE_PIECES];
+                    let n = endpoint.pieces(self.session, self.stream, &mut pieces);
+                    let pieces = pieces.map(IoSlice::new);
+                    match conn.poll_write(cx, &pieces[..n]) {
                         Poll::Pending => {
                             self.down_blocked = true;
                             break;

@@ -3,19 +3,17 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use fulmar_netio::{IoCounters, RawTcp, RecvBuffers, RecvMeta, Sent, SockRef, Transmit, UdpState};
+use fulmar_netio::{IoCounters, RawTcp, RecvBuffers, RecvMeta, Sent, Transmit};
+use fulmar_wire::time::Instant;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+
+use crate::udp::Udp;
 
 /// A datagram socket, polled from a driver.
 pub(crate) enum Datagrams {
     /// UDP.
-    Udp {
-        /// The socket.
-        socket: UdpSocket,
-        /// What it can do.
-        state: UdpState,
-    },
+    Udp(Udp),
     /// TCP-looking packets.
     Raw {
         /// Its readiness.
@@ -31,11 +29,7 @@ impl Datagrams {
     /// # Errors
     /// When the system does not let the socket be polled.
     pub(crate) fn udp(socket: std::net::UdpSocket) -> io::Result<Self> {
-        let state = UdpState::new(SockRef::from(&socket))?;
-        Ok(Self::Udp {
-            socket: UdpSocket::from_std(socket)?,
-            state,
-        })
+        Udp::new(socket).map(Self::Udp)
     }
 
     /// TCP-looking packets.
@@ -47,23 +41,16 @@ impl Datagrams {
         Ok(Self::Raw { socket, raw })
     }
 
-    /// Receives what is there; registers the waker of `cx` when nothing is.
+    /// Receives what is there; when nothing is, the task of `cx` is woken as soon as it should look again.
     pub(crate) fn poll_recv(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
+        now: Instant,
         buffers: &mut RecvBuffers,
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Udp { socket, state } => loop {
-                ready!(socket.poll_recv_ready(cx))?;
-                match socket.try_io(Interest::READABLE, || {
-                    state.recv(socket.into(), buffers, metas)
-                }) {
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    done => return Poll::Ready(done),
-                }
-            },
+            Self::Udp(udp) => udp.poll_recv(cx, now, buffers, metas),
             Self::Raw { socket, raw } => loop {
                 ready!(socket.poll_recv_ready(cx))?;
                 match socket.try_io(Interest::READABLE, || raw.recv(buffers, metas)) {
@@ -76,18 +63,12 @@ impl Datagrams {
 
     /// Sends runs; registers the waker of `cx` when the socket is full before all were taken.
     pub(crate) fn poll_send(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         runs: &[Transmit<'_>],
     ) -> Poll<io::Result<Sent>> {
         match self {
-            Self::Udp { socket, state } => loop {
-                ready!(socket.poll_send_ready(cx))?;
-                match socket.try_io(Interest::WRITABLE, || state.send_many(socket.into(), runs)) {
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    done => return Poll::Ready(done),
-                }
-            },
+            Self::Udp(udp) => udp.poll_send(cx, runs),
             Self::Raw { socket, raw } => loop {
                 ready!(socket.poll_send_ready(cx))?;
                 match socket.try_io(Interest::WRITABLE, || raw.send_many(runs)) {
@@ -101,7 +82,7 @@ impl Datagrams {
     /// What happened on it.
     pub(crate) fn counters(&self) -> IoCounters {
         match self {
-            Self::Udp { state, .. } => state.counters(),
+            Self::Udp(udp) => udp.counters(),
             Self::Raw { raw, .. } => raw.counters(),
         }
     }

@@ -374,6 +374,14 @@ impl Endpoint {
             .map_or(Readable::Reset, |s| s.layer.read(id))
     }
 
+    /// What [`Endpoint::read`] has shown and what follows it, in pieces for one vectored write: how many of `pieces`
+    /// were filled.
+    pub fn pieces<'a>(&'a self, key: SessionKey, id: StreamId, pieces: &mut [&'a [u8]]) -> usize {
+        self.sessions
+            .get(key)
+            .map_or(0, |s| s.layer.pieces(id, pieces))
+    }
+
     /// Drops the first `n` bytes of what [`Endpoint::read`] showed.
     pub fn consume(&mut self, now: Instant, key: SessionKey, id: StreamId, n: usize) {
         if let Some(session) = self.sessions.get_mut(key) {

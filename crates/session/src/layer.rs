@@ -156,6 +156,10 @@ pub trait StreamLayer: Send {
     /// The head of what arrived on `id`.
     fn read(&mut self, id: StreamId) -> Readable<'_>;
 
+    /// What [`read`](Self::read) has shown and what follows it, in pieces for one vectored write: fills `pieces` from the
+    /// front and returns how many there are, 0 if `read` would not give bytes.
+    fn pieces<'a>(&'a self, id: StreamId, pieces: &mut [&'a [u8]]) -> usize;
+
     /// Drops the first `n` bytes of what [`StreamLayer::read`] showed.
     fn consume(&mut self, now: Instant, id: StreamId, n: usize);
 

@@ -12,6 +12,8 @@ pub(crate) use portable::Portable;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
 #[cfg(any(target_os = "linux", target_os = "android"))]
+pub use linux::Alarm;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use linux::*;
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

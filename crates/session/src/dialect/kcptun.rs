@@ -501,6 +501,24 @@ impl StreamLayer for Layer {
         Readable::Bytes(head)
     }
 
+    fn pieces<'a>(&'a self, id: StreamId, pieces: &mut [&'a [u8]]) -> usize {
+        let Some(mux) = self.mux() else {
+            return 0;
+        };
+        let mut found = 0;
+        for (to, piece) in pieces.iter_mut().zip(mux.read_slices(id)) {
+            *to = piece;
+            found += 1;
+            if self.settings.qpp.is_some() {
+                // Only what was shown is in clear.
+                let clear = self.pads.get(&id).map_or(0, |pad| pad.clear);
+                *to = &piece[..clear.min(piece.len())];
+                break;
+            }
+        }
+        found
+    }
+
     fn consume(&mut self, now: Instant, id: StreamId, n: usize) {
         if let Some(pad) = self.pads.get_mut(&id) {
             pad.clear = pad.clear.saturating_sub(n);

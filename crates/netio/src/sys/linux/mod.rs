@@ -1,5 +1,6 @@
 //! Linux: one call per run.
 
+mod alarm;
 mod control;
 mod memory;
 mod name;
@@ -10,6 +11,7 @@ mod segmentation;
 mod send;
 mod udp;
 
+pub use alarm::Alarm;
 pub(crate) use memory::forget_pages;
 pub(crate) use options::*;
 pub(crate) use raw::{RawSocket, agreed, close_silently, is_missing_capability};
