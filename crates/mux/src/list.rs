@@ -89,10 +89,17 @@ impl List {
         Some(slot)
     }
 
-    /// Gives the memory back; only for an empty queue.
-    pub(crate) fn shrink(&mut self) {
-        debug_assert!(self.is_empty(), "slots are queued");
-        self.links = Vec::new();
+    /// Gives the memory of slots from `end` on back, none of which may be in the queue.
+    pub(crate) fn shrink(&mut self, end: u32) {
+        debug_assert!(
+            self.links
+                .iter()
+                .skip(end as usize)
+                .all(|&link| link == OUT),
+            "slots are queued"
+        );
+        self.links.truncate(end as usize);
+        self.links.shrink_to_fit();
     }
 }
 
@@ -106,7 +113,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn behaves_like_a_queue_without_duplicates(ops in proptest::collection::vec((0u8..3, 0u32..8), 0..64)) {
+        fn behaves_like_a_queue_without_duplicates(ops in proptest::collection::vec((0u8..4, 0u32..8), 0..64)) {
             let mut list = List::new();
             let mut model = VecDeque::new();
             for (op, slot) in ops {
@@ -121,6 +128,7 @@ mod tests {
                         list.remove(slot);
                         model.retain(|&s| s != slot);
                     }
+                    2 => list.shrink(model.iter().max().map_or(0, |&last| last + 1)),
                     _ => prop_assert_eq!(list.pop_front(), model.pop_front()),
                 }
                 prop_assert_eq!(list.front(), model.front().copied());

@@ -1,19 +1,25 @@
 //! Byte queues made of chunks that all streams of a session share.
 //!
-//! An empty queue holds no memory. Chunks come in two sizes, so that a stream with a few bytes waiting costs
-//! 2 KiB and a stream at full speed moves 16 KiB at a time. Chunks that come back are kept for the next burst;
-//! [`Pool::trim`] returns to the allocator what the time since the last call did not need.
+//! An empty queue holds no memory. Chunks come in a few sizes, each four times the one before, and a queue takes
+//! the next one by what it already holds: a stream with a few bytes waiting costs 256 bytes, a stream at full speed
+//! moves 16 KiB at a time. Nobody knows how much a socket will give before it is read, so room to read into is
+//! always a large chunk; if only little came, it is copied into a chunk of its size and the large one serves the
+//! next reader. Chunks that come back are kept for the next burst; [`Pool::trim`] returns to the allocator what the
+//! time since the last call did not need.
 
 use core::fmt;
 
-/// Bytes of a small chunk.
-pub(crate) const SMALL: usize = 2 * 1024;
-/// Bytes of a large chunk.
+/// Bytes of the chunks of each size.
+const SIZES: [usize; 4] = [256, 1024, 4096, LARGE];
+/// Bytes of the largest chunks.
 pub(crate) const LARGE: usize = 16 * 1024;
+/// Their place in [`SIZES`].
+const LARGEST: usize = SIZES.len() - 1;
+/// With less room than this at the end of a queue, a reader gets a new chunk: a system call for a few bytes is dear.
+const WORTHWHILE: usize = 2 * 1024;
 
 /// "No chunk".
 const NONE: u32 = u32::MAX;
-const SIZES: [usize; 2] = [SMALL, LARGE];
 
 struct Chunk {
     data: Box<[u8]>,
@@ -22,6 +28,8 @@ struct Chunk {
     end: u32,
     /// The chunk behind this one in the same queue.
     next: u32,
+    /// The place of its size in [`SIZES`].
+    size: u8,
 }
 
 /// Without the bytes, which are somebody's.
@@ -39,6 +47,13 @@ impl Chunk {
     const fn room(&self) -> usize {
         self.data.len() - self.end as usize
     }
+
+    /// Appends `bytes`, for which there is room.
+    fn push(&mut self, bytes: &[u8]) {
+        let end = self.end as usize;
+        self.data[end..end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len() as u32;
+    }
 }
 
 /// A queue of bytes in some pool. All access is through that pool.
@@ -47,9 +62,8 @@ pub(crate) struct Buf {
     head: u32,
     tail: u32,
     len: u32,
-    chunks: u16,
-    /// The room at the tail has been lent by [`Pool::reserve`].
-    reserved: bool,
+    /// The chunk whose room has been lent by [`Pool::reserve`]: the tail, or one that is not in the queue yet.
+    lent: u32,
 }
 
 impl Buf {
@@ -58,8 +72,7 @@ impl Buf {
             head: NONE,
             tail: NONE,
             len: 0,
-            chunks: 0,
-            reserved: false,
+            lent: NONE,
         }
     }
 
@@ -92,12 +105,12 @@ impl Span {
 pub(crate) struct Pool {
     chunks: Vec<Chunk>,
     /// Chunks with memory that nobody uses, by size.
-    free: [Vec<u32>; 2],
+    free: [Vec<u32>; SIZES.len()],
     /// Entries of `chunks` without memory.
     bare: Vec<u32>,
-    in_use: [usize; 2],
+    in_use: [usize; SIZES.len()],
     /// Most of `in_use` since the last trim.
-    peak: [usize; 2],
+    peak: [usize; SIZES.len()],
 }
 
 impl Pool {
@@ -107,32 +120,34 @@ impl Pool {
 
     /// Bytes of memory in chunks that queues use.
     pub(crate) fn bytes_in_use(&self) -> usize {
-        self.in_use[0] * SMALL + self.in_use[1] * LARGE
+        self.in_use
+            .iter()
+            .zip(SIZES)
+            .map(|(n, size)| n * size)
+            .sum()
     }
 
     /// Bytes of memory in all chunks, used or kept for the next burst.
     pub(crate) fn bytes_held(&self) -> usize {
-        self.bytes_in_use() + self.free[0].len() * SMALL + self.free[1].len() * LARGE
+        let free = self.free.iter().zip(SIZES);
+        self.bytes_in_use() + free.map(|(list, size)| list.len() * size).sum::<usize>()
     }
 
     /// Appends `data`. `hint` is how many bytes, `data` included, are known to come; it only chooses the size
     /// of chunks.
     pub(crate) fn append(&mut self, buf: &mut Buf, mut data: &[u8], mut hint: usize) {
-        debug_assert!(!buf.reserved, "a reservation is open");
-        buf.reserved = false;
+        debug_assert!(buf.lent == NONE, "a reservation is open");
         while !data.is_empty() {
             if self.tail_room(buf) == 0 {
-                self.extend(buf, hint);
+                let index = self.allocate(size_for(buf, hint));
+                self.link(buf, index);
             }
             let chunk = &mut self.chunks[buf.tail as usize];
-            let n = chunk.room().min(data.len());
-            let (now, later) = data.split_at(n);
-            let end = chunk.end as usize;
-            chunk.data[end..end + n].copy_from_slice(now);
-            chunk.end += n as u32;
-            buf.len += n as u32;
+            let (now, later) = data.split_at(chunk.room().min(data.len()));
+            chunk.push(now);
+            buf.len += now.len() as u32;
             data = later;
-            hint = hint.saturating_sub(n);
+            hint = hint.saturating_sub(now.len());
         }
     }
 
@@ -142,12 +157,14 @@ impl Pool {
         if want == 0 {
             return &mut [];
         }
-        // Reading a socket into the last few bytes of a chunk would cost a system call for little.
-        if !buf.reserved && self.tail_room(buf) < want.min(SMALL) {
-            self.extend(buf, want);
+        if buf.lent == NONE {
+            buf.lent = if self.tail_room(buf) < want.min(WORTHWHILE) {
+                self.allocate(LARGEST)
+            } else {
+                buf.tail
+            };
         }
-        buf.reserved = true;
-        let chunk = &mut self.chunks[buf.tail as usize];
+        let chunk = &mut self.chunks[buf.lent as usize];
         let n = chunk.room().min(want);
         let end = chunk.end as usize;
         &mut chunk.data[end..end + n]
@@ -155,17 +172,43 @@ impl Pool {
 
     /// Makes the first `n` bytes of the room that was reserved part of the queue; returns how many there were.
     pub(crate) fn commit(&mut self, buf: &mut Buf, n: usize) -> usize {
-        if !core::mem::take(&mut buf.reserved) {
+        let lent = core::mem::replace(&mut buf.lent, NONE);
+        if lent == NONE {
             return 0;
         }
-        let chunk = &mut self.chunks[buf.tail as usize];
-        let n = n.min(chunk.room());
-        chunk.end += n as u32;
+        let n = n.min(self.chunks[lent as usize].room());
+        if lent == buf.tail {
+            self.chunks[lent as usize].end += n as u32;
+        } else {
+            self.adopt(buf, lent, n);
+        }
         buf.len += n as u32;
         if buf.is_empty() {
             self.clear(buf);
         }
         n
+    }
+
+    /// Appends the first `n` bytes of the room of `lent`, which is in no queue: with the chunk, or a copy if few.
+    fn adopt(&mut self, buf: &mut Buf, lent: u32, n: usize) {
+        let to = if n <= self.tail_room(buf) {
+            buf.tail
+        } else {
+            let size = size_for(buf, n);
+            if size == LARGEST {
+                self.chunks[lent as usize].end = n as u32;
+                return self.link(buf, lent);
+            }
+            let index = self.allocate(size);
+            self.link(buf, index);
+            index
+        };
+        if n > 0
+            && let Ok([to, lent]) = self.chunks.get_disjoint_mut([to as usize, lent as usize])
+        {
+            to.push(&lent.data[..n]);
+        }
+        self.release(lent);
     }
 
     /// Takes at most `max` bytes from the front, and no more than lie in two pieces.
@@ -214,13 +257,19 @@ impl Pool {
                 self.drop_head(buf);
             }
         }
-        if buf.is_empty() && !buf.reserved {
+        if buf.is_empty() && buf.lent != buf.tail {
+            // What is lent and in no queue stays lent.
+            let lent = core::mem::replace(&mut buf.lent, NONE);
             self.clear(buf);
+            buf.lent = lent;
         }
     }
 
     /// Drops everything, an open reservation included.
     pub(crate) fn clear(&mut self, buf: &mut Buf) {
+        if buf.lent != NONE && buf.lent != buf.tail {
+            self.release(buf.lent);
+        }
         while buf.head != NONE {
             self.drop_head(buf);
         }
@@ -255,7 +304,7 @@ impl Pool {
 
     /// Returns memory that was not needed since the last call.
     pub(crate) fn trim(&mut self) {
-        for size in 0..2 {
+        for size in 0..SIZES.len() {
             let keep = self.peak[size] - self.in_use[size];
             while self.free[size].len() > keep {
                 if let Some(index) = self.free[size].pop() {
@@ -266,10 +315,14 @@ impl Pool {
             self.free[size].shrink_to(2 * keep);
             self.peak[size] = self.in_use[size];
         }
-        if self.bare.len() == self.chunks.len() {
-            self.chunks = Vec::new();
-            self.bare = Vec::new();
+        let used = self.chunks.iter().rposition(|chunk| !chunk.data.is_empty());
+        let end = used.map_or(0, |last| last + 1);
+        if end < self.chunks.len() {
+            self.chunks.truncate(end);
+            self.bare.retain(|&index| (index as usize) < end);
         }
+        self.chunks.shrink_to_fit();
+        self.bare.shrink_to_fit();
     }
 
     fn tail_room(&self, buf: &Buf) -> usize {
@@ -277,16 +330,12 @@ impl Pool {
     }
 
     /// Adds a chunk to the end of the queue.
-    fn extend(&mut self, buf: &mut Buf, want: usize) {
-        // A queue that keeps growing is not a trickle.
-        let size = usize::from(want > SMALL || buf.chunks >= 2);
-        let index = self.allocate(size);
+    fn link(&mut self, buf: &mut Buf, index: u32) {
         match buf.tail {
             NONE => buf.head = index,
             tail => self.chunks[tail as usize].next = index,
         }
         buf.tail = index;
-        buf.chunks = buf.chunks.saturating_add(1);
     }
 
     fn allocate(&mut self, size: usize) -> u32 {
@@ -295,19 +344,20 @@ impl Pool {
         if let Some(index) = self.free[size].pop() {
             return index;
         }
-        let data = vec![0; SIZES[size]].into_boxed_slice();
+        let chunk = Chunk {
+            data: vec![0; SIZES[size]].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            next: NONE,
+            size: size as u8,
+        };
         match self.bare.pop() {
             Some(index) => {
-                self.chunks[index as usize].data = data;
+                self.chunks[index as usize] = chunk;
                 index
             }
             None => {
-                self.chunks.push(Chunk {
-                    data,
-                    start: 0,
-                    end: 0,
-                    next: NONE,
-                });
+                self.chunks.push(chunk);
                 (self.chunks.len() - 1) as u32
             }
         }
@@ -315,19 +365,32 @@ impl Pool {
 
     fn drop_head(&mut self, buf: &mut Buf) {
         let index = buf.head;
-        let chunk = &mut self.chunks[index as usize];
-        buf.head = chunk.next;
+        buf.head = self.chunks[index as usize].next;
         if buf.head == NONE {
             buf.tail = NONE;
         }
-        buf.chunks = buf.chunks.saturating_sub(1);
+        self.release(index);
+    }
+
+    /// Keeps a chunk that no queue has for the next one that asks.
+    fn release(&mut self, index: u32) {
+        let chunk = &mut self.chunks[index as usize];
         chunk.start = 0;
         chunk.end = 0;
         chunk.next = NONE;
-        let size = usize::from(chunk.data.len() == LARGE);
+        let size = usize::from(chunk.size);
         self.in_use[size] -= 1;
         self.free[size].push(index);
     }
+}
+
+/// The size of the next chunk of a queue for `want` more bytes: what they need, and more than all that wait.
+fn size_for(buf: &Buf, want: usize) -> usize {
+    let want = want.max(buf.len() + 1);
+    SIZES
+        .iter()
+        .position(|&size| want <= size)
+        .unwrap_or(LARGEST)
 }
 
 /// The pieces of a queue, front first, none of them empty.
@@ -378,18 +441,26 @@ mod tests {
         let mut pool = Pool::new();
         let mut buf = Buf::new();
         pool.append(&mut buf, &[1; 100], 100);
-        assert_eq!(pool.bytes_in_use(), SMALL);
+        assert_eq!(pool.bytes_in_use(), SIZES[0]);
         pool.append(&mut buf, &[2; 100_000], 100_000);
         assert_eq!(pool.slices(&buf).map(<[u8]>::len).sum::<usize>(), 100_100);
         let burst = pool.bytes_in_use();
-        assert!((100_100..100_100 + LARGE + SMALL).contains(&burst));
+        assert!((100_100..100_100 + LARGE + SIZES[0]).contains(&burst));
         pool.consume(&mut buf, 100_100);
         assert_eq!((buf.len(), pool.bytes_in_use()), (0, 0));
         assert_eq!(pool.bytes_held(), burst);
         pool.trim();
         assert_eq!(pool.bytes_held(), burst, "needed since the last trim");
+        pool.append(&mut buf, &[3], 1);
+        pool.trim();
+        pool.trim();
+        assert_eq!(pool.bytes_held(), SIZES[0]);
+        assert_eq!(pool.slices(&buf).collect::<Vec<_>>(), [[3]]);
+        pool.clear(&mut buf);
+        pool.trim();
         pool.trim();
         assert_eq!(pool.bytes_held(), 0);
+        assert!(pool.chunks.is_empty());
     }
 
     #[test]
@@ -408,6 +479,43 @@ mod tests {
         assert_eq!(pool.reserve(&mut buf, 1 << 20).len(), LARGE);
         assert_eq!(pool.commit(&mut buf, 0), 0);
         assert_eq!(pool.bytes_in_use(), 0);
+        pool.reserve(&mut buf, 1 << 20);
+        pool.clear(&mut buf);
+        assert_eq!(pool.bytes_in_use(), 0);
+    }
+
+    #[test]
+    fn readers_of_little_share_one_large_chunk() {
+        let mut pool = Pool::new();
+        let mut bufs: Vec<Buf> = (0..100).map(|_| Buf::new()).collect();
+        for (i, buf) in bufs.iter_mut().enumerate() {
+            let room = pool.reserve(buf, 1 << 20);
+            assert_eq!(room.len(), LARGE);
+            room[..i].fill(i as u8);
+            pool.commit(buf, i);
+        }
+        assert_eq!(pool.bytes_in_use(), 99 * SIZES[0]);
+        assert_eq!(pool.bytes_held(), 99 * SIZES[0] + LARGE);
+        for (i, buf) in bufs.iter().enumerate() {
+            assert_eq!(
+                pool.slices(buf).collect::<Vec<_>>().concat(),
+                vec![i as u8; i]
+            );
+        }
+    }
+
+    #[test]
+    fn chunks_grow_with_what_waits() {
+        let mut pool = Pool::new();
+        let mut buf = Buf::new();
+        for _ in 0..40_000 {
+            pool.append(&mut buf, &[1], 1);
+        }
+        let lens: Vec<usize> = pool.slices(&buf).map(<[u8]>::len).collect();
+        assert_eq!(
+            lens,
+            [256, 1024, 4096, LARGE, LARGE, 40_000 - 5376 - 2 * LARGE]
+        );
     }
 
     proptest! {
@@ -432,7 +540,7 @@ mod tests {
                     2 => {
                         let room = pool.reserve(buf, n);
                         room.fill(stamp);
-                        let n = room.len() / 2;
+                        let n = room.len() >> (stamp % 12);
                         prop_assert_eq!(pool.commit(buf, n), n);
                         model.extend(std::iter::repeat_n(stamp, n));
                     }

@@ -37,10 +37,11 @@ impl fmt::Display for StreamId {
 struct Entry<T> {
     generation: u32,
     wire: u32,
-    value: Option<T>,
+    value: Option<Box<T>>,
 }
 
-/// Values in numbered slots.
+/// Values in numbered slots, each in memory of its own: a crowd that leaves leaves 16 bytes a head behind, and
+/// growing moves nobody.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     entries: Vec<Entry<T>>,
@@ -74,7 +75,7 @@ impl<T> Slab<T> {
         let entry = Entry {
             generation,
             wire,
-            value: Some(value),
+            value: Some(Box::new(value)),
         };
         let slot = match self.vacant.pop() {
             Some(slot) => {
@@ -100,29 +101,29 @@ impl<T> Slab<T> {
             self.entries.clear();
             self.vacant.clear();
         }
-        Some(value)
+        Some(*value)
     }
 
     pub(crate) fn get(&self, id: StreamId) -> Option<&T> {
         let entry = self.entries.get(id.slot as usize)?;
         (entry.generation == id.generation)
-            .then_some(entry.value.as_ref())
+            .then_some(entry.value.as_deref())
             .flatten()
     }
 
     pub(crate) fn get_mut(&mut self, id: StreamId) -> Option<&mut T> {
         let entry = self.entries.get_mut(id.slot as usize)?;
         (entry.generation == id.generation)
-            .then_some(entry.value.as_mut())
+            .then_some(entry.value.as_deref_mut())
             .flatten()
     }
 
     pub(crate) fn at(&self, slot: u32) -> Option<&T> {
-        self.entries.get(slot as usize)?.value.as_ref()
+        self.entries.get(slot as usize)?.value.as_deref()
     }
 
     pub(crate) fn at_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.entries.get_mut(slot as usize)?.value.as_mut()
+        self.entries.get_mut(slot as usize)?.value.as_deref_mut()
     }
 
     /// The key of what is in `slot`.
@@ -135,12 +136,17 @@ impl<T> Slab<T> {
         })
     }
 
-    /// Gives memory back when nothing is stored.
-    pub(crate) fn shrink(&mut self) {
-        if self.entries.is_empty() {
-            self.entries = Vec::new();
-            self.vacant = Vec::new();
+    /// Gives the memory of slots behind the last one in use back; returns how many slots are left.
+    pub(crate) fn shrink(&mut self) -> u32 {
+        let used = self.entries.iter().rposition(|entry| entry.value.is_some());
+        let end = used.map_or(0, |last| last + 1);
+        if end < self.entries.len() {
+            self.entries.truncate(end);
+            self.vacant.retain(|&slot| (slot as usize) < end);
         }
+        self.entries.shrink_to_fit();
+        self.vacant.shrink_to_fit();
+        end as u32
     }
 }
 
@@ -161,9 +167,11 @@ mod tests {
         assert_eq!(slab.get(c), Some(&'c'));
         assert_eq!(slab.key(c.slot), Some(c));
         slab.remove(b.slot);
+        assert_eq!(slab.shrink(), 1);
+        assert_eq!((slab.len(), slab.get(c)), (1, Some(&'c')));
         slab.remove(c.slot);
         assert_eq!(slab.len(), 0);
-        slab.shrink();
+        assert_eq!(slab.shrink(), 0);
         let d = slab.insert(3, 'd');
         assert_eq!(d.slot, a.slot);
         assert_eq!(slab.get(a), None);

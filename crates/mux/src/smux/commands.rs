@@ -3,6 +3,7 @@
 use super::{Role, Smux};
 use crate::event::{ReadState, ResetReason, StreamInfo, WriteState};
 use crate::pool::Slices;
+use crate::slab::Slab;
 use crate::smux::stream::{Changes, Holder, Inbound, Outbound, Stream};
 use crate::{OpenError, StreamId, WriteError};
 use fulmar_wire::time::Instant;
@@ -69,9 +70,9 @@ impl Smux {
     /// right into it, and then made part of the stream by [`write_commit`](Self::write_commit). Fewer than `max`,
     /// and none when the buffer is full. What the room contains is unspecified.
     ///
-    /// Every reservation ends with a commit, of 0 bytes if need be: an open one keeps memory. Until then the same
-    /// call returns the same room with its contents, so that they can be worked on in place (encrypted, for
-    /// instance), and [`write`](Self::write) must not be called for this stream.
+    /// Every reservation ends with a commit, of 0 bytes if need be, or with the direction: an open one keeps memory.
+    /// Until then the same call returns the same room with its contents, so that they can be worked on in place
+    /// (encrypted, for instance), and [`write`](Self::write) must not be called for this stream.
     ///
     /// # Errors
     /// When the direction is not open.
@@ -105,7 +106,7 @@ impl Smux {
     /// the peer, see the [module](super). The other direction is not touched. Repeating it does nothing.
     pub fn finish(&mut self, now: Instant, id: StreamId) {
         let opener = self.config.role == Role::Opener;
-        let Some(stream) = self.stream_mut(id) else {
+        let Some(stream) = held(&mut self.streams, id) else {
             return;
         };
         if !matches!(stream.outbound, Outbound::Open | Outbound::Stopped) || stream.gone {
@@ -113,6 +114,8 @@ impl Smux {
         }
         stream.outbound = Outbound::Ending;
         stream.changes.remove(Changes::WRITABLE);
+        // Room that was lent and not committed is not needed any more.
+        self.outbox.commit(&mut stream.unsent, 0);
         if opener && stream.inbound == Inbound::Open && !self.peer.half_close() {
             self.hold_fin(id.slot, now);
         }
@@ -224,11 +227,7 @@ impl Smux {
     /// first time, and then each time half of the stream buffer has been consumed (section 8.5).
     pub fn consume(&mut self, now: Instant, id: StreamId, n: usize) {
         let threshold = self.config.stream_buffer / 2;
-        let Some(stream) = self
-            .streams
-            .get_mut(id)
-            .filter(|stream| stream.holder == Holder::Application)
-        else {
+        let Some(stream) = held(&mut self.streams, id) else {
             return;
         };
         let n = n.min(stream.unread.len());
@@ -294,9 +293,17 @@ impl Smux {
         self.set_timer(id.slot, None);
         self.drop_unread(id.slot);
         let stream = self.streams.get_mut(id)?;
+        self.outbox.commit(&mut stream.unsent, 0);
         stream.changes = Changes::default();
         stream.update_due = false;
         stream.fin_held = false;
         Some(stream)
     }
+}
+
+/// The stream behind a key that the application holds, without the rest of the session.
+pub(super) fn held(streams: &mut Slab<Stream>, id: StreamId) -> Option<&mut Stream> {
+    streams
+        .get_mut(id)
+        .filter(|stream| stream.holder == Holder::Application)
 }

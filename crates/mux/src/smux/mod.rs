@@ -317,9 +317,7 @@ impl Smux {
 
     /// The stream behind a key that the application holds.
     fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
-        self.streams
-            .get_mut(id)
-            .filter(|stream| stream.holder == Holder::Application)
+        commands::held(&mut self.streams, id)
     }
 
     fn stream(&self, id: StreamId) -> Option<&Stream> {

@@ -65,14 +65,18 @@ impl Smux {
             // An acceptor's first frame answers the opener's.
             self.nop_due = self.heard || self.config.role == Role::Opener;
         }
+        self.trim();
+    }
+
+    /// Gives back the memory that was not needed since the last call; the session does it by itself with every
+    /// [`keepalive`](super::Config::keepalive). Called twice, nothing is kept for the next burst.
+    pub fn trim(&mut self) {
         self.outbox.trim();
         self.inbox.trim();
-        if self.streams.len() == 0 {
-            self.streams.shrink();
-            self.ready.shrink();
-            self.changed.shrink();
-            self.arrivals.shrink();
-        }
+        let end = self.streams.shrink();
+        self.ready.shrink(end);
+        self.changed.shrink(end);
+        self.arrivals.shrink(end);
     }
 
     fn on_timer(&mut self, slot: u32, now: Instant) {
