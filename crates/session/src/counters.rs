@@ -124,6 +124,10 @@ counters! {
         restarted_peers = "RestartedPeers",
         /// Times that a session followed its peer to another address.
         moved_peers = "MovedPeers",
+        /// Datagrams that arrived at another driver than their session's, and were handed over.
+        handovers = "Handovers",
+        /// The same, dropped because the other driver did not keep up.
+        handovers_lost = "HandoversLost",
         /// Streams opened, by us or by peers.
         streams_opened = "StreamsOpened",
         /// Streams that ended by a reset.

@@ -14,6 +14,8 @@
 //! from any address, because a server with several addresses may answer from another one; where it sends does not change.
 //! A server follows a session to another address when a datagram from there opens with a keyed cipher and is
 //! newer than all that has arrived: it acknowledges more, or carries data with a later time. A recording is not.
+//! Where several endpoints [share](Endpoint::share) a port, the datagram may arrive at one that does not have the session: it
+//! hands it over ([`Endpoint::poll_handover`], [`Endpoint::take_over`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -30,6 +32,7 @@ use crate::layer::{
 };
 use crate::liveness::Change;
 use crate::session::{Parts, Reason, Session, WindowSmall};
+use crate::sharing::{Directory, Handover, Owner, Sharing};
 use crate::slots::{SessionKey, Slots};
 use crate::timers::Timers;
 use crate::transmit::{self, BufferPool, Path, Run};
@@ -110,6 +113,8 @@ pub struct Endpoint {
     /// Sessions in the order in which peers opened them, from the oldest unproven one on.
     newcomers: VecDeque<SessionKey>,
     used: UsedConversations,
+    /// What it knows of other endpoints behind the same port, if there are any.
+    sharing: Option<Sharing>,
     limits: Limits,
     timers: Timers,
     /// Sessions to be flushed, each once.
@@ -123,6 +128,22 @@ pub struct Endpoint {
     copy: Vec<u8>,
     /// When a stranger's unreadable datagram may be judged again.
     next_judgement: Instant,
+}
+
+/// Where opened datagrams come from.
+#[derive(Copy, Clone)]
+struct Source {
+    path: Path,
+    cipher: usize,
+    /// Whether another endpoint opened them and says that their conversation is ours.
+    handed: bool,
+}
+
+/// Datagrams of one session that were taken in a row.
+#[derive(Default)]
+struct Batch {
+    session: Option<SessionKey>,
+    heard: u64,
 }
 
 /// Time between two reports about strangers whose datagrams do not open.
@@ -153,6 +174,13 @@ impl Endpoint {
         (endpoint, key)
     }
 
+    /// From now on other endpoints serve the same port, with the same ciphers in the same order, and `directory` knows
+    /// what belongs to whom. To be called before anything arrives; for servers.
+    pub fn share(&mut self, directory: Box<dyn Directory>) {
+        debug_assert!(self.role == Role::Server && self.sessions.len() == 0);
+        self.sharing = Some(Sharing::new(directory));
+    }
+
     fn new(
         role: Role,
         dialect: Box<dyn Dialect>,
@@ -171,6 +199,7 @@ impl Endpoint {
             unproven_by_ip: HashMap::new(),
             newcomers: VecDeque::new(),
             used: UsedConversations::new(REMEMBERED_CONVERSATIONS),
+            sharing: None,
             limits,
             timers: Timers::default(),
             dirty: VecDeque::new(),
@@ -216,8 +245,13 @@ impl Endpoint {
         let mut verdicts = std::mem::take(&mut self.verdicts);
         self.ciphers[cipher].open(run, segment, &mut verdicts);
         let overhead = self.ciphers[cipher].overhead();
-        let mut touched: Option<SessionKey> = None;
-        let (mut heard, mut forged, mut senseless) = (0, 0, 0);
+        let source = Source {
+            path,
+            cipher,
+            handed: false,
+        };
+        let mut batch = Batch::default();
+        let (mut forged, mut senseless) = (0, 0);
         // Without a checksum nothing is forged; then it is nonsense that tells of another cipher.
         let unchecked = known.is_none() && self.ciphers[cipher].method() == Method::Null;
         for (datagram, verdict) in run.chunks(segment).zip(&verdicts) {
@@ -237,31 +271,52 @@ impl Endpoint {
                         self.counters.short_datagrams += 1;
                         continue;
                     };
-                    let Some(key) = self.session_of(now, path, cipher, peek, body) else {
-                        continue;
-                    };
-                    if touched != Some(key) {
-                        if let Some(before) = touched {
-                            self.after_input(now, before, std::mem::take(&mut heard));
-                        }
-                        touched = Some(key);
-                    }
-                    heard += 1;
-                    if let Some(session) = self.sessions.get_mut(key) {
-                        session.handle_body(now, body, peek, &mut self.counters);
-                    }
+                    self.take(now, source, peek, body, &mut batch);
                 }
             }
         }
         self.verdicts = verdicts;
-        if let Some(key) = touched {
-            self.after_input(now, key, heard);
-        }
-        if forged + senseless > 0 && heard == 0 && keep {
+        self.taken(now, &batch);
+        if forged + senseless > 0 && batch.heard == 0 && keep {
             let datagram = std::mem::take(&mut self.copy);
             self.judge_forged(now, path, &datagram, forged);
             self.copy = datagram;
         }
+        if let Some(sharing) = &mut self.sharing
+            && forged == run.len().div_ceil(segment) as u64
+        {
+            sharing.forget(path.remote);
+        }
+    }
+
+    /// Takes what another endpoint behind the same port has opened and handed over. What turns out to be of no session of
+    /// ours is counted and dropped.
+    pub fn take_over(&mut self, now: Instant, handover: &Handover) {
+        if handover.cipher >= self.ciphers.len() {
+            return;
+        }
+        let source = Source {
+            path: handover.path,
+            cipher: handover.cipher,
+            handed: true,
+        };
+        let mut batch = Batch::default();
+        for body in handover.bodies() {
+            if let Some(peek) = admission::peek(body) {
+                self.take(now, source, peek, body, &mut batch);
+            }
+        }
+        self.taken(now, &batch);
+    }
+
+    /// What another endpoint is to have: give it to [`Endpoint::take_over`] there.
+    pub fn poll_handover(&mut self) -> Option<Handover> {
+        self.sharing.as_mut()?.poll()
+    }
+
+    /// A handover could not be given to whom it was for: its line was full, or it has ended.
+    pub fn handover_lost(&mut self, handover: &Handover) {
+        self.counters.handovers_lost += handover.datagrams();
     }
 
     /// When [`Endpoint::flush`] is due although nothing arrives.
@@ -328,6 +383,9 @@ impl Endpoint {
     pub fn shrink(&mut self) {
         self.pool.shrink();
         self.copy = Vec::new();
+        if let Some(sharing) = &mut self.sharing {
+            sharing.shrink();
+        }
         let keys: Vec<_> = self.sessions.keys().collect();
         for key in keys {
             if let Some(session) = self.sessions.get_mut(key) {
@@ -453,10 +511,10 @@ impl Endpoint {
     fn known_cipher(&self, path: Path) -> Option<usize> {
         match self.role {
             Role::Client => Some(0),
-            Role::Server => {
-                let key = self.by_addr.get(&path.remote)?.last()?;
-                self.sessions.get(*key).map(|s| s.cipher)
-            }
+            Role::Server => match self.by_addr.get(&path.remote) {
+                Some(keys) => self.sessions.get(*keys.last()?).map(|s| s.cipher),
+                None => self.sharing.as_ref()?.cipher_of(path.remote),
+            },
         }
     }
 
@@ -466,15 +524,40 @@ impl Endpoint {
         self.ciphers.iter().position(|c| c.method() == method)
     }
 
+    /// Gives an opened datagram to its session, if it has one. `batch` is what came before it.
+    fn take(&mut self, now: Instant, source: Source, peek: Peek, body: &[u8], batch: &mut Batch) {
+        let Some(key) = self.session_of(now, source, peek, body) else {
+            return;
+        };
+        if batch.session != Some(key) {
+            self.taken(now, batch);
+            *batch = Batch {
+                session: Some(key),
+                heard: 0,
+            };
+        }
+        batch.heard += 1;
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.handle_body(now, body, peek, &mut self.counters);
+        }
+    }
+
+    /// Nothing follows on `batch`.
+    fn taken(&mut self, now: Instant, batch: &Batch) {
+        if let Some(key) = batch.session {
+            self.after_input(now, key, batch.heard);
+        }
+    }
+
     /// The session that a datagram belongs to, made on the spot if it may open one.
     fn session_of(
         &mut self,
         now: Instant,
-        path: Path,
-        cipher: usize,
+        source: Source,
         peek: Peek,
         body: &[u8],
     ) -> Option<SessionKey> {
+        let Source { path, cipher, .. } = source;
         match self.role {
             Role::Client => {
                 let key = self.sessions.key_at(0)?;
@@ -495,7 +578,9 @@ impl Endpoint {
                 let Some(conv) = peek.conv else {
                     // Parity does not say whose it is: the youngest conversation of that address.
                     let key = here.last().copied();
-                    self.counters.stranger_datagrams += u64::from(key.is_none());
+                    if key.is_none() && !self.guest_of_another(source, body) {
+                        self.counters.stranger_datagrams += 1;
+                    }
                     return key;
                 };
                 let same =
@@ -509,9 +594,48 @@ impl Endpoint {
                 if let Some(&key) = self.by_conv.get(&conv) {
                     return self.follow(now, key, path, cipher, peek, body);
                 }
-                self.admit(now, path, cipher, conv, peek)
+                if source.handed {
+                    // It was ours. What opens a session is sent again, and goes to whom the kernel gives it.
+                    self.counters.stranger_datagrams += 1;
+                    return None;
+                }
+                let owner = self
+                    .sharing
+                    .as_mut()
+                    .map_or(Owner::Free, |s| s.directory.owner(conv));
+                match owner {
+                    Owner::Free => self.admit(now, path, cipher, conv, peek),
+                    Owner::Other(to) => {
+                        self.hand_over(to, path, cipher, body);
+                        None
+                    }
+                    Owner::Past => {
+                        self.counters.refused_replays += u64::from(peek.opens);
+                        self.counters.stranger_datagrams += u64::from(!peek.opens);
+                        None
+                    }
+                }
             }
         }
+    }
+
+    /// Hands over a datagram that does not say whose it is, if its sender's last one that did was another endpoint's.
+    fn guest_of_another(&mut self, source: Source, body: &[u8]) -> bool {
+        let sharing = self.sharing.as_ref().filter(|_| !source.handed);
+        let owner = sharing.and_then(|s| s.owner_of(source.path.remote));
+        if let Some(to) = owner {
+            self.hand_over(to, source.path, source.cipher, body);
+        }
+        owner.is_some()
+    }
+
+    fn hand_over(&mut self, to: usize, path: Path, cipher: usize, body: &[u8]) {
+        let taken = self
+            .sharing
+            .as_mut()
+            .is_some_and(|s| s.hand_over(to, path, cipher, body));
+        self.counters.handovers += 1;
+        self.counters.handovers_lost += u64::from(!taken);
     }
 
     /// A datagram of a known conversation from another address: see "Who is the peer".
@@ -573,6 +697,13 @@ impl Endpoint {
         }
         if !self.make_room(ip) {
             self.counters.refused_sessions += 1;
+            return None;
+        }
+        if let Some(sharing) = &mut self.sharing
+            && !sharing.directory.claim(conv)
+        {
+            // Another endpoint has got it in this moment; the next datagram is handed over.
+            self.counters.stranger_datagrams += 1;
             return None;
         }
         let method = self.ciphers[cipher].method();
@@ -684,6 +815,9 @@ impl Endpoint {
         self.forget_address(session.path.remote, key);
         if self.by_conv.get(&session.conv()) == Some(&key) {
             self.by_conv.remove(&session.conv());
+            if let Some(sharing) = &mut self.sharing {
+                sharing.directory.release(session.conv(), session.proven);
+            }
         }
         if self.role == Role::Server && !session.proven {
             self.counters.unproven_sessions += 1;
@@ -816,7 +950,10 @@ impl Endpoint {
             self.events.push_back(Event::Proven(key));
             if self.role == Role::Server {
                 self.proven(ip);
-                self.used.insert(conv);
+                // The directory remembers for all endpoints, if there is one.
+                if self.sharing.is_none() {
+                    self.used.insert(conv);
+                }
                 self.replace_older(addr, key);
             }
         }

@@ -8,6 +8,7 @@
 //! | [`dialect`] | the compositions |
 //! | [`transmit`] | runs of sealed datagrams on their way out |
 //! | [`admission`] | which stranger gets a session |
+//! | [`sharing`] | several endpoints behind one port |
 //! | [`liveness`], [`diagnosis`] | whether the other end hears us, and what most likely differs |
 //! | [`pacer`] | the rate limit |
 //! | [`counters`] | everything that is counted |
@@ -24,6 +25,7 @@ pub mod layer;
 pub mod liveness;
 pub mod pacer;
 pub mod session;
+pub mod sharing;
 mod slots;
 mod timers;
 pub mod transmit;

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fulmar_netem::{Delivery, Direction, Net, Path as Link, Rng};
 use fulmar_session::endpoint::Event;
 use fulmar_session::layer::StreamId;
 use fulmar_session::session::Session;
+use fulmar_session::sharing::{Conversations, Directory, Owner};
 use fulmar_session::transmit::Path;
-use fulmar_session::{Endpoint, SessionKey};
+use fulmar_session::{Counters, Endpoint, SessionKey};
 use fulmar_wire::time::Instant;
 
 use crate::apps::{Apps, Outcome, Pair, Program};
@@ -87,6 +89,27 @@ pub(crate) struct Recorded {
     pub(crate) data: Vec<u8>,
 }
 
+/// What one of several endpoints of a server knows of the others.
+struct Entry {
+    me: usize,
+    known: Arc<Mutex<Conversations>>,
+}
+
+impl Directory for Entry {
+    fn owner(&mut self, conv: u32) -> Owner {
+        self.known.lock().expect("whole").owner(self.me, conv)
+    }
+    fn claim(&mut self, conv: u32) -> bool {
+        self.known.lock().expect("whole").claim(self.me, conv)
+    }
+    fn release(&mut self, conv: u32, proven: bool) {
+        self.known
+            .lock()
+            .expect("whole")
+            .release(self.me, conv, proven);
+    }
+}
+
 /// Clients, a server, and what lies between them.
 pub(crate) struct Sim {
     name: &'static str,
@@ -96,6 +119,10 @@ pub(crate) struct Sim {
     pub(crate) rng: Rng,
     pub(crate) clients: Vec<Client>,
     pub(crate) server: Host,
+    /// More endpoints of the server behind the same port, see [`Sim::share_port`].
+    pub(crate) siblings: Vec<Host>,
+    /// Decides which peer is whose: another number is another order.
+    pub(crate) steering: u64,
     server_options: Options,
     /// What the server does on streams, by conversation and number on the wire.
     programs: BTreeMap<(u32, u32), Program>,
@@ -139,6 +166,8 @@ impl Sim {
             now: at(5_000),
             net: Net::new(rng.bits(), up, down),
             server: Host::new(server.build_server(rng.bits()), addr, Direction::Down),
+            siblings: Vec::new(),
+            steering: 0,
             clients: Vec::new(),
             server_options: server.clone(),
             programs: BTreeMap::new(),
@@ -191,6 +220,66 @@ impl Sim {
         self.server = Host::new(fresh, self.server.addr, Direction::Down);
     }
 
+    /// From now on `n` endpoints serve the port. As a kernel does, the network chooses by the peer's address, and nothing else.
+    pub(crate) fn share_port(&mut self, n: usize) {
+        let known = Arc::new(Mutex::new(Conversations::new(65_536)));
+        self.steering = self.rng.bits();
+        for me in 0..n {
+            let mut endpoint = self.server_options.build_server(self.rng.bits());
+            endpoint.share(Box::new(Entry {
+                me,
+                known: Arc::clone(&known),
+            }));
+            let host = Host::new(endpoint, self.server.addr, Direction::Down);
+            match me {
+                0 => self.server = host,
+                _ => self.siblings.push(host),
+            }
+        }
+    }
+
+    /// The endpoints of the server.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &Host> {
+        std::iter::once(&self.server).chain(&self.siblings)
+    }
+
+    /// Counters of the whole server.
+    pub(crate) fn server_counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for host in self.servers() {
+            sum.add(&host.endpoint.counters());
+        }
+        sum
+    }
+
+    /// Which endpoint the datagrams of `peer` arrive at.
+    pub(crate) fn steer(&self, peer: SocketAddr) -> usize {
+        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((self.steering, peer));
+        (hash % (1 + self.siblings.len() as u64)) as usize
+    }
+
+    fn server_at(&mut self, i: usize) -> &mut Host {
+        match i {
+            0 => &mut self.server,
+            _ => &mut self.siblings[i - 1],
+        }
+    }
+
+    /// Gives the server a run, and what one of its endpoints opens for another, to that one.
+    fn arrive(&mut self, from: SocketAddr, run: &mut [u8], segment: usize) {
+        let (now, at) = (self.now, self.steer(from));
+        let host = self.server_at(at);
+        let path = host.path_of(from);
+        host.endpoint.handle_run(now, path, run, segment);
+        while let Some(handover) = self.server_at(at).endpoint.poll_handover() {
+            assert_ne!(handover.to, at);
+            self.server_at(handover.to)
+                .endpoint
+                .take_over(now, &handover);
+        }
+    }
+
     /// Opens a stream of the first client.
     pub(crate) fn open(&mut self, pair: Pair) -> (SessionKey, StreamId) {
         self.open_on(0, pair)
@@ -220,10 +309,7 @@ impl Sim {
 
     /// Hands the server a datagram that did not pass the network.
     pub(crate) fn inject(&mut self, from: SocketAddr, data: &[u8]) {
-        let mut copy = data.to_vec();
-        self.server
-            .endpoint
-            .handle_run(self.now, self.server.path_of(from), &mut copy, 0);
+        self.arrive(from, &mut data.to_vec(), 0);
         self.settle();
     }
 
@@ -247,7 +333,7 @@ impl Sim {
     }
 
     fn hosts(&self) -> impl Iterator<Item = &Host> {
-        self.clients.iter().map(|c| &c.host).chain([&self.server])
+        self.clients.iter().map(|c| &c.host).chain(self.servers())
     }
 
     /// Lets everything happen until `end`.
@@ -386,15 +472,16 @@ impl Sim {
                 }
             }
             let now = self.now;
-            let host = match first.direction {
-                Direction::Up => Some(&mut self.server),
-                Direction::Down => self
-                    .clients
-                    .iter_mut()
-                    .map(|c| &mut c.host)
-                    .find(|h| h.addr == first.to),
-            };
-            let Some(host) = host else {
+            if first.direction == Direction::Up {
+                if let Some(heard) = &mut self.heard {
+                    heard.extend(run.chunks(segment.max(1)).map(<[u8]>::to_vec));
+                }
+                self.arrive(first.from, &mut run, segment);
+                self.net.recycle(first.data);
+                continue;
+            }
+            let mut hosts = self.clients.iter_mut().map(|c| &mut c.host);
+            let Some(host) = hosts.find(|h| h.addr == first.to) else {
                 let parts = run.chunks(segment.max(1)).map(|data| Delivery {
                     data: data.to_vec(),
                     ..first.clone()
@@ -402,9 +489,6 @@ impl Sim {
                 self.strays.extend(parts);
                 continue;
             };
-            if let (Direction::Up, Some(heard)) = (first.direction, &mut self.heard) {
-                heard.extend(run.chunks(segment.max(1)).map(<[u8]>::to_vec));
-            }
             let path = host.path_of(first.from);
             host.endpoint.handle_run(now, path, &mut run, segment);
             self.net.recycle(first.data);
@@ -418,7 +502,8 @@ impl Sim {
             .clients
             .iter_mut()
             .map(|c| &mut c.host)
-            .chain([&mut self.server]);
+            .chain([&mut self.server])
+            .chain(&mut self.siblings);
         for host in hosts {
             if let Err(e) = host.settle(now, &mut self.net, &mut self.programs, &mut self.record) {
                 panic!("{:?}: {e}", host.direction);

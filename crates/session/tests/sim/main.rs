@@ -26,6 +26,7 @@ mod links;
 mod liveness;
 mod matrix;
 mod mismatch;
+mod sharing;
 mod storm;
 mod streams;
 mod table;
