@@ -54,4 +54,4 @@ pub use run::{
 pub use socket2::SockRef;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use sys::Alarm;
-pub use udp::{Offload, UdpState};
+pub use udp::{Details, Offload, UdpState};

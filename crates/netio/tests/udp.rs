@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use fulmar_netio::{
-    DEFAULT_BUFFERS, Ecn, MAX_RUN_BYTES, Offload, RecvBuffers, RecvMeta, Sent, SocketOptions,
-    Transmit, UdpState, bind, bind_wildcard,
+    DEFAULT_BUFFERS, Details, Ecn, MAX_RUN_BYTES, Offload, RecvBuffers, RecvMeta, Sent,
+    SocketOptions, Transmit, UdpState, bind, bind_wildcard,
 };
 
 mod skipped;
@@ -341,6 +341,44 @@ fn congestion_bits_arrive() {
                         assert_eq!(meta.ecn, ecn);
                         count += meta.datagrams();
                     }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_not_asked_for_is_not_told() {
+    let data = pattern(3000);
+    for local in ["0.0.0.0:0", "[::]:0"] {
+        let mut receiver = End::new(local, Offload::Full);
+        let mut to = receiver.addr();
+        to.set_ip(if to.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
+        let sender = End::new(local, Offload::Full);
+        for (destination, congestion) in
+            [(true, true), (false, true), (true, false), (false, false)]
+        {
+            let details = Details {
+                destination,
+                congestion,
+            };
+            receiver.state.ask((&receiver.socket).into(), details);
+            let run = Transmit {
+                ecn: Some(Ecn::Ect0),
+                ..transmit(to, 1000, &data)
+            };
+            sender.send(&run).expect("send");
+            let mut count = 0;
+            while count < 3 {
+                for (meta, _) in receiver.recv_runs() {
+                    assert_eq!(meta.dst_ip, destination.then_some(to.ip()));
+                    assert_eq!(meta.ecn, congestion.then_some(Ecn::Ect0));
+                    count += meta.datagrams();
                 }
             }
         }

@@ -32,6 +32,8 @@ use crate::wake::ReadyList;
 const ROUNDS: usize = 32;
 /// Most runs taken from the socket in one call; raw sockets give every packet as a run of its own.
 const RECV_METAS: usize = 32;
+/// Bytes taken from the socket in one round.
+const RECV_BYTES: usize = 128 * 1024;
 /// Runs given to the socket in one call.
 const SEND_RUNS: usize = 16;
 /// How often pumps that need watching are looked at.
@@ -197,25 +199,31 @@ impl Driver {
         worked
     }
 
+    /// Takes what has arrived: all of it, so that what follows is done once, but no more than fits a cache.
     fn receive(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let n =
-            match self
+        let mut received = 0;
+        while received < RECV_BYTES {
+            let now = self.clock.now();
+            let n = match self
                 .socket
-                .poll_recv(cx, self.clock.now(), &mut self.buffers, &mut self.metas)
+                .poll_recv(cx, now, &mut self.buffers, &mut self.metas)
             {
-                Poll::Pending => return Ok(false),
+                Poll::Pending => break,
                 Poll::Ready(n) => n?,
             };
-        let now = self.clock.now();
-        for meta in &self.metas[..n] {
-            let path = Path {
-                remote: meta.src,
-                local: meta.dst_ip,
-            };
-            self.endpoint
-                .handle_run(now, path, self.buffers.run_mut(meta), meta.segment);
+            for meta in &self.metas[..n] {
+                let path = Path {
+                    remote: meta.src,
+                    local: meta.dst_ip,
+                };
+                let run = self.buffers.run_mut(meta);
+                received += run.len();
+                self.endpoint.handle_run(now, path, run, meta.segment);
+            }
+            // Where nothing was of use, something else may be.
+            received += 1;
         }
-        Ok(true)
+        Ok(received > 0)
     }
 
     /// Gives streams whose socket is ready, or that have something, their turn.

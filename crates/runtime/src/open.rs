@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use fulmar_config::Config;
-use fulmar_netio::{Granted, RawTcp, RawTcpError, RawTcpOptions, SocketOptions};
+use fulmar_netio::{Details, Granted, RawTcp, RawTcpError, RawTcpOptions, SocketOptions};
 use tracing::{info, warn};
 
 use crate::Error;
@@ -57,7 +57,12 @@ pub(crate) fn udp(config: &Config, addr: SocketAddr, wildcard: bool) -> Result<D
         source: e,
     })?;
     tell_granted(&options, &granted);
-    Datagrams::udp(socket).map_err(|e| Error::Listen {
+    // Only who is reached at several addresses has to know which one was asked.
+    let details = Details {
+        destination: wildcard,
+        congestion: false,
+    };
+    Datagrams::udp(socket, details).map_err(|e| Error::Listen {
         addr: format!("{addr}/udp"),
         source: e,
     })

@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use fulmar_netio::{IoCounters, RawTcp, RecvBuffers, RecvMeta, Sent, Transmit};
+use fulmar_netio::{Details, IoCounters, RawTcp, RecvBuffers, RecvMeta, Sent, Transmit};
 use fulmar_wire::time::Instant;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -24,12 +24,12 @@ pub(crate) enum Datagrams {
 }
 
 impl Datagrams {
-    /// A UDP socket that is bound and non-blocking.
+    /// A UDP socket that is bound and non-blocking, and what is to be known of its datagrams.
     ///
     /// # Errors
     /// When the system does not let the socket be polled.
-    pub(crate) fn udp(socket: std::net::UdpSocket) -> io::Result<Self> {
-        Udp::new(socket).map(Self::Udp)
+    pub(crate) fn udp(socket: std::net::UdpSocket, details: Details) -> io::Result<Self> {
+        Udp::new(socket, details).map(Self::Udp)
     }
 
     /// TCP-looking packets.

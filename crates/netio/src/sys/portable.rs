@@ -44,6 +44,10 @@ impl Portable {
         false
     }
 
+    /// See [`crate::UdpState::ask`]: there is nothing to choose.
+    #[cfg_attr(any(target_os = "linux", target_os = "android"), allow(dead_code))]
+    pub(crate) fn ask(&self, _socket: &Socket, _details: crate::udp::Details) {}
+
     pub(crate) fn send(
         &self,
         socket: &Socket,

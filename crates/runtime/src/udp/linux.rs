@@ -5,7 +5,9 @@ use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 
-use fulmar_netio::{Alarm, IoCounters, RecvBuffers, RecvMeta, Sent, SockRef, Transmit, UdpState};
+use fulmar_netio::{
+    Alarm, Details, IoCounters, RecvBuffers, RecvMeta, Sent, SockRef, Transmit, UdpState,
+};
 use fulmar_wire::time::Instant;
 use tokio::net::unix::pipe;
 
@@ -30,12 +32,13 @@ pub(crate) struct Udp {
 }
 
 impl Udp {
-    /// A socket that is bound and non-blocking.
+    /// A socket that is bound and non-blocking, and what is to be known of its datagrams.
     ///
     /// # Errors
     /// When the system does not let the socket be polled.
-    pub(crate) fn new(socket: UdpSocket) -> io::Result<Self> {
+    pub(crate) fn new(socket: UdpSocket, details: Details) -> io::Result<Self> {
         let state = UdpState::new(SockRef::from(&socket))?;
+        state.ask(SockRef::from(&socket), details);
         Ok(Self {
             readable: Some(Readable::new(&socket)?),
             socket,

@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use fulmar_netio::{IoCounters, RecvBuffers, RecvMeta, Sent, SockRef, Transmit, UdpState};
+use fulmar_netio::{Details, IoCounters, RecvBuffers, RecvMeta, Sent, SockRef, Transmit, UdpState};
 use fulmar_wire::time::Instant;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -15,12 +15,13 @@ pub(crate) struct Udp {
 }
 
 impl Udp {
-    /// A socket that is bound and non-blocking.
+    /// A socket that is bound and non-blocking, and what is to be known of its datagrams.
     ///
     /// # Errors
     /// When the system does not let the socket be polled.
-    pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+    pub(crate) fn new(socket: std::net::UdpSocket, details: Details) -> io::Result<Self> {
         let state = UdpState::new(SockRef::from(&socket))?;
+        state.ask(SockRef::from(&socket), details);
         Ok(Self {
             socket: UdpSocket::from_std(socket)?,
             state,

@@ -9,6 +9,7 @@ use socket2::Socket;
 use super::options::{int, set_int};
 use super::segmentation::Gate;
 use crate::addr::unmapped;
+use crate::udp::Details;
 
 /// A UDP socket that is called once per run.
 #[derive(Debug)]
@@ -36,20 +37,8 @@ impl Native {
         let v6 = local.is_ipv6();
         let local_ip = Some(unmapped(local).ip()).filter(|ip| !ip.is_unspecified());
 
-        // Each of these is a convenience that an older kernel may lack; the socket works without.
-        let on = |level, name| set_int(socket, level, name, 1).is_ok();
-        on(libc::IPPROTO_IP, libc::IP_RECVTOS);
-        if v6 {
-            on(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS);
-        }
-        on(libc::SOL_SOCKET, libc::SO_RXQ_OVFL);
-        if local_ip.is_none() {
-            if v6 {
-                on(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO);
-            } else {
-                on(libc::IPPROTO_IP, libc::IP_PKTINFO);
-            }
-        }
+        // A convenience that an older kernel may lack; the socket works without.
+        let _ = set_int(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
         let _ = set_int(
             socket,
             libc::SOL_UDP,
@@ -58,7 +47,7 @@ impl Native {
         );
 
         let class = |class: io::Result<u32>| class.map_or(0, |c| (c & 0xfc) as u8);
-        Ok(Self {
+        let native = Self {
             v6,
             connected: socket
                 .peer_addr()
@@ -70,7 +59,35 @@ impl Native {
             class_v6: if v6 { class(socket.tclass_v6()) } else { 0 },
             gate: Gate::new(segmentation && int(socket, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok()),
             drops: AtomicU32::new(0),
-        })
+        };
+        native.ask(
+            socket,
+            Details {
+                destination: true,
+                congestion: true,
+            },
+        );
+        Ok(native)
+    }
+
+    /// See [`crate::UdpState::ask`].
+    pub(crate) fn ask(&self, socket: &Socket, details: Details) {
+        // Each of these is a convenience that an older kernel may lack; the socket works without.
+        let set = |level, name, on| set_int(socket, level, name, libc::c_int::from(on)).is_ok();
+        set(libc::IPPROTO_IP, libc::IP_RECVTOS, details.congestion);
+        if self.v6 {
+            set(
+                libc::IPPROTO_IPV6,
+                libc::IPV6_RECVTCLASS,
+                details.congestion,
+            );
+        }
+        let destination = details.destination && self.local_ip.is_none();
+        if self.v6 {
+            set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, destination);
+        } else {
+            set(libc::IPPROTO_IP, libc::IP_PKTINFO, destination);
+        }
     }
 
     /// Whether a run leaves in one call.
