@@ -18,6 +18,7 @@
 //! * After a fast or early retransmission a segment does not count again until its next timeout: it is `Settled`, on no list.
 //! * Timeouts are in [`Deadlines`].
 
+use fulmar_wire::kcp::HEADER_LEN;
 use fulmar_wire::seq::Seq;
 use fulmar_wire::time::Millis;
 
@@ -28,6 +29,8 @@ use crate::slab::Slab;
 const NIL: u32 = u32::MAX;
 /// Places of the first ring.
 const FIRST_RING: usize = 64;
+/// A segment that shares a datagram with an ended one has at least so many bytes; else it gets a datagram of its own.
+const SHARED: usize = 16;
 /// How many segments of the lists `again` and `skipped` one datagram may make us look at. Far above what an honest
 /// datagram needs; it bounds what a hostile one costs.
 pub(crate) const LOOK_BUDGET: u32 = 4096;
@@ -118,6 +121,8 @@ pub(crate) struct SendBuffer {
     end: Seq,
     /// The last queued segment is not to be filled up.
     ended: bool,
+    /// Bytes that the last queued segment can hold.
+    capacity: usize,
     in_flight: u32,
     fresh: List,
     again: List,
@@ -142,6 +147,7 @@ impl SendBuffer {
             nxt: first,
             end: first,
             ended: false,
+            capacity: mss,
             in_flight: 0,
             fresh: List::EMPTY,
             again: List::EMPTY,
@@ -190,24 +196,38 @@ impl SendBuffer {
         self.end.0.wrapping_sub(self.una.0)
     }
 
-    /// The last queued segment stays as it is: the next bytes begin another one.
+    /// The last queued segment stays as it is: the next bytes begin another one, which is no longer than what the datagram
+    /// of the former still has room for.
     pub(crate) const fn end_segment(&mut self) {
         self.ended = true;
     }
 
     /// Appends bytes: first to the last queued segment if that is short and was not ended, then as new ones.
     pub(crate) fn push(&mut self, mut data: &[u8]) {
-        if !std::mem::take(&mut self.ended) && self.queued() > 0 {
+        if data.is_empty() {
+            return;
+        }
+        let ended = std::mem::take(&mut self.ended);
+        let mut capacity = self.mss;
+        if self.queued() > 0 {
             let at = self.at(self.end.plus(u32::MAX));
             let segment = &mut self.ring[at];
             let len = usize::from(segment.len);
-            let (now, later) = data.split_at(data.len().min(self.mss - len));
-            self.slab.slot_mut(segment.slot)[len..len + now.len()].copy_from_slice(now);
-            segment.len = length(len + now.len());
-            data = later;
+            if !ended {
+                let (now, later) = data.split_at(data.len().min(self.capacity - len));
+                self.slab.slot_mut(segment.slot)[len..len + now.len()].copy_from_slice(now);
+                segment.len = length(len + now.len());
+                data = later;
+            } else if self.capacity == self.mss {
+                // Both in one datagram, and that full: datagrams of one size leave the machine in one call.
+                capacity = match self.mss.checked_sub(len + HEADER_LEN) {
+                    Some(left) if left >= SHARED => left,
+                    _ => self.mss,
+                };
+            }
         }
         while !data.is_empty() {
-            let (now, later) = data.split_at(data.len().min(self.mss));
+            let (now, later) = data.split_at(data.len().min(capacity));
             let slot = self.slab.alloc();
             self.slab.slot_mut(slot)[..now.len()].copy_from_slice(now);
             if self.waiting() as usize >= self.ring.len() {
@@ -220,6 +240,7 @@ impl SendBuffer {
                 ..VACANT
             };
             self.end = self.end.next();
+            self.capacity = std::mem::replace(&mut capacity, self.mss);
             data = later;
         }
     }
@@ -841,5 +862,25 @@ mod tests {
         tx.number(2);
         tx.push(b"m");
         assert_eq!((tx.queued(), tx.payload(Seq(2))), (1, &b"m"[..]));
+    }
+
+    #[test]
+    fn an_ended_segment_shares_its_datagram_with_the_next() {
+        let lens = |first: usize, second: usize| {
+            let mut tx = SendBuffer::new(Seq(0), 1000, 2);
+            tx.push(&vec![1; first]);
+            tx.end_segment();
+            tx.push(&vec![2; second]);
+            tx.push(&[3; 100]);
+            let n = tx.queued();
+            tx.number(n);
+            (0..n).map(|i| tx.payload(Seq(i)).len()).collect::<Vec<_>>()
+        };
+        assert_eq!(lens(2300, 2000), [1000, 1000, 300, 676, 1000, 424]);
+        // What is appended to the one that shares does not make the datagram longer.
+        assert_eq!(lens(2300, 600), [1000, 1000, 300, 676, 24]);
+        // No room for a header and something behind it.
+        assert_eq!(lens(1970, 2000), [1000, 970, 1000, 1000, 100]);
+        assert_eq!(lens(2000, 2000), [1000, 1000, 1000, 1000, 100]);
     }
 }

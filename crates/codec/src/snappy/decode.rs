@@ -325,7 +325,7 @@ mod tests {
         let mut plain = Vec::new();
         let mut encoder = Encoder::new();
         for frame in [xs(1, 8), vec![7; 300], xs(2, 60)] {
-            encoder.encode(&[&frame], &mut bytes);
+            encoder.encode(&[&frame], |piece| bytes.extend_from_slice(piece));
             plain.extend_from_slice(&frame);
         }
         bytes.extend(chunk(0xfe, &[0; 20]));
@@ -490,7 +490,7 @@ mod tests {
             let (mut bytes, mut plain) = (Vec::new(), Vec::new());
             for (len, seed, dull) in frames {
                 let frame = if dull { vec![seed as u8; len] } else { xs(seed, len) };
-                encoder.encode(&[&frame], &mut bytes);
+                encoder.encode(&[&frame], |piece| bytes.extend_from_slice(piece));
                 plain.extend(frame);
             }
             let mut rest = bytes.as_slice();

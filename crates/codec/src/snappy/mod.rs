@@ -97,9 +97,9 @@ mod tests {
                     let (a, rest) = write.split_at(write.len().min(8));
                     let (b, c) = rest.split_at(rest.len() / 3);
                     if pieces {
-                        encoder.encode(&[a, b, &[], c], &mut stream);
+                        encoder.encode(&[a, b, &[], c], |piece| stream.extend_from_slice(piece));
                     } else {
-                        encoder.encode(&[write], &mut stream);
+                        encoder.encode(&[write], |piece| stream.extend_from_slice(piece));
                     }
                     // As many bytes as the real program wrote for this frame.
                     let expect: u64 = case["writes"][i]["socket_writes"]
@@ -131,7 +131,7 @@ mod tests {
             } else {
                 let mut encoder = Encoder::new();
                 for write in writes(&case, &plain) {
-                    encoder.encode(&[write], &mut stream);
+                    encoder.encode(&[write], |piece| stream.extend_from_slice(piece));
                 }
             }
             for piece in [1, 2, 3, 7, 1376, stream.len()] {

@@ -41,7 +41,7 @@ pub fn snappy_roundtrip(data: &[u8]) {
         let (head, body) = frame.split_at(how.min(frame.len()));
         stream.clear();
         got.clear();
-        encoder.encode(&[head, body], &mut stream);
+        encoder.encode(&[head, body], |piece| stream.extend_from_slice(piece));
         assert!(stream.len() <= frame.len() + 8 * frame.len().div_ceil(MAX_CHUNK) + 10);
         let result = decoder.decode(&stream, &mut |out| got.extend_from_slice(out));
         assert_eq!(result, Ok(()));

@@ -166,8 +166,6 @@ impl Dialect for Kcptun {
 struct Snappy {
     encoder: snappy::Encoder,
     decoder: snappy::Decoder,
-    /// A compressed frame on its way.
-    out: Vec<u8>,
 }
 
 /// QPP of one stream.
@@ -401,11 +399,7 @@ impl StreamLayer for Layer {
                 .into_iter()
                 .filter(|p| !p.is_empty())
                 .for_each(sink),
-            Some(snappy) => {
-                snappy.out.clear();
-                snappy.encoder.encode(&frame.parts(), &mut snappy.out);
-                sink(&snappy.out);
-            }
+            Some(snappy) => snappy.encoder.encode(&frame.parts(), sink),
         }
         true
     }
