@@ -398,6 +398,7 @@ async fn make(
             id,
         },
         commands,
+        exchange: None,
         hub,
         close_wait: config.tunnel.close_wait,
     }))

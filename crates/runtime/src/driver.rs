@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
 use crate::pump::{self, Dial, Ended, Orphan, Pump, Turn};
+use crate::registry::Exchange;
 use crate::socket::Datagrams;
 use crate::stats::{Hub, Published};
 use crate::wake::ReadyList;
@@ -91,6 +92,8 @@ pub(crate) struct Setup {
     pub(crate) endpoint: Endpoint,
     pub(crate) side: Side,
     pub(crate) commands: mpsc::Receiver<Command>,
+    /// Its place among the drivers of its port, if there are several.
+    pub(crate) exchange: Option<Exchange>,
     pub(crate) hub: Hub,
     pub(crate) close_wait: Duration,
 }
@@ -102,6 +105,7 @@ pub(crate) struct Driver {
     endpoint: Endpoint,
     side: Side,
     commands: mpsc::Receiver<Command>,
+    exchange: Option<Exchange>,
     hub: Hub,
     published: Arc<Published>,
     close_wait: Duration,
@@ -139,6 +143,7 @@ impl Driver {
             endpoint,
             side,
             commands,
+            exchange,
             hub,
             close_wait,
         } = setup;
@@ -151,6 +156,7 @@ impl Driver {
             endpoint,
             side,
             commands,
+            exchange,
             hub,
             published,
             close_wait,
@@ -176,6 +182,9 @@ impl Driver {
     /// One round: `Ok(true)` when anything was done.
     fn round(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut worked = self.take_commands(cx);
+        if let Some(exchange) = &mut self.exchange {
+            worked |= exchange.take(cx, &mut self.endpoint, self.clock.now());
+        }
         worked |= self.receive(cx)?;
         let now = self.clock.now();
         self.events(now);
@@ -219,6 +228,9 @@ impl Driver {
                 let run = self.buffers.run_mut(meta);
                 received += run.len();
                 self.endpoint.handle_run(now, path, run, meta.segment);
+                if let Some(exchange) = &self.exchange {
+                    exchange.pass_on(&mut self.endpoint);
+                }
             }
             // Where nothing was of use, something else may be.
             received += 1;

@@ -9,6 +9,7 @@
 //! | `driver` | the task that owns a socket, its sessions and their local connections |
 //! | `pump` | one stream joined to one local connection |
 //! | `client`, `server` | what each end does around its drivers |
+//! | `registry` | what several drivers of one port know together |
 //! | `link` | from the configuration to endpoints |
 //! | `open`, `socket`, `listen`, `conn`, `dial` | sockets of all kinds |
 //! | `stats`, [`snmp`] | counters of the process |
@@ -25,6 +26,7 @@ mod link;
 mod listen;
 mod open;
 mod pump;
+mod registry;
 mod server;
 pub mod snmp;
 mod socket;

@@ -73,8 +73,9 @@ impl Link {
         }
     }
 
-    /// The endpoint of a server's socket.
-    pub(crate) fn server(&self, seed: [u8; 32]) -> Endpoint {
+    /// The endpoint of a server's socket, one of `drivers` on its port. They share what is limited in all; what is limited for
+    /// each address they do not.
+    pub(crate) fn server(&self, seed: [u8; 32], drivers: usize) -> Endpoint {
         let ciphers = self
             .methods
             .iter()
@@ -84,7 +85,13 @@ impl Link {
             })
             .collect();
         let dialect = Kcptun::new(self.settings.clone(), self.key.clone());
-        Endpoint::server(Box::new(dialect), ciphers, admission::Limits::default())
+        let limits = admission::Limits::default();
+        let limits = admission::Limits {
+            unproven: limits.unproven / drivers.max(1),
+            sessions: limits.sessions / drivers.max(1),
+            ..limits
+        };
+        Endpoint::server(Box::new(dialect), ciphers, limits)
     }
 
     /// The endpoint of a client's socket, with its one session.

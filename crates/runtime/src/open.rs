@@ -1,7 +1,9 @@
 //! Opens sockets with what the configuration asks for, and says what was not granted.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use fulmar_config::Config;
 use fulmar_netio::{Details, Granted, RawTcp, RawTcpError, RawTcpOptions, SocketOptions};
@@ -52,20 +54,85 @@ pub(crate) fn udp(config: &Config, addr: SocketAddr, wildcard: bool) -> Result<D
     } else {
         fulmar_netio::bind(addr, &options)
     };
-    let (socket, granted) = bound.map_err(|e| Error::Listen {
-        addr: format!("{addr}/udp"),
-        source: e,
-    })?;
-    tell_granted(&options, &granted);
+    datagrams(addr, &options, bound, wildcard)
+}
+
+/// The sockets of several drivers on one port, among which the kernel divides the peers.
+pub(crate) struct Group {
+    addr: SocketAddr,
+    /// How many are open.
+    members: Mutex<usize>,
+}
+
+impl Group {
+    /// A group on `addr`, with its first socket.
+    ///
+    /// # Errors
+    /// When the address cannot be had, or the system has no such groups.
+    pub(crate) fn new(config: &Config, addr: SocketAddr) -> Result<(Self, Datagrams), Error> {
+        let group = Self {
+            addr,
+            members: Mutex::new(0),
+        };
+        let first = group.open(config)?;
+        Ok((group, first))
+    }
+
+    /// Another socket of the group. When none is open any more the port is taken anew, so that the group never mixes with that
+    /// of another program.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub(crate) fn open(&self, config: &Config) -> Result<Datagrams, Error> {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut options = options(config);
+        let bound = if *members == 0 {
+            fulmar_netio::bind_group(self.addr, true, &options)
+        } else {
+            options.reuse_port = true;
+            if self.addr.ip().is_unspecified() {
+                fulmar_netio::bind_wildcard(self.addr.port(), &options)
+            } else {
+                fulmar_netio::bind(self.addr, &options)
+            }
+        };
+        let socket = datagrams(self.addr, &options, bound, true)?;
+        *members += 1;
+        Ok(socket)
+    }
+
+    /// Its address.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// One of its sockets has been closed.
+    pub(crate) fn closed(&self) {
+        *self.members.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+    }
+}
+
+fn datagrams(
+    addr: SocketAddr,
+    options: &SocketOptions,
+    bound: io::Result<(std::net::UdpSocket, Granted)>,
+    server: bool,
+) -> Result<Datagrams, Error> {
+    let (socket, granted) = bound.map_err(listen_error(addr))?;
+    tell_granted(options, &granted);
     // Only who is reached at several addresses has to know which one was asked.
     let details = Details {
-        destination: wildcard,
+        destination: server,
         congestion: false,
     };
-    Datagrams::udp(socket, details).map_err(|e| Error::Listen {
+    Datagrams::udp(socket, details).map_err(listen_error(addr))
+}
+
+fn listen_error(addr: SocketAddr) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Listen {
         addr: format!("{addr}/udp"),
-        source: e,
-    })
+        source,
+    }
 }
 
 /// Says once what the system did not grant.
@@ -131,4 +198,37 @@ async fn blocking(
         info!("firewall rule in force: {firewall}");
     }
     Datagrams::raw(raw).map_err(|e| Error::RawTcp(e.to_string()))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use fulmar_config::{Environment, Invocation, Side, from_args};
+
+    #[tokio::test]
+    async fn a_group_comes_back_and_never_mixes_with_another() {
+        let config = match from_args(Side::Server, &[], &Environment::default()) {
+            Ok(Invocation::Run(loaded)) => loaded.config,
+            other => panic!("{other:?}"),
+        };
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let addr = free.local_addr().expect("bound");
+        drop(free);
+        let (group, first) = Group::new(&config, addr).expect("the port is free");
+        let second = group.open(&config).expect("joined");
+        // One fails and comes back, with the other there.
+        drop(first);
+        group.closed();
+        let first = group.open(&config).expect("joined");
+        assert!(Group::new(&config, addr).is_err(), "somebody else's port");
+        // Both fail, and somebody else is faster.
+        drop((first, second));
+        group.closed();
+        group.closed();
+        let (other, theirs) = Group::new(&config, addr).expect("the port is free");
+        assert!(group.open(&config).is_err(), "it would join the others");
+        drop(theirs);
+        other.closed();
+        group.open(&config).expect("the port is free");
+    }
 }

@@ -1,4 +1,4 @@
-//! The server: one driver for each port, streams joined to the target.
+//! The server: one driver for each port, or several where there are threads for them; streams joined to the target.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,11 +7,13 @@ use std::time::Duration;
 use fulmar_config::{Config, Server, StreamAddr};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
 use crate::driver::{Command, Driver, Setup, Side};
 use crate::link::Link;
+use crate::open::Group;
+use crate::registry::{Registry, drivers_per_port};
 use crate::socket::Datagrams;
 use crate::stats::Hub;
 use crate::{Error, dial, open};
@@ -31,40 +33,41 @@ pub(crate) async fn run(
     ready: impl FnOnce(&str),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let link = Arc::new(Link::new(&config));
-    let mut drivers = JoinSet::new();
-    let mut commands = Vec::new();
     let mut names = Vec::new();
+    let mut all = Vec::new();
+    let link = Link::new(&config);
+    let ports = server.listen.count() as usize;
+    let each = drivers_per_port(crate::threads(config.threads), ports);
     for port in server.listen.ports() {
         let addr = addr(&server, port).await?;
-        let mut sockets = Vec::new();
         if config.tunnel.tcp {
             for addr in raw_addrs(addr) {
                 match open::raw_server(&config, addr).await {
                     Ok(socket) => {
                         names.push(format!("{addr}/tcp"));
-                        sockets.push((socket, Some(addr)));
+                        all.push((Place::Raw(addr), socket));
                     }
                     // As upstream does: UDP still runs (section 11.2).
                     Err(e) => warn!("no TCP-looking packets on {addr}: {e}; UDP is served"),
                 }
             }
         }
-        sockets.push((open::udp(&config, addr, true)?, None));
+        all.extend(places(&config, addr, each)?);
         names.push(format!("{addr}/udp"));
-        for (socket, raw) in sockets {
-            let (sender, receiver) = mpsc::channel(1);
-            let (config, server, link, hub) = (
-                Arc::clone(&config),
-                server.clone(),
-                Arc::clone(&link),
-                hub.clone(),
-            );
-            commands.push(sender);
-            drivers.spawn(serve(
-                config, server, link, clock, hub, addr, raw, socket, receiver,
-            ));
-        }
+    }
+    let ends = Arc::new(Ends {
+        link,
+        config,
+        target: server.target,
+        clock,
+        hub,
+    });
+    let mut drivers = JoinSet::new();
+    let mut commands = Vec::new();
+    for (place, socket) in all {
+        let (sender, receiver) = mpsc::channel(1);
+        commands.push(sender);
+        drivers.spawn(Arc::clone(&ends).serve(place, socket, receiver));
     }
     ready(&names.join(", "));
     tokio::pin!(shutdown);
@@ -81,64 +84,186 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Runs the driver of one socket; a socket that fails is opened again.
-#[allow(clippy::too_many_arguments)]
-async fn serve(
+/// Where a driver serves.
+enum Place {
+    /// TCP-looking packets on this address.
+    Raw(SocketAddr),
+    /// UDP on this address, alone.
+    Udp(SocketAddr),
+    /// UDP as one of several drivers of a port.
+    Shared {
+        group: Arc<Group>,
+        registry: Arc<Registry>,
+        /// Its number among them.
+        me: usize,
+        /// How many they are.
+        of: usize,
+    },
+}
+
+impl Place {
+    async fn open(&self, config: &Config) -> Result<Datagrams, Error> {
+        match self {
+            Self::Raw(addr) => open::raw_server(config, *addr).await,
+            Self::Udp(addr) => open::udp(config, *addr, true),
+            Self::Shared { group, .. } => group.open(config),
+        }
+    }
+
+    /// The socket is closed.
+    fn closed(&self) {
+        if let Self::Shared { group, .. } = self {
+            group.closed();
+        }
+    }
+
+    /// Drivers of its port.
+    fn drivers(&self) -> usize {
+        match self {
+            Self::Shared { of, .. } => *of,
+            Self::Raw(_) | Self::Udp(_) => 1,
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Raw(addr) => write!(f, "{addr}/tcp"),
+            Self::Udp(addr) => write!(f, "{addr}/udp"),
+            Self::Shared { group, me, .. } => write!(f, "{}/udp, number {me}", group.addr()),
+        }
+    }
+}
+
+/// Places for `drivers` drivers on one port, with their sockets. Where only one is to be had, it is one, as if nobody had
+/// asked for more.
+///
+/// # Errors
+/// When the port cannot be had.
+fn places(
+    config: &Config,
+    addr: SocketAddr,
+    drivers: usize,
+) -> Result<Vec<(Place, Datagrams)>, Error> {
+    let alone = || Ok(vec![(Place::Udp(addr), open::udp(config, addr, true)?)]);
+    if drivers < 2 || !fulmar_netio::GROUPS_BALANCE {
+        return alone();
+    }
+    let made = Group::new(config, addr).and_then(|(group, first)| {
+        let mut sockets = vec![first];
+        for _ in 1..drivers {
+            sockets.push(group.open(config)?);
+        }
+        Ok((Arc::new(group), sockets))
+    });
+    match made {
+        Ok((group, sockets)) => {
+            debug!("{drivers} drivers share {addr}/udp");
+            let registry = Registry::new(drivers);
+            let place = |me| Place::Shared {
+                group: Arc::clone(&group),
+                registry: Arc::clone(&registry),
+                me,
+                of: drivers,
+            };
+            let sockets = sockets.into_iter().enumerate();
+            Ok(sockets.map(|(me, socket)| (place(me), socket)).collect())
+        }
+        Err(e) => {
+            let place = alone()?;
+            warn!("{e}; so one driver serves {addr}/udp, not {drivers}");
+            Ok(place)
+        }
+    }
+}
+
+/// What all drivers have in common.
+struct Ends {
     config: Arc<Config>,
-    server: Server,
-    link: Arc<Link>,
+    target: StreamAddr,
+    link: Link,
     clock: Clock,
     hub: Hub,
-    addr: SocketAddr,
-    raw: Option<SocketAddr>,
-    first: Datagrams,
-    mut commands: mpsc::Receiver<Command>,
-) {
-    let mut socket = Some(first);
-    loop {
-        let opened = match socket.take() {
-            Some(socket) => Ok(socket),
-            None => match raw {
-                Some(addr) => open::raw_server(&config, addr).await,
-                None => open::udp(&config, addr, true),
-            },
-        };
-        let made = opened.and_then(|socket| Ok((socket, open::random()?)));
-        match made {
-            Ok((socket, random)) => {
-                let (sender, receiver) = mpsc::channel(1);
-                let driver = Driver::new(Setup {
-                    clock,
-                    socket,
-                    endpoint: link.server(random.seed),
-                    side: Side::Server {
-                        dial: dialer(&server.target),
-                        target: server.target.to_string(),
-                    },
-                    commands: receiver,
-                    hub: hub.clone(),
-                    close_wait: config.tunnel.close_wait,
-                });
-                tokio::pin!(driver);
-                tokio::select! {
-                    ended = &mut driver => match ended {
+}
+
+impl Ends {
+    /// Runs the driver of one socket; a socket that fails is opened again.
+    async fn serve(
+        self: Arc<Self>,
+        place: Place,
+        first: Datagrams,
+        mut commands: mpsc::Receiver<Command>,
+    ) {
+        let mut socket = Some(first);
+        loop {
+            let opened = match socket.take() {
+                Some(socket) => Ok(socket),
+                None => place.open(&self.config).await,
+            };
+            match opened {
+                Ok(socket) => {
+                    let over = self.drive(&place, socket, &mut commands).await;
+                    place.closed();
+                    match over {
                         Ok(()) => return,
-                        Err(e) => warn!("the socket on {addr} failed and is opened again: {e}"),
-                    },
-                    _ = commands.recv() => {
-                        let _ = sender.try_send(Command::Stop);
-                        if let Err(e) = driver.await {
-                            info!("the socket on {addr} failed while stopping: {e}");
+                        Err(e) => {
+                            warn!("the socket on {place} failed and is opened again: {e}");
                         }
-                        return;
                     }
                 }
+                Err(e) => warn!("{e}; trying again"),
             }
-            Err(e) => warn!("{e}; trying again"),
+            tokio::select! {
+                () = tokio::time::sleep(REOPEN) => {}
+                _ = commands.recv() => return,
+            }
         }
+    }
+
+    /// Runs a driver until it is told to stop.
+    ///
+    /// # Errors
+    /// When its socket fails, or the system has no randomness.
+    async fn drive(
+        &self,
+        place: &Place,
+        socket: Datagrams,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Result<(), Error> {
+        let (sender, receiver) = mpsc::channel(1);
+        let mut endpoint = self.link.server(open::random()?.seed, place.drivers());
+        let exchange = match place {
+            Place::Shared { registry, me, .. } => {
+                let (directory, exchange) = registry.enter(*me);
+                endpoint.share(directory);
+                Some(exchange)
+            }
+            Place::Raw(_) | Place::Udp(_) => None,
+        };
+        let driver = Driver::new(Setup {
+            clock: self.clock,
+            socket,
+            endpoint,
+            side: Side::Server {
+                dial: dialer(&self.target),
+                target: self.target.to_string(),
+            },
+            commands: receiver,
+            exchange,
+            hub: self.hub.clone(),
+            close_wait: self.config.tunnel.close_wait,
+        });
+        tokio::pin!(driver);
         tokio::select! {
-            () = tokio::time::sleep(REOPEN) => {}
-            _ = commands.recv() => return,
+            ended = &mut driver => Ok(ended?),
+            _ = commands.recv() => {
+                let _ = sender.try_send(Command::Stop);
+                if let Err(e) = driver.await {
+                    info!("the socket on {place} failed while stopping: {e}");
+                }
+                Ok(())
+            }
         }
     }
 }

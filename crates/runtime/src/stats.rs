@@ -10,22 +10,57 @@ use fulmar_session::Counters;
 
 /// The copy of one driver.
 #[derive(Debug)]
-pub(crate) struct Published([AtomicU64; Counters::LEN]);
+pub(crate) struct Published {
+    values: [AtomicU64; Counters::LEN],
+    /// Sessions that this driver has added to those of the process.
+    sessions: AtomicU64,
+    all: Arc<Sessions>,
+}
 
 impl Published {
-    fn new() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    fn new(all: Arc<Sessions>) -> Self {
+        Self {
+            values: std::array::from_fn(|_| AtomicU64::new(0)),
+            sessions: AtomicU64::new(0),
+            all,
+        }
     }
 
     /// Publishes `counters`.
     pub(crate) fn store(&self, counters: &Counters) {
-        for (to, value) in self.0.iter().zip(counters.values()) {
+        for (to, value) in self.values.iter().zip(counters.values()) {
             to.store(value, Relaxed);
+        }
+        self.count_sessions(counters.curr_estab);
+    }
+
+    fn count_sessions(&self, now: u64) {
+        let before = self.sessions.swap(now, Relaxed);
+        if before != now {
+            self.all.change(before, now);
         }
     }
 
     fn load(&self) -> Counters {
-        Counters::from_values(&std::array::from_fn(|i| self.0[i].load(Relaxed)))
+        Counters::from_values(&std::array::from_fn(|i| self.values[i].load(Relaxed)))
+    }
+}
+
+/// Sessions of the process, now and at most: several drivers need not have theirs at the same time.
+#[derive(Debug, Default)]
+struct Sessions {
+    now: AtomicU64,
+    most: AtomicU64,
+}
+
+impl Sessions {
+    fn change(&self, before: u64, now: u64) {
+        let difference = now.wrapping_sub(before);
+        let sum = self
+            .now
+            .fetch_add(difference, Relaxed)
+            .wrapping_add(difference);
+        self.most.fetch_max(sum, Relaxed);
     }
 }
 
@@ -33,6 +68,7 @@ impl Published {
 struct Inner {
     live: Vec<Arc<Published>>,
     ended: Counters,
+    sessions: Arc<Sessions>,
 }
 
 /// All drivers of the process.
@@ -42,8 +78,9 @@ pub struct Hub(Arc<Mutex<Inner>>);
 impl Hub {
     /// A place for a driver to publish to.
     pub(crate) fn register(&self) -> Arc<Published> {
-        let published = Arc::new(Published::new());
-        self.lock().live.push(Arc::clone(&published));
+        let mut inner = self.lock();
+        let published = Arc::new(Published::new(Arc::clone(&inner.sessions)));
+        inner.live.push(Arc::clone(&published));
         published
     }
 
@@ -51,6 +88,7 @@ impl Hub {
     pub(crate) fn retire(&self, published: &Arc<Published>) {
         let mut inner = self.lock();
         inner.live.retain(|p| !Arc::ptr_eq(p, published));
+        published.count_sessions(0);
         let mut last = published.load();
         last.curr_estab = 0;
         last.fec_shard_set = 0;
@@ -65,7 +103,14 @@ impl Hub {
         for published in &inner.live {
             sum.add(&published.load());
         }
+        sum.max_conn = sum.max_conn.max(inner.sessions.most.load(Relaxed));
         sum
+    }
+
+    /// The counters of each driver that runs now, in the order in which they began.
+    #[must_use]
+    pub fn drivers(&self) -> Vec<Counters> {
+        self.lock().live.iter().map(|p| p.load()).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -130,6 +175,30 @@ mod tests {
         assert_eq!((hub.totals().in_pkts, hub.totals().curr_estab), (12, 3));
         hub.retire(&a);
         assert_eq!((hub.totals().in_pkts, hub.totals().curr_estab), (12, 1));
+    }
+
+    #[test]
+    fn most_sessions_are_those_of_all_drivers_at_one_time() {
+        let hub = Hub::default();
+        let (a, b) = (hub.register(), hub.register());
+        let sessions = |now, most| Counters {
+            curr_estab: now,
+            max_conn: most,
+            ..Counters::default()
+        };
+        a.store(&sessions(3, 3));
+        b.store(&sessions(2, 2));
+        assert_eq!(hub.totals().max_conn, 5);
+        // One leaves; what the other has had by then was not had together with it.
+        hub.retire(&a);
+        b.store(&sessions(4, 4));
+        assert_eq!((hub.totals().curr_estab, hub.totals().max_conn), (4, 5));
+        b.store(&sessions(6, 6));
+        assert_eq!(hub.totals().max_conn, 6);
+        assert_eq!(hub.drivers(), [sessions(6, 6)]);
+        // Between two copies more may have been there.
+        b.store(&sessions(1, 9));
+        assert_eq!((hub.totals().curr_estab, hub.totals().max_conn), (1, 9));
     }
 
     #[test]
