@@ -30,6 +30,8 @@ cargo xtask <command>
             (arguments go to fulmar-interop: --filter TEXT, --pairs fk,kf,ff,kk, --list ...)
   deny      cargo-deny with deny.toml, where it is installed
   bench     cargo bench of the whole workspace (arguments go to cargo)
+  instructions  what each part spends on a packet, beside bench/instructions.txt; needs valgrind
+            (arguments go to fulmar-instructions: --update, --list, TEXT)
   lab       measures the release build beside others (arguments go to fulmar-lab: --list, --case ...)";
 
 fn main() -> ExitCode {
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         "interop" => steps::interop(&mut tally, &rest),
         "deny" => steps::deny(&mut tally),
         "bench" => steps::bench(&mut tally, &rest),
+        "instructions" => steps::instructions(&mut tally, &rest),
         "lab" => steps::lab(&mut tally, &rest),
         "" | "help" | "--help" | "-h" => {
             println!("{USAGE}");

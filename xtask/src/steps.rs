@@ -176,6 +176,45 @@ pub(crate) fn lab(tally: &mut Tally, arguments: &[String]) {
     simple(tally, "lab", command);
 }
 
+/// Instructions per packet, beside the table.
+pub(crate) fn instructions(tally: &mut Tally, arguments: &[String]) {
+    step(tally, "instructions", |tally| {
+        let mut command = cargo(&[
+            "run",
+            "--locked",
+            "--quiet",
+            "--profile",
+            "bench",
+            "--package",
+            "fulmar-instructions",
+            "--",
+        ]);
+        command.args(arguments);
+        let (mut closing, mut skips) = (None, Vec::new());
+        let ok = shown(&mut command, |line| {
+            if let Some(skip) = line.strip_prefix("SKIPPED ") {
+                skips.push(format!("instructions: {skip}"));
+            }
+            closing = Totals::from_closing_line(line).or(closing);
+        });
+        for skip in skips {
+            tally.skip(0, skip);
+        }
+        match closing {
+            Some(totals) if totals.skipped > 0 && totals.passed + totals.failed == 0 && ok => {
+                tally.skip(
+                    totals.skipped,
+                    "instructions: nothing was counted".to_owned(),
+                );
+            }
+            Some(totals) => tally.add("instructions", totals, ok),
+            // `--list`, `--update`.
+            None if ok => {}
+            None => tally.fail("instructions: ended without totals".to_owned()),
+        }
+    });
+}
+
 /// A step that is one command and counts as one check.
 fn simple(tally: &mut Tally, name: &str, mut command: Command) {
     step(tally, name, |tally| {
