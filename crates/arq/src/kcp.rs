@@ -481,6 +481,12 @@ impl<C: SenderControl> Kcp<C> {
         self.restart.is_proven()
     }
 
+    /// Whether a window keeps data back now, so that acknowledgements are waited for.
+    #[must_use]
+    pub const fn is_window_limited(&self) -> bool {
+        self.limited.is_some()
+    }
+
     /// For how long windows have kept data back, until `now`.
     #[must_use]
     pub fn window_limited(&self, now: Instant) -> WindowLimited {

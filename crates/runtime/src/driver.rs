@@ -213,9 +213,10 @@ impl Driver {
         let mut received = 0;
         while received < RECV_BYTES {
             let now = self.clock.now();
+            let hurry = self.endpoint.is_held_back();
             let n = match self
                 .socket
-                .poll_recv(cx, now, &mut self.buffers, &mut self.metas)
+                .poll_recv(cx, now, hurry, &mut self.buffers, &mut self.metas)
             {
                 Poll::Pending => break,
                 Poll::Ready(n) => n?,

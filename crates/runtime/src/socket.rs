@@ -41,16 +41,18 @@ impl Datagrams {
         Ok(Self::Raw { socket, raw })
     }
 
-    /// Receives what is there; when nothing is, the task of `cx` is woken as soon as it should look again.
+    /// Receives what is there; when nothing is, the task of `cx` is woken as soon as it should look again: at once if it
+    /// is in a `hurry`.
     pub(crate) fn poll_recv(
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
+        hurry: bool,
         buffers: &mut RecvBuffers,
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Udp(udp) => udp.poll_recv(cx, now, buffers, metas),
+            Self::Udp(udp) => udp.poll_recv(cx, now, hurry, buffers, metas),
             Self::Raw { socket, raw } => loop {
                 ready!(socket.poll_recv_ready(cx))?;
                 match socket.try_io(Interest::READABLE, || raw.recv(buffers, metas)) {

@@ -119,6 +119,8 @@ pub struct Endpoint {
     timers: Timers,
     /// Sessions to be flushed, each once.
     dirty: VecDeque<SessionKey>,
+    /// Sessions that wait for acknowledgements to send more.
+    held_back: usize,
     ready: VecDeque<Run>,
     pool: BufferPool,
     events: VecDeque<Event>,
@@ -203,6 +205,7 @@ impl Endpoint {
             limits,
             timers: Timers::default(),
             dirty: VecDeque::new(),
+            held_back: 0,
             ready: VecDeque::new(),
             pool: BufferPool::default(),
             events: VecDeque::new(),
@@ -329,6 +332,12 @@ impl Endpoint {
     #[must_use]
     pub fn wants_flush(&self) -> bool {
         !self.dirty.is_empty()
+    }
+
+    /// Whether some session has more to send as soon as acknowledgements arrive, so that they should not wait.
+    #[must_use]
+    pub const fn is_held_back(&self) -> bool {
+        self.held_back > 0
     }
 
     /// Does what is due and writes what may be sent into runs. Returns `false` when it stopped because enough
@@ -812,6 +821,7 @@ impl Endpoint {
             return;
         };
         self.timers.set(key.index(), None);
+        self.held_back -= usize::from(session.held_back);
         self.forget_address(session.path.remote, key);
         if self.by_conv.get(&session.conv()) == Some(&key) {
             self.by_conv.remove(&session.conv());
@@ -903,6 +913,9 @@ impl Endpoint {
             &mut self.counters,
         ) {
             Ok(flushed) => {
+                let held_back = session.kcp().is_window_limited();
+                self.held_back += usize::from(held_back);
+                self.held_back -= usize::from(std::mem::replace(&mut session.held_back, held_back));
                 if flushed.change == Some(Change::Suspected) {
                     self.events.push_back(Event::Suspect(key));
                 }

@@ -127,6 +127,8 @@ pub struct Session {
     pub(crate) first_ip: IpAddr,
     /// The receive window that it was built with, segments.
     rcv_wnd: u32,
+    /// Whether a window kept data back at the last flush.
+    pub(crate) held_back: bool,
     /// Since when something in flight has not been answered, as of the last flush.
     unanswered: Option<Instant>,
     /// What of the parts' own counters is in the endpoint's already.
@@ -155,6 +157,7 @@ impl Session {
             proven: false,
             candidate: None,
             first_ip: parts.path.remote.ip(),
+            held_back: false,
             unanswered: None,
             counted: (arq::Counters::default(), fec::Counters::default()),
             windows: Some((now, arq::WindowLimited::default())),

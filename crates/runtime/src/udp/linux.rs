@@ -56,6 +56,7 @@ impl Udp {
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
+        hurry: bool,
         buffers: &mut RecvBuffers,
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
@@ -73,20 +74,23 @@ impl Udp {
                     let datagrams = metas.iter().take(runs).map(RecvMeta::datagrams);
                     self.found += datagrams.sum::<usize>();
                     if buffers.drained() {
-                        self.emptied(now)?;
+                        self.emptied(now, hurry)?;
                     }
                     return Poll::Ready(Ok(runs));
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.emptied(now)?,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.emptied(now, hurry)?,
                 Err(e) => return Poll::Ready(Err(e)),
             }
         }
     }
 
     /// The socket is empty: decides how to learn of the next datagrams.
-    fn emptied(&mut self, now: Instant) -> io::Result<()> {
+    fn emptied(&mut self, now: Instant, hurry: bool) -> io::Result<()> {
         self.looking = false;
-        match self.moderation.after(now, std::mem::take(&mut self.found)) {
+        match self
+            .moderation
+            .after(now, std::mem::take(&mut self.found), hurry)
+        {
             Mode::Wakes if self.readable.is_none() => {
                 self.readable = Some(Readable::new(&self.socket)?);
             }

@@ -3,7 +3,8 @@
 //! A sender that gives the network one packet at a time wakes its receiver for nearly each of them, and a wake-up costs
 //! several times what the packet itself does. While that goes on, a driver does not wait for datagrams but looks for them at
 //! short intervals, as network cards do with interrupts. Few datagrams, or datagrams that come in long runs, wake it as
-//! ever: nothing waits that would not have waited for others of its kind anyway.
+//! ever: nothing waits that would not have waited for others of its kind anyway. Nor does a driver whose sessions have more to
+//! send as soon as acknowledgements arrive.
 
 use core::time::Duration;
 
@@ -55,8 +56,12 @@ impl Moderation {
         }
     }
 
-    /// After a wake-up, or a look, that brought `datagrams` until the socket was empty.
-    pub(crate) fn after(&mut self, now: Instant, datagrams: usize) -> Mode {
+    /// After a wake-up, or a look, that brought `datagrams` until the socket was empty. `hurry`: what arrives next is
+    /// waited for.
+    pub(crate) fn after(&mut self, now: Instant, datagrams: usize, hurry: bool) -> Mode {
+        if hurry && matches!(self.mode, Mode::Looks(_)) {
+            self.give_up(now);
+        }
         if now < self.since {
             return self.mode;
         }
@@ -68,7 +73,7 @@ impl Moderation {
         match self.mode {
             Mode::Wakes if self.times == WAKES => {
                 let many = now - self.since < MANY;
-                if many && self.datagrams < FEW_DATAGRAMS * WAKES as usize {
+                if many && !hurry && self.datagrams < FEW_DATAGRAMS * WAKES as usize {
                     self.mode = Mode::Looks(INTERVAL);
                 }
                 self.reset(now);
@@ -115,7 +120,7 @@ mod tests {
                 };
                 *at += wait;
                 let found = usize::try_from(wait / gap).expect("few");
-                mode = m.after(Instant::from_micros(*at), found);
+                mode = m.after(Instant::from_micros(*at), found, false);
                 mode
             })
             .collect()
@@ -146,7 +151,10 @@ mod tests {
     fn long_runs_wake() {
         let mut m = Moderation::new();
         for i in 0..1000 {
-            assert_eq!(m.after(Instant::from_micros(i * 100), 40), Mode::Wakes);
+            assert_eq!(
+                m.after(Instant::from_micros(i * 100), 40, false),
+                Mode::Wakes
+            );
         }
     }
 
@@ -170,14 +178,25 @@ mod tests {
         for found in [30, 0, 0, 30, 0, 0, 0, 30] {
             at += 1000;
             assert_eq!(
-                m.after(Instant::from_micros(at), found),
+                m.after(Instant::from_micros(at), found, false),
                 Mode::Looks(INTERVAL)
             );
         }
         let silent = (0..2 * LOOKS).map(|_| {
             at += 1000;
-            m.after(Instant::from_micros(at), 0)
+            m.after(Instant::from_micros(at), 0, false)
         });
         assert_eq!(silent.last(), Some(Mode::Wakes));
+    }
+
+    #[test]
+    fn who_waits_for_acknowledgements_is_woken() {
+        let mut m = Moderation::new();
+        for i in 0..100 {
+            assert_eq!(m.after(Instant::from_micros(i * 50), 1, true), Mode::Wakes);
+        }
+        let mut at = 100_000;
+        run(&mut m, &mut at, 50, 20);
+        assert_eq!(m.after(Instant::from_micros(at), 20, true), Mode::Wakes);
     }
 }

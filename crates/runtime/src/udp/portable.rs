@@ -33,6 +33,7 @@ impl Udp {
         &mut self,
         cx: &mut Context<'_>,
         _now: Instant,
+        _hurry: bool,
         buffers: &mut RecvBuffers,
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
