@@ -1,7 +1,7 @@
 //! Byte queues made of chunks that all streams of a session share.
 //!
 //! An empty queue holds no memory. Chunks come in a few sizes, each four times the one before, and a queue takes
-//! the next one by what it already holds: a stream with a few bytes waiting costs 256 bytes, a stream at full speed
+//! the next one by what it already holds: a stream with a few bytes waiting costs 64 bytes, a stream at full speed
 //! moves 16 KiB at a time. Nobody knows how much a socket will give before it is read, so room to read into is
 //! always a large chunk; if only little came, it is copied into a chunk of its size and the large one serves the
 //! next reader. Chunks that come back are kept for the next burst; [`Pool::trim`] returns to the allocator what the
@@ -10,7 +10,7 @@
 use core::fmt;
 
 /// Bytes of the chunks of each size.
-const SIZES: [usize; 4] = [256, 1024, 4096, LARGE];
+const SIZES: [usize; 5] = [64, 256, 1024, 4096, LARGE];
 /// Bytes of the largest chunks.
 pub(crate) const LARGE: usize = 16 * 1024;
 /// Their place in [`SIZES`].
@@ -441,11 +441,11 @@ mod tests {
         let mut pool = Pool::new();
         let mut buf = Buf::new();
         pool.append(&mut buf, &[1; 100], 100);
-        assert_eq!(pool.bytes_in_use(), SIZES[0]);
+        assert_eq!(pool.bytes_in_use(), SIZES[1]);
         pool.append(&mut buf, &[2; 100_000], 100_000);
         assert_eq!(pool.slices(&buf).map(<[u8]>::len).sum::<usize>(), 100_100);
         let burst = pool.bytes_in_use();
-        assert!((100_100..100_100 + LARGE + SIZES[0]).contains(&burst));
+        assert!((100_100..100_100 + LARGE + SIZES[1]).contains(&burst));
         pool.consume(&mut buf, 100_100);
         assert_eq!((buf.len(), pool.bytes_in_use()), (0, 0));
         assert_eq!(pool.bytes_held(), burst);
@@ -494,8 +494,9 @@ mod tests {
             room[..i].fill(i as u8);
             pool.commit(buf, i);
         }
-        assert_eq!(pool.bytes_in_use(), 99 * SIZES[0]);
-        assert_eq!(pool.bytes_held(), 99 * SIZES[0] + LARGE);
+        let little = 64 * SIZES[0] + 35 * SIZES[1];
+        assert_eq!(pool.bytes_in_use(), little);
+        assert_eq!(pool.bytes_held(), little + LARGE);
         for (i, buf) in bufs.iter().enumerate() {
             assert_eq!(
                 pool.slices(buf).collect::<Vec<_>>().concat(),
@@ -514,7 +515,7 @@ mod tests {
         let lens: Vec<usize> = pool.slices(&buf).map(<[u8]>::len).collect();
         assert_eq!(
             lens,
-            [256, 1024, 4096, LARGE, LARGE, 40_000 - 5376 - 2 * LARGE]
+            [64, 256, 1024, 4096, LARGE, LARGE, 40_000 - 5440 - 2 * LARGE]
         );
     }
 

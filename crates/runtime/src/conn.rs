@@ -28,6 +28,14 @@ macro_rules! each {
 }
 
 impl Conn {
+    /// Waits until the kernel has connected it, or has given up.
+    pub(crate) fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => {
+            std::task::ready!(s.poll_write_ready(cx))?;
+            Poll::Ready(s.take_error()?.map_or(Ok(()), Err))
+        })
+    }
+
     /// Reads what is there; registers the waker of `cx` when nothing is.
     pub(crate) fn poll_read(
         &self,

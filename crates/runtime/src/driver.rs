@@ -23,7 +23,8 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
-use crate::pump::{self, Dial, Ended, Orphan, Pump, Turn};
+use crate::dial::Dial;
+use crate::pump::{self, Ended, Orphan, Pump, Turn};
 use crate::registry::Exchange;
 use crate::socket::Datagrams;
 use crate::stats::{Hub, Published};
@@ -111,7 +112,7 @@ pub(crate) struct Driver {
     close_wait: Duration,
     buffers: RecvBuffers,
     metas: Vec<RecvMeta>,
-    pumps: Vec<Option<Pump>>,
+    pumps: Vec<Option<Box<Pump>>>,
     free: Vec<usize>,
     by_stream: HashMap<(SessionKey, StreamId), usize>,
     watched: usize,
@@ -233,6 +234,8 @@ impl Driver {
                     exchange.pass_on(&mut self.endpoint);
                 }
             }
+            // A crowd of streams that opens at once need not queue up.
+            self.events(now);
             // Where nothing was of use, something else may be.
             received += 1;
         }
@@ -289,14 +292,15 @@ impl Driver {
         };
         self.free.push(index);
         self.by_stream.remove(&(pump.session, pump.stream));
-        let (name, stream) = (&pump.name, pump.stream.wire());
+        let name = match &self.side {
+            Side::Client { .. } => pump.name.as_deref().unwrap_or("?"),
+            Side::Server { target, .. } => target,
+        };
+        let stream = pump.stream.wire();
         match ended {
             Ended::Clean => info!(target: STREAM_LOG, "stream closed: {name} ({stream})"),
             Ended::DialFailed(e) => {
-                let Side::Server { target, .. } = &self.side else {
-                    return;
-                };
-                warn!("cannot reach the target {target}: {e}; the stream is reset ({stream})");
+                warn!("cannot reach the target {name}: {e}; the stream is reset ({stream})");
             }
             Ended::LocalError(e) => {
                 info!(target: STREAM_LOG, "stream reset: {name} ({stream}): {e}");
@@ -404,16 +408,9 @@ impl Driver {
                 }
                 let index = self.free_index();
                 let waker = self.woken.waker(index);
-                let pump = Pump::carry(
-                    session,
-                    stream,
-                    orphan,
-                    first_sn,
-                    waker,
-                    now,
-                    self.close_wait,
-                );
-                info!(target: STREAM_LOG, "stream opened: {} ({})", pump.name, stream.wire());
+                let pump = Pump::carry(session, stream, orphan, first_sn, waker, now);
+                let name = pump.name.as_deref().unwrap_or("?");
+                info!(target: STREAM_LOG, "stream opened: {name} ({})", stream.wire());
                 self.insert(index, pump);
             }
             Err(_) => {
@@ -434,7 +431,7 @@ impl Driver {
         self.by_stream.insert((pump.session, pump.stream), index);
         enqueue(&mut self.queue, &mut pump, index);
         self.watched += usize::from(pump.is_watched());
-        self.pumps[index] = Some(pump);
+        self.pumps[index] = Some(Box::new(pump));
     }
 
     fn events(&mut self, now: Instant) {
@@ -501,14 +498,11 @@ impl Driver {
             // A server opens no streams in this dialect.
             return self.endpoint.reset(now, session, stream);
         };
-        let (dial, name) = (dial(), target.clone());
+        let dial = dial();
+        info!(target: STREAM_LOG, "stream opened: {target} ({})", stream.wire());
         let index = self.free_index();
         let waker = self.woken.waker(index);
-        info!(target: STREAM_LOG, "stream opened: {name} ({})", stream.wire());
-        self.insert(
-            index,
-            Pump::dial(session, stream, dial, name, waker, now, self.close_wait),
-        );
+        self.insert(index, Pump::dial(session, stream, dial, waker, now));
     }
 
     fn closed(&mut self, key: SessionKey, path: Path, reason: &Reason) {
@@ -556,7 +550,7 @@ impl Driver {
                     if let Some(pump) = &mut self.pumps[index]
                         && pump.is_watched()
                     {
-                        let turn = pump.tick(&mut self.endpoint, now);
+                        let turn = pump.tick(&mut self.endpoint, now, self.close_wait);
                         self.after_turn(index, true, turn);
                     }
                 }
@@ -593,7 +587,20 @@ impl Driver {
             self.buffers.release();
             self.queue.shrink_to_fit();
             self.unsent.shrink_to_fit();
+            self.woken.shrink();
+            self.shrink_pumps();
         }
+    }
+
+    /// Gives back the places behind the last pump that there is.
+    fn shrink_pumps(&mut self) {
+        let used = self.pumps.iter().rposition(Option::is_some);
+        let end = used.map_or(0, |last| last + 1);
+        self.pumps.truncate(end);
+        self.pumps.shrink_to_fit();
+        self.free.retain(|&index| index < end);
+        self.free.shrink_to_fit();
+        self.by_stream.shrink_to_fit();
     }
 
     fn end(&mut self) {

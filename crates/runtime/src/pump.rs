@@ -14,9 +14,7 @@
 //! resets the other. Once one direction has ended, the other may not stand still for ever: when bytes wait and none
 //! moves for [`STALLED`], both are reset.
 
-use std::future::Future;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -26,6 +24,8 @@ use fulmar_wire::seq::Seq;
 use fulmar_wire::time::Instant;
 
 use crate::conn::Conn;
+use crate::dial::Dial;
+use crate::driver::STREAM_LOG;
 
 /// Bytes that a pump moves in one turn and direction, so that no stream keeps the driver from the others.
 const TURN_BYTES: usize = 256 * 1024;
@@ -39,11 +39,10 @@ const MAX_CARRIED: u8 = 3;
 const EARLY_BYTES: usize = 64 * 1024;
 /// How long bytes may wait in one direction when the other has ended.
 const STALLED: Duration = Duration::from_secs(60);
+/// How long a connection to a target may take.
+const CONNECT: Duration = Duration::from_secs(20);
 /// How long a local connection may go on sending after its peer takes nothing more.
 const DISCARD: Duration = Duration::from_secs(2);
-
-/// A connection being made.
-pub(crate) type Dial = Pin<Box<dyn Future<Output = io::Result<Conn>> + Send>>;
 
 enum Local {
     Dialing(Dial),
@@ -79,14 +78,14 @@ pub(crate) enum Ended {
     Stalled,
 }
 
-/// See the module's documentation.
+/// See the module's documentation. There may be thousands: what all have in common is not kept here.
 pub(crate) struct Pump {
     pub(crate) session: SessionKey,
     pub(crate) stream: StreamId,
     local: Local,
     waker: Waker,
-    /// Who is at the local side, for the log.
-    pub(crate) name: String,
+    /// Who is at the local side, for the log; `None` if that is the target of all, or nobody reads it.
+    pub(crate) name: Option<Box<str>>,
     /// The local side has ended its sending.
     up_done: bool,
     /// The peer has, and everything of it was written.
@@ -102,7 +101,6 @@ pub(crate) struct Pump {
     moved: Instant,
     /// No segment that was sent before the stream was opened has this number or a later one.
     first_sn: Seq,
-    close_wait: Duration,
     /// What was sent while it is not known whether the session is alive.
     early: Option<Vec<u8>>,
     /// How many sessions its connection has had before.
@@ -142,18 +140,11 @@ impl Pump {
         first_sn: Seq,
         waker: Waker,
         now: Instant,
-        close_wait: Duration,
     ) -> Self {
-        let name = orphan.conn.peer_name();
-        let mut pump = Self::new(
-            session,
-            stream,
-            Local::Open(orphan.conn),
-            name,
-            waker,
-            now,
-            close_wait,
-        );
+        let told = tracing::enabled!(target: STREAM_LOG, tracing::Level::INFO);
+        let name = told.then(|| orphan.conn.peer_name().into());
+        let local = Local::Open(orphan.conn);
+        let mut pump = Self::new(session, stream, local, name, waker, now);
         pump.up_done = orphan.finished;
         pump.early = Some(orphan.early);
         pump.carried = orphan.carried;
@@ -166,30 +157,19 @@ impl Pump {
         session: SessionKey,
         stream: StreamId,
         dial: Dial,
-        name: String,
         waker: Waker,
         now: Instant,
-        close_wait: Duration,
     ) -> Self {
-        Self::new(
-            session,
-            stream,
-            Local::Dialing(dial),
-            name,
-            waker,
-            now,
-            close_wait,
-        )
+        Self::new(session, stream, Local::Dialing(dial), None, waker, now)
     }
 
     fn new(
         session: SessionKey,
         stream: StreamId,
         local: Local,
-        name: String,
+        name: Option<Box<str>>,
         waker: Waker,
         now: Instant,
-        close_wait: Duration,
     ) -> Self {
         Self {
             session,
@@ -205,7 +185,6 @@ impl Pump {
             up_blocked: false,
             moved: now,
             first_sn: Seq(0),
-            close_wait,
             early: None,
             carried: 0,
             queued: false,
@@ -217,7 +196,7 @@ impl Pump {
         let waker = self.waker.clone();
         let mut cx = Context::from_waker(&waker);
         if let Local::Dialing(dial) = &mut self.local {
-            match dial.as_mut().poll(&mut cx) {
+            match dial.poll(&mut cx) {
                 Poll::Pending => {
                     // A stream that ended before its target was reached needs no target.
                     return match endpoint.read(self.session, self.stream) {
@@ -255,9 +234,22 @@ impl Pump {
         if down || up { Turn::Again } else { Turn::Idle }
     }
 
-    /// Looks whether it has stood still for too long; called about once a second.
-    pub(crate) fn tick(&mut self, endpoint: &mut Endpoint, now: Instant) -> Turn {
+    /// Looks whether it has stood still for too long; called about once a second. `close_wait` is how long a local side
+    /// that is quiet may take to end by itself once the peer takes nothing more.
+    pub(crate) fn tick(
+        &mut self,
+        endpoint: &mut Endpoint,
+        now: Instant,
+        close_wait: Duration,
+    ) -> Turn {
         let still = now - self.moved;
+        if let Local::Dialing(_) = self.local {
+            if still > CONNECT {
+                let e = io::Error::new(io::ErrorKind::TimedOut, "no answer");
+                return self.cut(endpoint, now, Ended::DialFailed(e));
+            }
+            return Turn::Idle;
+        }
         // Who does not read does not hear of a reset.
         if self.up_blocked
             && let Local::Open(conn) = &self.local
@@ -270,7 +262,7 @@ impl Pump {
             let patience = if self.discarded {
                 DISCARD
             } else {
-                self.close_wait.max(DISCARD)
+                close_wait.max(DISCARD)
             };
             if still > patience {
                 let ended = if self.discarded {
@@ -291,10 +283,13 @@ impl Pump {
         Turn::Idle
     }
 
-    /// Whether one direction has ended and the other has not, or the local side is not read: such pumps are looked at by
-    /// [`Pump::tick`].
+    /// Whether a connection is being made, one direction has ended and the other has not, or the local side is not read:
+    /// such pumps are looked at by [`Pump::tick`].
     pub(crate) const fn is_watched(&self) -> bool {
-        self.up_done != self.down_done || self.stopped || self.up_blocked
+        self.up_done != self.down_done
+            || self.stopped
+            || self.up_blocked
+            || matches!(self.local, Local::Dialing(_))
     }
 
     /// The session is gone: the connection, if it can be carried by another session; else it is reset.
@@ -426,6 +421,7 @@ impl Pump {
             self.moved = now;
             if n == 0 {
                 self.up_done = true;
+                endpoint.commit(self.session, self.stream, 0);
                 endpoint.finish(now, self.session, self.stream);
             } else {
                 endpoint.commit(self.session, self.stream, n);

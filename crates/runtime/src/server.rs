@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
+use crate::dial::Dial;
 use crate::driver::{Command, Driver, Setup, Side};
 use crate::link::Link;
 use crate::open::Group;
@@ -292,7 +293,7 @@ fn raw_addrs(addr: SocketAddr) -> Vec<SocketAddr> {
     }
 }
 
-fn dialer(target: &StreamAddr) -> Box<dyn Fn() -> crate::pump::Dial + Send> {
+fn dialer(target: &StreamAddr) -> Box<dyn Fn() -> Dial + Send> {
     let target = target.clone();
-    Box::new(move || dial::target(target.clone()))
+    Box::new(move || Dial::target(target.clone()))
 }

@@ -64,6 +64,11 @@ impl ReadyList {
         }
     }
 
+    /// Gives the memory of a crowd back.
+    pub(crate) fn shrink(&self) {
+        self.lock().ready.shrink_to_fit();
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         // Nothing panics while it is held; a poisoned list is as good as any.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
