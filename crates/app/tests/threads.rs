@@ -61,6 +61,25 @@ fn free_port() -> String {
 }
 
 #[test]
+fn a_second_server_on_the_port_ends_with_1() {
+    let port = free_port();
+    let mut first = Server::start(&["-l", &port, "--threads", "4"]);
+    let output = Command::new(env!("CARGO_BIN_EXE_fulmar"))
+        .args(["server", "-t", "127.0.0.1:1", "-key", "k"])
+        .args(["-l", &port, "--threads", "4"])
+        .output()
+        .expect("ran");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let last = text.lines().last().expect("error");
+    let start = format!("error: cannot listen on {port}/udp: ");
+    assert!(last.starts_with(&start), "{last}");
+    assert!(last.contains("in use"), "{last}");
+    // The first has not noticed.
+    assert!(first.child.try_wait().expect("a child").is_none());
+}
+
+#[test]
 fn one_thread_is_one_thread() {
     let server = Server::start(&["-l", &free_port(), "--threads", "1"]);
     assert_eq!(server.threads(), 1);

@@ -97,7 +97,7 @@ pub const TABLE: [Opt; 44] = [
         server: Preset::Text(":29900"),
         group: Group::Addresses,
         help: "Listen here for clients (UDP): host:port or host:min-max",
-        note: "As --remoteaddr; one socket per port",
+        note: "As --remoteaddr",
         ..BASE
     },
     Opt {
