@@ -2,7 +2,7 @@
 //!
 //! An empty queue holds no memory. Chunks come in a few sizes, each four times the one before, and a queue takes
 //! the next one by what it already holds: a stream with a few bytes waiting costs 64 bytes, a stream at full speed
-//! moves 16 KiB at a time. Nobody knows how much a socket will give before it is read, so room to read into is
+//! moves 64 KiB at a time. Nobody knows how much a socket will give before it is read, so room to read into is
 //! always a large chunk; if only little came, it is copied into a chunk of its size and the large one serves the
 //! next reader. Chunks that come back are kept for the next burst; [`Pool::trim`] returns to the allocator what the
 //! time since the last call did not need.
@@ -10,9 +10,9 @@
 use core::fmt;
 
 /// Bytes of the chunks of each size.
-const SIZES: [usize; 5] = [64, 256, 1024, 4096, LARGE];
+const SIZES: [usize; 6] = [64, 256, 1024, 4096, 16 * 1024, LARGE];
 /// Bytes of the largest chunks.
-pub(crate) const LARGE: usize = 16 * 1024;
+pub(crate) const LARGE: usize = 64 * 1024;
 /// Their place in [`SIZES`].
 const LARGEST: usize = SIZES.len() - 1;
 /// With less room than this at the end of a queue, a reader gets a new chunk: a system call for a few bytes is dear.
@@ -509,13 +509,13 @@ mod tests {
     fn chunks_grow_with_what_waits() {
         let mut pool = Pool::new();
         let mut buf = Buf::new();
-        for _ in 0..40_000 {
+        for _ in 0..100_000 {
             pool.append(&mut buf, &[1], 1);
         }
         let lens: Vec<usize> = pool.slices(&buf).map(<[u8]>::len).collect();
         assert_eq!(
             lens,
-            [64, 256, 1024, 4096, LARGE, LARGE, 40_000 - 5440 - 2 * LARGE]
+            [64, 256, 1024, 4096, 16_384, LARGE, 100_000 - 21_824 - LARGE]
         );
     }
 
@@ -523,7 +523,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn behaves_like_a_byte_queue(ops in proptest::collection::vec((0u8..6, 0usize..40_000), 1..40)) {
+        fn behaves_like_a_byte_queue(ops in proptest::collection::vec((0u8..6, 0usize..140_000), 1..40)) {
             let mut pool = Pool::new();
             let mut bufs = [Buf::new(), Buf::new()];
             let mut models: [VecDeque<u8>; 2] = Default::default();
