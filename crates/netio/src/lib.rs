@@ -55,3 +55,9 @@ pub use socket2::SockRef;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use sys::Alarm;
 pub use udp::{Details, Offload, UdpState};
+
+/// Asks the allocator to give memory that nobody uses back to the system; it may take some milliseconds. Does nothing where
+/// the allocator does so by itself, or cannot be asked.
+pub fn return_free_memory() {
+    sys::return_free_memory();
+}

@@ -40,8 +40,12 @@ const RECV_BYTES: usize = 128 * 1024;
 const SEND_RUNS: usize = 16;
 /// How often pumps that need watching are looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// After this long without any work, memory that a burst took is given back.
+/// After this long with next to no traffic, memory that a burst took is given back.
 const QUIET: Duration = Duration::from_secs(5);
+/// Bytes through the socket within [`QUIET`] that are next to no traffic: a shell, a call, many keep-alives.
+const QUIET_BYTES: usize = 256 * 1024;
+/// What the end of a stream counts for: the memory that it leaves.
+const STREAM_BYTES: usize = 1024;
 
 /// The log target of lines about single streams, which `--quiet` turns off.
 pub const STREAM_LOG: &str = "fulmar::stream";
@@ -124,7 +128,10 @@ pub(crate) struct Driver {
     timer: Pin<Box<tokio::time::Sleep>>,
     timer_at: Option<Instant>,
     next_tick: Option<Instant>,
-    last_work: Instant,
+    /// Bytes that have come in or gone out since the watch for quiet began, and when that was.
+    traffic: usize,
+    traffic_since: Instant,
+    /// Memory has been given back since the last burst.
     shrunk: bool,
     ending: Option<Reason>,
     troubles: Troubles,
@@ -151,7 +158,8 @@ impl Driver {
         let published = hub.register();
         let buffers = RecvBuffers::default();
         Self {
-            last_work: clock.now(),
+            traffic: 0,
+            traffic_since: clock.now(),
             clock,
             socket,
             endpoint,
@@ -239,6 +247,7 @@ impl Driver {
             // Where nothing was of use, something else may be.
             received += 1;
         }
+        self.traffic += received;
         Ok(received > 0)
     }
 
@@ -292,6 +301,7 @@ impl Driver {
         };
         self.free.push(index);
         self.by_stream.remove(&(pump.session, pump.stream));
+        self.traffic += STREAM_BYTES;
         let name = match &self.side {
             Side::Client { .. } => pump.name.as_deref().unwrap_or("?"),
             Side::Server { target, .. } => target,
@@ -371,6 +381,7 @@ impl Driver {
             }
             for _ in 0..sent.runs {
                 if let Some(run) = self.unsent.pop_front() {
+                    self.traffic += run.data().len();
                     self.endpoint.recycle(run);
                 }
             }
@@ -512,6 +523,7 @@ impl Driver {
             if self.pumps[index].as_ref().is_some_and(|p| p.session == key)
                 && let Some(pump) = self.pumps[index].take()
             {
+                self.traffic += STREAM_BYTES;
                 self.watched -= usize::from(pump.is_watched());
                 self.by_stream.remove(&(pump.session, pump.stream));
                 self.free.push(index);
@@ -560,7 +572,7 @@ impl Driver {
 
     /// Sets the timer to what is due next; `true` when that is now.
     fn sleep(&mut self, cx: &mut Context<'_>) -> bool {
-        let quiet = (!self.shrunk).then(|| self.last_work + QUIET);
+        let quiet = (!self.shrunk).then(|| self.traffic_since + QUIET);
         let next = [self.endpoint.poll_timeout(), self.next_tick, quiet]
             .into_iter()
             .flatten()
@@ -580,15 +592,23 @@ impl Driver {
         due
     }
 
+    /// Gives memory back when a burst is over.
     fn quiet(&mut self, now: Instant) {
-        if !self.shrunk && now >= self.last_work + QUIET {
-            self.shrunk = true;
+        let burst = self.traffic > QUIET_BYTES;
+        self.shrunk &= !burst;
+        if now < self.traffic_since + QUIET {
+            return;
+        }
+        self.traffic = 0;
+        self.traffic_since = now;
+        if !burst && !std::mem::replace(&mut self.shrunk, true) {
             self.endpoint.shrink();
             self.buffers.release();
             self.queue.shrink_to_fit();
             self.unsent.shrink_to_fit();
             self.woken.shrink();
             self.shrink_pumps();
+            fulmar_netio::return_free_memory();
         }
     }
 
@@ -633,10 +653,7 @@ impl Future for Driver {
             }
             let now = this.clock.now();
             this.tick(now);
-            if worked {
-                this.last_work = now;
-                this.shrunk = false;
-            } else {
+            if !worked {
                 this.published.store(&this.endpoint.counters());
                 this.quiet(now);
                 if !this.sleep(cx) {

@@ -392,6 +392,7 @@ impl Endpoint {
     pub fn shrink(&mut self) {
         self.pool.shrink();
         self.copy = Vec::new();
+        self.events.shrink_to_fit();
         if let Some(sharing) = &mut self.sharing {
             sharing.shrink();
         }

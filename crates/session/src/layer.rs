@@ -178,6 +178,9 @@ pub trait StreamLayer: Send {
     /// Forgets `id` after what was written has been sent.
     fn close(&mut self, now: Instant, id: StreamId);
 
+    /// Gives back memory that a burst took.
+    fn shrink(&mut self);
+
     /// How far `id` has come.
     fn progress(&self, id: StreamId) -> Option<Progress>;
 }

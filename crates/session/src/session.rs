@@ -271,7 +271,7 @@ impl Session {
         if self.layer.poll_timeout().is_some_and(|at| at <= now) {
             self.layer.handle_timeout(now)?;
             // A few times a minute, and mostly a keep-alive: nothing has happened for a while.
-            self.shrink();
+            self.kcp.release_memory();
         }
         self.deliver(now)?;
         if self.quiet_check.is_some_and(|at| at <= now) {
@@ -346,6 +346,7 @@ impl Session {
     /// Gives back memory that a burst took, of what is empty now.
     pub(crate) fn shrink(&mut self) {
         self.kcp.release_memory();
+        self.layer.shrink();
     }
 
     /// Pulls frames into the ARQ while it has room, not more than [`FILL_BYTES`] at a time: whether there is more.

@@ -33,6 +33,9 @@ pub(crate) fn is_family_missing(_error: &io::Error) -> bool {
 /// Gives the memory behind `bytes` back where there is a portable way; there is none.
 pub(crate) fn forget_pages(_bytes: &mut [u8]) {}
 
+/// See [`crate::return_free_memory`]: the allocator does as it sees fit.
+pub(crate) fn return_free_memory() {}
+
 #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
 pub(crate) fn set_reuse_port(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port(true)

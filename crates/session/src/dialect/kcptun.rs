@@ -580,6 +580,16 @@ impl StreamLayer for Layer {
         }
     }
 
+    fn shrink(&mut self) {
+        if let Some(mux) = self.mux_mut() {
+            // Nothing is kept for the next burst.
+            mux.trim();
+            mux.trim();
+        }
+        self.pads.shrink_to_fit();
+        self.notices.shrink_to_fit();
+    }
+
     fn progress(&self, id: StreamId) -> Option<Progress> {
         let info = self.mux()?.stream_info(id)?;
         Some(Progress {

@@ -1,4 +1,4 @@
-//! Memory of buffers that are large and mostly empty.
+//! Memory that is given back to the system.
 
 /// Gives the memory behind `bytes` back; what they hold is lost.
 pub(crate) fn forget_pages(bytes: &mut [u8]) {
@@ -13,5 +13,15 @@ pub(crate) fn forget_pages(bytes: &mut [u8]) {
     unsafe {
         // Advice: an error changes nothing.
         libc::madvise(inner.as_mut_ptr().cast(), len, libc::MADV_DONTNEED);
+    }
+}
+
+/// See [`crate::return_free_memory`].
+pub(crate) fn return_free_memory() {
+    // glibc keeps what was freed for later, for ever if something is in use behind it. musl does not.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes the locks that it needs, and touches nothing that is in use.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }

@@ -12,7 +12,7 @@ mod send;
 mod udp;
 
 pub use alarm::Alarm;
-pub(crate) use memory::forget_pages;
+pub(crate) use memory::{forget_pages, return_free_memory};
 pub(crate) use options::*;
 pub(crate) use raw::{RawSocket, agreed, close_silently, is_missing_capability};
 pub(crate) use udp::Native;
