@@ -7,6 +7,7 @@
 // A program for people at a terminal: printing is its purpose.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod flame;
 mod licences;
 mod peers;
 mod steps;
@@ -32,7 +33,9 @@ cargo xtask <command>
   bench     cargo bench of the whole workspace (arguments go to cargo)
   instructions  what each part spends on a packet, beside bench/instructions.txt; needs valgrind
             (arguments go to fulmar-instructions: --update, --list, TEXT)
-  lab       measures the release build beside others (arguments go to fulmar-lab: --list, --case ...)";
+  lab       measures the release build beside others (arguments go to fulmar-lab: --list, --case ...)
+  flamegraph  docs/img/flame-server.svg and flame-client.svg of the lab's loop-get, and the largest costs; needs perf
+            (--out DIR; other arguments go to fulmar-lab: --case loop-put, --both \"--crypt null\" ...)";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         "deny" => steps::deny(&mut tally),
         "bench" => steps::bench(&mut tally, &rest),
         "instructions" => steps::instructions(&mut tally, &rest),
+        "flamegraph" => steps::flamegraph(&mut tally, &rest),
         "lab" => steps::lab(&mut tally, &rest),
         "" | "help" | "--help" | "-h" => {
             println!("{USAGE}");

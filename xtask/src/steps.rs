@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::flame;
 use crate::licences;
 use crate::peers;
 use crate::tally::{Tally, Totals};
@@ -174,6 +175,13 @@ pub(crate) fn lab(tally: &mut Tally, arguments: &[String]) {
     ]);
     command.args(arguments);
     simple(tally, "lab", command);
+}
+
+/// Where both ends of a tunnel spend their time, as pictures.
+pub(crate) fn flamegraph(tally: &mut Tally, arguments: &[String]) {
+    step(tally, "flamegraph", |tally| {
+        flame::flamegraph(tally, root(), &target_dir(), cargo(&[]), arguments);
+    });
 }
 
 /// Instructions per packet, beside the table.
