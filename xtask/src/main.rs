@@ -20,22 +20,22 @@ use tally::Tally;
 const USAGE: &str = "\
 cargo xtask <command>
 
-  test      fmt, lint, licences, unit, doc, fuzz, interop: all that a change must pass
-  fmt       rustfmt finds nothing to change
-  lint      clippy finds nothing to complain about
-  licences  every dependency has a licence that deny.toml allows
-  unit      cargo test of the whole workspace
-  doc       rustdoc without warnings
-  fuzz      the fuzz targets compile
-  interop   Fulmar against the real kcptun and itself; rewrites the tables of docs/compatibility.md
-            (arguments go to fulmar-interop: --filter TEXT, --pairs fk,kf,ff,kk, --list ...)
-  deny      cargo-deny with deny.toml, where it is installed
-  bench     cargo bench of the whole workspace (arguments go to cargo)
+  test          fmt, lint, licences, unit, doc, fuzz, interop: all that a change must pass
+  fmt           rustfmt finds nothing to change
+  lint          clippy finds nothing to complain about
+  licences      every dependency has a licence that deny.toml allows
+  unit          cargo test of the whole workspace
+  doc           rustdoc without warnings
+  fuzz          the fuzz targets compile
+  interop       Fulmar against the real kcptun and itself; rewrites the tables of docs/compatibility.md
+                (arguments go to fulmar-interop: --filter TEXT, --pairs fk,kf,ff,kk, --list ...)
+  deny          cargo-deny with deny.toml, where it is installed
+  bench         cargo bench of the whole workspace (arguments go to cargo)
   instructions  what each part spends on a packet, beside bench/instructions.txt; needs valgrind
-            (arguments go to fulmar-instructions: --update, --list, TEXT)
-  lab       measures the release build beside others (arguments go to fulmar-lab: --list, --case ...)
-  flamegraph  docs/img/flame-server.svg and flame-client.svg of the lab's loop-get, and the largest costs; needs perf
-            (--out DIR; other arguments go to fulmar-lab: --case loop-put, --both \"--crypt null\" ...)";
+                (arguments go to fulmar-instructions: --update, --list, TEXT)
+  lab           measures the release build beside others (arguments go to fulmar-lab: --list, --case ...)
+  flamegraph    docs/img/flame-server.svg and flame-client.svg of the lab's loop-get, and the largest costs; needs perf
+                (--out DIR; other arguments go to fulmar-lab: --case loop-put, --both \"--crypt null\" ...)";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
