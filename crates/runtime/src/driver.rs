@@ -35,7 +35,7 @@ const ROUNDS: usize = 32;
 /// Most runs taken from the socket in one call; raw sockets give every packet as a run of its own.
 const RECV_METAS: usize = 32;
 /// Bytes taken from the socket in one round.
-const RECV_BYTES: usize = 128 * 1024;
+const RECV_BYTES: usize = 512 * 1024;
 /// Runs given to the socket in one call.
 const SEND_RUNS: usize = 16;
 /// How often pumps that need watching are looked at.
