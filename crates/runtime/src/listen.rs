@@ -129,9 +129,8 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 /// A socket file that nobody listens on any more, left by a program that was killed, is replaced.
 #[cfg(unix)]
 fn unix(path: &std::path::Path) -> io::Result<Listener> {
-    use std::os::unix::ffi::OsStrExt;
     #[cfg(target_os = "linux")]
-    if let Some(name) = path.as_os_str().as_bytes().strip_prefix(b"@") {
+    if let Some(name) = path.as_os_str().as_encoded_bytes().strip_prefix(b"@") {
         use std::os::linux::net::SocketAddrExt;
         let addr = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
         let listener = std::os::unix::net::UnixListener::bind_addr(&addr)?;

@@ -479,3 +479,14 @@ pub(crate) fn replay(
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    /// One for each stream; next to it the system's readiness of the socket (256 bytes of tokio's) and a waker (32).
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_pump_is_small() {
+        assert!(size_of::<super::Pump>() <= 160);
+        assert!(size_of::<super::Orphan>() <= 80);
+    }
+}

@@ -193,6 +193,15 @@ fn write_all(endpoint: &mut Endpoint, at: (SessionKey, StreamId)) {
     }
 }
 
+/// As a pump does it: nobody knows how much will come.
+fn write_some(endpoint: &mut Endpoint, at: (SessionKey, StreamId), n: usize) {
+    let Writable::Room(room) = endpoint.write(at.0, at.1, 64 * 1024) else {
+        panic!("no room for {n} bytes");
+    };
+    room[..n].fill(7);
+    endpoint.commit(at.0, at.1, n);
+}
+
 fn read_all(endpoint: &mut Endpoint, now: Instant, at: (SessionKey, StreamId)) -> u64 {
     let mut all = 0;
     while let Readable::Bytes(bytes) = endpoint.read(at.0, at.1) {
@@ -210,6 +219,8 @@ struct Pair {
     pipes: [Pipe; 2],
     streams: [Option<(SessionKey, StreamId)>; 2],
     read: u64,
+    /// Answers to streams other than that one: the server sends back what they bring.
+    echoes: usize,
 }
 
 impl Pair {
@@ -223,6 +234,7 @@ impl Pair {
             pipes: [(); 2].map(|()| Pipe::new(case.lose_one_of)),
             streams: [Some((session, stream)), None],
             read: 0,
+            echoes: 0,
         }
     }
 
@@ -255,7 +267,16 @@ impl Pair {
             while let Some(event) = endpoint.poll_event() {
                 match event {
                     Event::Stream(key, StreamEvent::Opened(id)) => {
-                        self.streams[i] = Some((key, id));
+                        self.streams[i].get_or_insert((key, id));
+                    }
+                    Event::Stream(key, StreamEvent::Readable(id))
+                        if self.streams[i] != Some((key, id)) =>
+                    {
+                        let n = read_all(endpoint, now, (key, id)) as usize;
+                        match i {
+                            0 => self.echoes += usize::from(n > 0),
+                            _ => write_some(endpoint, (key, id), n),
+                        }
                     }
                     Event::Closed(.., reason) => panic!("{reason}"),
                     _ => {}
@@ -399,4 +420,50 @@ fn a_burst_gives_its_memory_back() {
     assert!(busy > 4 << 20, "{busy} bytes while busy");
     // Both ends together: a run's buffer each, a page of segments each way, a group of parity.
     assert!(idle < 320 << 10, "{idle} bytes at rest");
+}
+
+/// Opens so many streams at once, each of which carries a few bytes there and back and then stays. What both ends hold for
+/// them: at most, and when all is quiet again.
+fn hold(case: Case, n: usize) -> (i64, i64) {
+    let mut pair = Pair::new(case);
+    let settle = |pair: &mut Pair| {
+        (0..500).for_each(|_| pair.turn(false));
+        pair.ends.iter_mut().for_each(Endpoint::shrink);
+        HELD.get()
+    };
+    let before = settle(&mut pair);
+    let (key, _) = pair.streams[0].expect("a session");
+    for _ in 0..n {
+        let id = pair.ends[0].open_stream(pair.now, key);
+        write_some(&mut pair.ends[0], (key, id.expect("a stream")), 25);
+    }
+    let mut most = HELD.get();
+    for _ in 0..5000 {
+        pair.turn(false);
+        most = most.max(HELD.get());
+    }
+    assert_eq!(pair.echoes, n);
+    (most - before, settle(&mut pair) - before)
+}
+
+#[test]
+fn idle_streams_cost_little_and_crowds_not_much_more() {
+    let n = 2000;
+    for smux in [1, 2] {
+        let case = Case {
+            fec: Some((10, 3)),
+            smux,
+            ..PLAIN
+        };
+        let (most, idle) = hold(case, n);
+        let each = |bytes: i64| bytes / (2 * size(n));
+        // Of the 2 KiB that a stream may cost an end; the rest is the runtime's.
+        assert!(each(idle) <= 384, "{} bytes per stream and end", each(idle));
+        // What is on its way, and tables that have doubled.
+        assert!(
+            each(most) <= 1024,
+            "{} bytes per stream and end",
+            each(most)
+        );
+    }
 }

@@ -274,3 +274,13 @@ impl Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// There may be many thousands.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_stream_is_small() {
+        assert!(size_of::<super::Stream>() <= 144);
+    }
+}
