@@ -206,9 +206,19 @@ impl Process {
     /// Largest resident memory so far, in KiB.
     #[must_use]
     pub fn peak_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    /// Resident memory of its own, without the pages of the program and its libraries, in KiB.
+    #[must_use]
+    pub fn anonymous_kib(&self) -> u64 {
+        self.status_kib("RssAnon:")
+    }
+
+    fn status_kib(&self, field: &str) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|l| l.strip_prefix(field));
         line.and_then(|l| l.split_ascii_whitespace().next())
             .and_then(|n| n.parse().ok())
             .unwrap_or(0)

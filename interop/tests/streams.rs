@@ -149,6 +149,53 @@ async fn a_thousand_streams_at_once_smux_2() {
     thousand(2).await;
 }
 
+/// Resident memory of both processes, their own, in KiB: client, server.
+fn memory(tunnel: &Tunnel) -> [u64; 2] {
+    [&tunnel.client, &tunnel.server].map(Process::anonymous_kib)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_idle_streams_cost_little_memory_and_leave_none() {
+    let mut tunnel = start(setup(2)).await;
+    let idle = warm_up(&tunnel).await;
+    let before = memory(&tunnel);
+    assert!(before.iter().all(|&kib| kib > 0));
+    let mut open = tokio::task::JoinSet::new();
+    for stream in 0..1000 {
+        let entry = tunnel.entry();
+        open.spawn(async move {
+            let request = request(Op::Echo, stream, 0, 0);
+            let mut connection = load::begin(entry, &request).await?;
+            load::echo_once(&mut connection, request.up_pattern(), 0, 100).await?;
+            Ok::<_, Fault>(connection)
+        });
+    }
+    let mut held = Vec::new();
+    while let Some(connection) = open.join_next().await {
+        held.push(connection.unwrap().unwrap());
+    }
+    for (with, before) in memory(&tunnel).iter().zip(before) {
+        // 2 KiB each, and what all share.
+        assert!(
+            *with < before + 2 * 1000 + 1024,
+            "{before} KiB, then {with}"
+        );
+    }
+    drop(held);
+    nothing_left(&mut tunnel, idle).await;
+    // Some seconds after the last of them, the memory is the system's again.
+    let begin = std::time::Instant::now();
+    loop {
+        let after = memory(&tunnel);
+        let mut both = after.iter().zip(before);
+        if both.all(|(after, before)| *after < before + 1024) {
+            break;
+        }
+        assert!(begin.elapsed() < LIMIT, "{before:?} KiB, then {after:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_thousand_short_lives_leave_nothing() {
     let mut tunnel = start(setup(2)).await;

@@ -595,13 +595,12 @@ impl Driver {
     /// Gives memory back when a burst is over.
     fn quiet(&mut self, now: Instant) {
         let burst = self.traffic > QUIET_BYTES;
-        self.shrunk &= !burst;
-        if now < self.traffic_since + QUIET {
+        if !burst && now < self.traffic_since + QUIET {
             return;
         }
         self.traffic = 0;
         self.traffic_since = now;
-        if !burst && !std::mem::replace(&mut self.shrunk, true) {
+        if !std::mem::replace(&mut self.shrunk, !burst) && !burst {
             self.endpoint.shrink();
             self.buffers.release();
             self.queue.shrink_to_fit();
