@@ -8,7 +8,7 @@ use std::time::Duration;
 use fulmar_config::{Config, Environment, Failure, Invocation, Side, from_args};
 use fulmar_runtime::{Tunnel, demo as demonstration};
 use tokio::runtime::Builder;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::exit::print;
 use crate::logging::LogFile;
@@ -45,6 +45,9 @@ pub(crate) struct Demo {
 
 /// Runs the tunnel that `config` describes until it is told to stop.
 pub(crate) async fn tunnel(config: Config, log_file: Option<LogFile>) -> Result<(), LaunchError> {
+    if let Some(files) = fulmar_runtime::permit_open_files() {
+        debug!("up to {files} open files: each stream is one");
+    }
     let shutdown = signals::shutdown(config.sip003).map_err(LaunchError::Signals)?;
     if let Some(file) = log_file {
         tokio::spawn(signals::reopen_on_hangup(file).map_err(LaunchError::Signals)?);

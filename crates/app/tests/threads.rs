@@ -1,4 +1,4 @@
-//! Threads of the running program, and who may have its port.
+//! Threads of the running program, who may have its port, and how many files it may open.
 #![cfg(target_os = "linux")]
 
 use std::io::{BufRead, BufReader, Lines};
@@ -89,4 +89,28 @@ fn one_thread_is_one_thread() {
 fn more_threads_are_as_many_and_the_main_one() {
     let server = Server::start(&["-l", &free_port(), "--threads", "3"]);
     assert_eq!(server.threads(), 4);
+}
+
+#[test]
+fn as_many_files_as_the_system_permits() {
+    // Started by a shell that lowers what the program begins with.
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -Sn 100 && exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_fulmar"))
+        .args(["server", "-t", "127.0.0.1:1", "-l", &free_port()])
+        .env("KCPTUN_KEY", "swordfish")
+        .env_remove("FULMAR_LOG")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let log = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut server = Server { child, log };
+    server.log_until("listening on");
+    let limits = format!("/proc/{}/limits", server.child.id());
+    let limits = std::fs::read_to_string(limits).expect("limits");
+    let line = limits.lines().find(|l| l.starts_with("Max open files"));
+    let words: Vec<&str> = line.expect("a line").split_ascii_whitespace().collect();
+    assert_eq!(words[3], words[4], "soft and hard: {words:?}");
+    assert_ne!(words[3], "100");
 }

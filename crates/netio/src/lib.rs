@@ -61,3 +61,10 @@ pub use udp::{Details, Offload, UdpState};
 pub fn return_free_memory() {
     sys::return_free_memory();
 }
+
+/// Lets this process have as many files open as it may permit itself: each stream of a tunnel is one, and systems often
+/// start programs with 1024 and permit many more. Returns how many there may be now, `None` where the system has no such
+/// number.
+pub fn permit_open_files() -> Option<u64> {
+    sys::permit_open_files()
+}

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use fulmar_config::{Config, Role};
 
 pub use driver::STREAM_LOG;
+pub use fulmar_netio::permit_open_files;
 pub use fulmar_session::Counters;
 pub use stats::{Hub, dump};
 

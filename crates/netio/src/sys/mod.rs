@@ -5,8 +5,10 @@
 #![allow(unsafe_code)]
 
 mod errors;
+mod files;
 mod portable;
 pub(crate) use errors::{is_fatal, trouble};
+pub(crate) use files::permit_open_files;
 pub(crate) use portable::Portable;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
