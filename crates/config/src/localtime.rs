@@ -1,17 +1,29 @@
 //! The local time of this machine, broken down: the one clock of this crate, for log lines and file names only.
 
+use std::sync::OnceLock;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::gotime::LocalTime;
 
-/// Now, in the zone of `TZ` or of the system; UTC when neither is known.
+/// Now, in the zone of `TZ` or of the system as it was at the first call; UTC when neither is known.
 #[must_use]
 pub fn now() -> LocalTime {
-    at(
-        Timestamp::now(),
-        &TimeZone::try_system().unwrap_or(TimeZone::UTC),
-    )
+    static ZONE: OnceLock<TimeZone> = OnceLock::new();
+    at(Timestamp::now(), ZONE.get_or_init(zone))
+}
+
+fn zone() -> TimeZone {
+    // The system's file says all that is needed. Jiff asks for its name, and to find that it reads and keeps the names of
+    // all zones of the world.
+    let file = match std::env::var_os("TZ") {
+        None => std::fs::read("/etc/localtime").ok(),
+        Some(_) => None,
+    };
+    file.and_then(|data| TimeZone::tzif("local", &data).ok())
+        .or_else(|| TimeZone::try_system().ok())
+        .unwrap_or(TimeZone::UTC)
 }
 
 fn at(timestamp: Timestamp, zone: &TimeZone) -> LocalTime {
