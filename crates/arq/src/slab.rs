@@ -6,6 +6,9 @@
 
 /// Slots in one page.
 const PAGE: u32 = 16;
+/// Slots in the first page until more are needed at once: a conversation at rest passes one segment now and then, and there
+/// may be thousands of those.
+const FIRST: u32 = 2;
 /// Slots that are never worth giving back while the conversation is busy.
 const KEEP: u32 = 4 * PAGE;
 
@@ -72,7 +75,7 @@ impl Slab {
 
     /// Bytes held for slots, used or not.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.pages.len() * PAGE as usize * self.slot_len
+        self.pages.iter().map(|page| page.len()).sum()
     }
 
     /// Gives all memory back if no slot is in use.
@@ -86,10 +89,26 @@ impl Slab {
 
     #[cold]
     fn grow(&mut self) -> u32 {
-        let first = u32::try_from(self.pages.len()).unwrap_or(u32::MAX / PAGE) * PAGE;
-        self.pages
-            .push(vec![0; PAGE as usize * self.slot_len].into_boxed_slice());
-        self.free.extend((first + 1..first + PAGE).rev());
+        let full = PAGE as usize * self.slot_len;
+        let (first, end) = match &mut self.pages[..] {
+            [] => {
+                let few = FIRST as usize * self.slot_len;
+                self.pages.push(vec![0; few].into_boxed_slice());
+                (0, FIRST)
+            }
+            [page] if page.len() < full => {
+                let mut slots = std::mem::take(page).into_vec();
+                slots.resize(full, 0);
+                *page = slots.into_boxed_slice();
+                (FIRST, PAGE)
+            }
+            pages => {
+                let first = u32::try_from(pages.len()).unwrap_or(u32::MAX / PAGE) * PAGE;
+                self.pages.push(vec![0; full].into_boxed_slice());
+                (first, first + PAGE)
+            }
+        };
+        self.free.extend((first + 1..end).rev());
         first
     }
 

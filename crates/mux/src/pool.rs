@@ -2,10 +2,10 @@
 //!
 //! An empty queue holds no memory. Chunks come in a few sizes, each four times the one before, and a queue takes
 //! the next one by what it already holds: a stream with a few bytes waiting costs 64 bytes, a stream at full speed
-//! moves 64 KiB at a time. Nobody knows how much a socket will give before it is read, so room to read into is
-//! always a large chunk; if only little came, it is copied into a chunk of its size and the large one serves the
-//! next reader. Chunks that come back are kept for the next burst; [`Pool::trim`] returns to the allocator what the
-//! time since the last call did not need.
+//! moves 64 KiB at a time. Nobody knows how much a socket will give before it is read: the room to read into is a page
+//! at first, and larger once readers fill it; if only little came, it is copied into a chunk of its size and the room
+//! serves the next reader. Chunks that come back are kept for the next burst; [`Pool::trim`] returns to the allocator
+//! what the time since the last call did not need.
 
 use core::fmt;
 
@@ -15,6 +15,8 @@ const SIZES: [usize; 6] = [64, 256, 1024, 4096, 16 * 1024, LARGE];
 pub(crate) const LARGE: usize = 64 * 1024;
 /// Their place in [`SIZES`].
 const LARGEST: usize = SIZES.len() - 1;
+/// The place of the smallest chunks that are lent to readers.
+const SMALLEST_LENT: usize = 3;
 /// With less room than this at the end of a queue, a reader gets a new chunk: a system call for a few bytes is dear.
 const WORTHWHILE: usize = 2 * 1024;
 
@@ -111,6 +113,8 @@ pub(crate) struct Pool {
     in_use: [usize; SIZES.len()],
     /// Most of `in_use` since the last trim.
     peak: [usize; SIZES.len()],
+    /// How much larger than the smallest the next chunk for a reader is.
+    appetite: usize,
 }
 
 impl Pool {
@@ -159,7 +163,7 @@ impl Pool {
         }
         if buf.lent == NONE {
             buf.lent = if self.tail_room(buf) < want.min(WORTHWHILE) {
-                self.allocate(LARGEST)
+                self.allocate(SMALLEST_LENT + self.appetite)
             } else {
                 buf.tail
             };
@@ -176,7 +180,11 @@ impl Pool {
         if lent == NONE {
             return 0;
         }
-        let n = n.min(self.chunks[lent as usize].room());
+        let room = self.chunks[lent as usize].room();
+        let n = n.min(room);
+        if n == room {
+            self.appetite = LARGEST.min(SMALLEST_LENT + self.appetite + 1) - SMALLEST_LENT;
+        }
         if lent == buf.tail {
             self.chunks[lent as usize].end += n as u32;
         } else {
@@ -189,14 +197,16 @@ impl Pool {
         n
     }
 
-    /// Appends the first `n` bytes of the room of `lent`, which is in no queue: with the chunk, or a copy if few.
+    /// Appends the first `n` bytes of the room of `lent`, which is in no queue: with the chunk, or a copy if they are few
+    /// for it.
     fn adopt(&mut self, buf: &mut Buf, lent: u32, n: usize) {
         let to = if n <= self.tail_room(buf) {
             buf.tail
         } else {
             let size = size_for(buf, n);
-            if size == LARGEST {
-                self.chunks[lent as usize].end = n as u32;
+            let chunk = &mut self.chunks[lent as usize];
+            if usize::from(chunk.size) <= size {
+                chunk.end = n as u32;
                 return self.link(buf, lent);
             }
             let index = self.allocate(size);
@@ -315,6 +325,7 @@ impl Pool {
             self.free[size].shrink_to(2 * keep);
             self.peak[size] = self.in_use[size];
         }
+        self.appetite = self.appetite.saturating_sub(1);
         let used = self.chunks.iter().rposition(|chunk| !chunk.data.is_empty());
         let end = used.map_or(0, |last| last + 1);
         if end < self.chunks.len() {
@@ -476,7 +487,7 @@ mod tests {
         assert_eq!(pool.slices(&buf).collect::<Vec<_>>(), [b"defg"]);
         assert_eq!(pool.commit(&mut buf, 4), 0, "nothing is reserved");
         pool.consume(&mut buf, 4);
-        assert_eq!(pool.reserve(&mut buf, 1 << 20).len(), LARGE);
+        assert_eq!(pool.reserve(&mut buf, 1 << 20).len(), SIZES[SMALLEST_LENT]);
         assert_eq!(pool.commit(&mut buf, 0), 0);
         assert_eq!(pool.bytes_in_use(), 0);
         pool.reserve(&mut buf, 1 << 20);
@@ -485,24 +496,43 @@ mod tests {
     }
 
     #[test]
-    fn readers_of_little_share_one_large_chunk() {
+    fn readers_of_little_share_one_chunk() {
         let mut pool = Pool::new();
         let mut bufs: Vec<Buf> = (0..100).map(|_| Buf::new()).collect();
         for (i, buf) in bufs.iter_mut().enumerate() {
             let room = pool.reserve(buf, 1 << 20);
-            assert_eq!(room.len(), LARGE);
+            assert_eq!(room.len(), SIZES[SMALLEST_LENT]);
             room[..i].fill(i as u8);
             pool.commit(buf, i);
         }
         let little = 64 * SIZES[0] + 35 * SIZES[1];
         assert_eq!(pool.bytes_in_use(), little);
-        assert_eq!(pool.bytes_held(), little + LARGE);
+        assert_eq!(pool.bytes_held(), little + SIZES[SMALLEST_LENT]);
         for (i, buf) in bufs.iter().enumerate() {
             assert_eq!(
                 pool.slices(buf).collect::<Vec<_>>().concat(),
                 vec![i as u8; i]
             );
         }
+    }
+
+    #[test]
+    fn room_grows_while_readers_fill_it() {
+        let mut pool = Pool::new();
+        let mut buf = Buf::new();
+        let mut lens = Vec::new();
+        for _ in 0..5 {
+            let n = pool.reserve(&mut buf, 1 << 20).len();
+            lens.push(n);
+            pool.commit(&mut buf, n);
+        }
+        assert_eq!(lens, [4096, 16 * 1024, LARGE, LARGE, LARGE]);
+        assert_eq!(pool.bytes_in_use(), buf.len(), "nothing was copied");
+        pool.clear(&mut buf);
+        pool.trim();
+        pool.trim();
+        assert_eq!(pool.reserve(&mut buf, 1 << 20).len(), 4096);
+        pool.commit(&mut buf, 0);
     }
 
     #[test]

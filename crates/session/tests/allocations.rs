@@ -394,8 +394,8 @@ fn strangers_cost_little() {
             }
         });
         assert_eq!(server.sessions().count(), 1000);
-        // A page of sixteen received segments, and the first group of parity.
-        assert!(held / 1000 < 64 * 1024, "{} bytes each", held / 1000);
+        // Two received segments, what names a session, and the first group of parity.
+        assert!(held / 1000 < 32 * 1024, "{} bytes each", held / 1000);
     }
 }
 
