@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use fulmar_config::{Config, Environment, Failure, Invocation, Side, from_args};
@@ -44,7 +43,11 @@ pub(crate) struct Demo {
 }
 
 /// Runs the tunnel that `config` describes until it is told to stop.
-pub(crate) async fn tunnel(config: Config, log_file: Option<LogFile>) -> Result<(), LaunchError> {
+pub(crate) fn tunnel(config: Config, log_file: Option<LogFile>) -> Result<(), LaunchError> {
+    block_on(fulmar_runtime::threads(&config), run(config, log_file))
+}
+
+async fn run(config: Config, log_file: Option<LogFile>) -> Result<(), LaunchError> {
     if let Some(files) = fulmar_runtime::permit_open_files() {
         debug!("up to {files} open files: each stream is one");
     }
@@ -63,7 +66,11 @@ pub(crate) async fn tunnel(config: Config, log_file: Option<LogFile>) -> Result<
 }
 
 /// Runs the demonstration, and prints its progress and result.
-pub(crate) async fn demo(demo: Demo) -> Result<(), LaunchError> {
+pub(crate) fn demo(demo: Demo) -> Result<(), LaunchError> {
+    block_on(fulmar_runtime::cores(), demonstrate(demo))
+}
+
+async fn demonstrate(demo: Demo) -> Result<(), LaunchError> {
     let options = demonstration::Options {
         bytes: u64::from(demo.megabytes) * 1_000_000,
         bits_per_second: u64::from(demo.rate_mbit) * 1_000_000,
@@ -172,13 +179,13 @@ fn say(text: &str) {
     let _ = print(text);
 }
 
-/// Runs `future` on so many threads; `None`: one for each core. One is the calling thread itself: no other is started, and no queue between
-/// threads is touched. Looking up names and writing files may start more for a while in either case.
-pub(crate) fn block_on<T>(
-    threads: Option<NonZeroU16>,
+/// Runs `future` on `threads` threads. One is the calling thread itself: no other is started, and no queue between threads is
+/// touched. Looking up names and writing files may start more for a while in either case.
+fn block_on<T>(
+    threads: usize,
     future: impl Future<Output = Result<T, LaunchError>>,
 ) -> Result<T, LaunchError> {
-    let mut builder = match fulmar_runtime::threads(threads) {
+    let mut builder = match threads {
         1 => Builder::new_current_thread(),
         threads => {
             let mut builder = Builder::new_multi_thread();
@@ -186,5 +193,8 @@ pub(crate) fn block_on<T>(
             builder
         }
     };
+    // A driver that is busy does many packets in one turn, so the system has to be asked after each one who else is ready: after
+    // 61 turns, as is usual, streams that have little to carry would wait for long.
+    builder.event_interval(1);
     builder.enable_all().build()?.block_on(future)
 }

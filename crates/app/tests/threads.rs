@@ -4,17 +4,26 @@
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
-struct Server {
+struct Running {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
 }
 
-impl Server {
-    /// Starts one with `flags` and lets it come to rest.
-    fn start(flags: &[&str]) -> Self {
+impl Running {
+    /// Starts a server with `flags` and lets it come to rest.
+    fn server(flags: &[&str]) -> Self {
+        Self::start(&[&["server", "-t", "127.0.0.1:1"], flags].concat())
+    }
+
+    /// The same with a client.
+    fn client(flags: &[&str]) -> Self {
+        let ends = ["client", "-l", "127.0.0.1:0", "-r", "127.0.0.1:1"];
+        Self::start(&[&ends, flags].concat())
+    }
+
+    fn start(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_fulmar"))
-            .args(["server", "-t", "127.0.0.1:1"])
-            .args(flags)
+            .args(args)
             .env("KCPTUN_KEY", "swordfish")
             .env_remove("FULMAR_LOG")
             .stdin(Stdio::null())
@@ -22,9 +31,9 @@ impl Server {
             .spawn()
             .expect("started");
         let log = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let mut server = Self { child, log };
-        server.log_until("listening on");
-        server
+        let mut running = Self { child, log };
+        running.log_until("listening on");
+        running
     }
 
     /// The line of the log that has `text`, the next of them.
@@ -47,7 +56,7 @@ impl Server {
 }
 
 /// A test that fails leaves no process behind.
-impl Drop for Server {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -63,7 +72,7 @@ fn free_port() -> String {
 #[test]
 fn a_second_server_on_the_port_ends_with_1() {
     let port = free_port();
-    let mut first = Server::start(&["-l", &port, "--threads", "4"]);
+    let mut first = Running::server(&["-l", &port, "--threads", "4"]);
     let output = Command::new(env!("CARGO_BIN_EXE_fulmar"))
         .args(["server", "-t", "127.0.0.1:1", "-key", "k"])
         .args(["-l", &port, "--threads", "4"])
@@ -81,13 +90,13 @@ fn a_second_server_on_the_port_ends_with_1() {
 
 #[test]
 fn one_thread_is_one_thread() {
-    let server = Server::start(&["-l", &free_port(), "--threads", "1"]);
+    let server = Running::server(&["-l", &free_port(), "--threads", "1"]);
     assert_eq!(server.threads(), 1);
 }
 
 #[test]
 fn more_threads_are_as_many_and_the_main_one() {
-    let server = Server::start(&["-l", &free_port(), "--threads", "3"]);
+    let server = Running::server(&["-l", &free_port(), "--threads", "3"]);
     assert_eq!(server.threads(), 4);
 }
 
@@ -105,7 +114,7 @@ fn as_many_files_as_the_system_permits() {
         .spawn()
         .expect("started");
     let log = BufReader::new(child.stderr.take().expect("piped")).lines();
-    let mut server = Server { child, log };
+    let mut server = Running { child, log };
     server.log_until("listening on");
     let limits = format!("/proc/{}/limits", server.child.id());
     let limits = std::fs::read_to_string(limits).expect("limits");
@@ -113,4 +122,11 @@ fn as_many_files_as_the_system_permits() {
     let words: Vec<&str> = line.expect("a line").split_ascii_whitespace().collect();
     assert_eq!(words[3], words[4], "soft and hard: {words:?}");
     assert_ne!(words[3], "100");
+}
+
+#[test]
+fn a_client_with_one_session_needs_one_thread() {
+    assert_eq!(Running::client(&[]).threads(), 1);
+    assert_eq!(Running::client(&["--threads", "2"]).threads(), 3);
+    assert!(Running::client(&["--conn", "2"]).threads() <= 3);
 }

@@ -23,7 +23,8 @@ pub struct Config {
     pub log: Log,
     /// The periodic counters file.
     pub stats: Stats,
-    /// Threads that do the work, 1 to 256. `None` (the default): one for each core that the process may use.
+    /// Threads that do the work, 1 to 256. `None` (the default): one for each core that the process may use,
+    /// and at a client no more than it has sessions.
     pub threads: Option<NonZeroU16>,
     /// Whether a shadowsocks host started us as its plugin (section 15); addresses and options are already merged.
     pub sip003: bool,

@@ -125,7 +125,7 @@ fn value(config: &Config, id: Id) -> Option<String> {
             .map_or("none".into(), |rate| format!("{rate} bytes/s")),
         Id::Threads => config
             .threads
-            .map_or("one for each core".into(), |n| n.to_string()),
+            .map_or_else(|| per_core(client.is_some()).into(), |n| n.to_string()),
         Id::Mtu => format!("{} bytes", tunnel.mtu),
         Id::DataShard => tunnel
             .fec
@@ -169,6 +169,14 @@ fn key(tunnel: &Kcptun) -> String {
         ""
     };
     format!("({} bytes{public})", tunnel.key.len())
+}
+
+fn per_core(client: bool) -> &'static str {
+    if client {
+        "one for each session, if there are cores"
+    } else {
+        "one for each core"
+    }
 }
 
 fn on_off(on: bool) -> String {

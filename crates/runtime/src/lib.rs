@@ -35,7 +35,6 @@ mod udp;
 mod wake;
 
 use std::io;
-use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use fulmar_config::{Config, Role};
@@ -45,13 +44,20 @@ pub use fulmar_netio::permit_open_files;
 pub use fulmar_session::Counters;
 pub use stats::{Hub, dump};
 
-/// How many threads [`Config::threads`] means, 1 to 256. `None`: one for each core that this process may use, which is what
-/// affinity and, on Linux, control groups leave it.
+/// Cores that this process may use, 1 to 256: what affinity and, on Linux, control groups leave it.
 #[must_use]
-pub fn threads(asked: Option<NonZeroU16>) -> usize {
-    match asked {
-        Some(n) => n.get().into(),
-        None => std::thread::available_parallelism().map_or(1, |n| n.get().min(256)),
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(256))
+}
+
+/// How many threads `config` means, 1 to 256. Where it names no number it is one for each of the [`cores`]; a client has no use
+/// for more than it has sessions.
+#[must_use]
+pub fn threads(config: &Config) -> usize {
+    match (config.threads, &config.role) {
+        (Some(n), _) => n.get().into(),
+        (None, Role::Client(client)) => cores().min(client.conn.into()).max(1),
+        (None, Role::Server(_)) => cores(),
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) async fn run(
     let mut all = Vec::new();
     let link = Link::new(&config);
     let ports = server.listen.count() as usize;
-    let each = drivers_per_port(crate::threads(config.threads), ports);
+    let each = drivers_per_port(crate::threads(&config), ports);
     for port in server.listen.ports() {
         let addr = addr(&server, port).await?;
         if config.tunnel.tcp {

@@ -15,5 +15,5 @@ pub(crate) fn demo(matches: &ArgMatches) -> Result<(), Exit> {
         rate_mbit: number("rate"),
         seed: matches.get_one::<u64>("seed").copied().unwrap_or_default(),
     };
-    launch::block_on(None, launch::demo(demo)).map_err(|e| Exit::failed(e.to_string()))
+    launch::demo(demo).map_err(|e| Exit::failed(e.to_string()))
 }

@@ -52,7 +52,7 @@ fn start(loaded: Loaded) -> Result<(), Exit> {
     {
         tracing::warn!("{problem}");
     }
-    let result = launch::block_on(config.threads, launch::tunnel(config, log_file));
+    let result = launch::tunnel(config, log_file);
     result.map_err(|e| {
         if to_file {
             // Where its reader looks for it; standard error gets it anyway.

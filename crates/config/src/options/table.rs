@@ -322,7 +322,7 @@ pub const TABLE: [Opt; 44] = [
         server: Preset::Int(0),
         group: Group::Speed,
         help: "Threads that do the work; 0: one for each core that this program may use",
-        note: "1 to 256 threads; 0 means one for each core that the program may use. A server on Linux shares a port among them",
+        note: "0: one for each core that the program may use; a client takes no more than it has sessions. See design/threads.md",
         ..BASE
     },
     Opt {
