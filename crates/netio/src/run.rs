@@ -231,7 +231,7 @@ impl Default for RecvMeta {
 
 /// Large buffers that runs are received into.
 ///
-/// Where the kernel does not put a peer's datagrams together, [`RecvBuffers::join`] does, at the price of a copy: what
+/// Where the kernel does not put a peer's datagrams together, `recv` does, at the price of a copy: what
 /// comes after handles runs, whoever made them.
 #[derive(Debug)]
 pub struct RecvBuffers {
