@@ -94,10 +94,10 @@ impl BufferPool {
         }
     }
 
-    /// Gives back what a burst took: keeps one buffer of each size.
+    /// Gives back what a burst took: keeps one small buffer, for the next sign of life.
     pub fn shrink(&mut self) {
         self.small.truncate(1);
-        self.large.truncate(1);
+        self.large = Vec::new();
     }
 }
 

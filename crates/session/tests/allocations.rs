@@ -418,8 +418,8 @@ fn a_burst_gives_its_memory_back() {
     }
     let idle = HELD.get() - before - pipes;
     assert!(busy > 4 << 20, "{busy} bytes while busy");
-    // Both ends together: a run's buffer each, a page of segments each way, a group of parity.
-    assert!(idle < 320 << 10, "{idle} bytes at rest");
+    // Both ends together: what names a session, two segments each way, a group of parity.
+    assert!(idle < 128 << 10, "{idle} bytes at rest");
 }
 
 /// Opens so many streams at once, each of which carries a few bytes there and back and then stays. What both ends hold for
