@@ -45,7 +45,7 @@ impl Alarm {
         let value = libc::itimerspec {
             it_interval: zero,
             it_value: libc::timespec {
-                tv_sec: libc::time_t::try_from(delay.as_secs()).unwrap_or(libc::time_t::MAX),
+                tv_sec: i32::try_from(delay.as_secs()).unwrap_or(i32::MAX).into(),
                 tv_nsec: delay.subsec_nanos() as _,
             },
         };
