@@ -17,6 +17,8 @@
 //! Where several endpoints [share](Endpoint::share) a port, the datagram may arrive at one that does not have the session: it
 //! hands it over ([`Endpoint::poll_handover`], [`Endpoint::take_over`]).
 
+mod commands;
+
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
@@ -27,9 +29,7 @@ use fulmar_wire::time::Instant;
 use crate::admission::{self, Limits, Peek, UsedConversations};
 use crate::counters::Counters;
 use crate::diagnosis::Suspicion;
-use crate::layer::{
-    LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, Writable,
-};
+use crate::layer::{LayerError, Notice, StreamEvent};
 use crate::liveness::Change;
 use crate::session::{Parts, Reason, Session, WindowSmall};
 use crate::sharing::{Directory, Handover, Owner, Sharing};
@@ -401,110 +401,6 @@ impl Endpoint {
             if let Some(session) = self.sessions.get_mut(key) {
                 session.shrink();
             }
-        }
-    }
-}
-
-/// Commands on sessions and streams.
-impl Endpoint {
-    /// The session `key`, to look at.
-    #[must_use]
-    pub fn session(&self, key: SessionKey) -> Option<&Session> {
-        self.sessions.get(key)
-    }
-
-    /// Keys of all sessions.
-    pub fn sessions(&self) -> impl Iterator<Item = SessionKey> + '_ {
-        self.sessions.keys()
-    }
-
-    /// Ends a session. Nothing is said to the peer: the format has no word for it (section 7.4).
-    pub fn close_session(&mut self, key: SessionKey) {
-        self.remove(key, Reason::Closed);
-    }
-
-    /// Opens a stream.
-    ///
-    /// # Errors
-    /// When the session is gone or opens no more.
-    pub fn open_stream(&mut self, now: Instant, key: SessionKey) -> Result<StreamId, OpenError> {
-        let session = self.sessions.get_mut(key).ok_or(OpenError::Closed)?;
-        let id = session.layer.open(now)?;
-        self.counters.streams_opened += 1;
-        self.touch(key);
-        Ok(id)
-    }
-
-    /// The head of what arrived on a stream.
-    pub fn read(&mut self, key: SessionKey, id: StreamId) -> Readable<'_> {
-        self.sessions
-            .get_mut(key)
-            .map_or(Readable::Reset, |s| s.layer.read(id))
-    }
-
-    /// What [`Endpoint::read`] has shown and what follows it, in pieces for one vectored write: how many of `pieces`
-    /// were filled.
-    pub fn pieces<'a>(&'a self, key: SessionKey, id: StreamId, pieces: &mut [&'a [u8]]) -> usize {
-        self.sessions
-            .get(key)
-            .map_or(0, |s| s.layer.pieces(id, pieces))
-    }
-
-    /// Drops the first `n` bytes of what [`Endpoint::read`] showed.
-    pub fn consume(&mut self, now: Instant, key: SessionKey, id: StreamId, n: usize) {
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.layer.consume(now, id, n);
-            self.touch(key);
-        }
-    }
-
-    /// Room for at most `max` bytes to send on a stream.
-    pub fn write(&mut self, key: SessionKey, id: StreamId, max: usize) -> Writable<'_> {
-        self.sessions
-            .get_mut(key)
-            .map_or(Writable::Stopped, |s| s.layer.write(id, max))
-    }
-
-    /// Sends the first `n` bytes of the room that [`Endpoint::write`] gave; 0 gives the room back.
-    pub fn commit(&mut self, key: SessionKey, id: StreamId, n: usize) {
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.layer.commit(id, n);
-            if n > 0 {
-                self.touch(key);
-            }
-        }
-    }
-
-    /// Nothing more will be written to a stream.
-    pub fn finish(&mut self, now: Instant, key: SessionKey, id: StreamId) {
-        self.stream_command(key, |layer| layer.finish(now, id));
-    }
-
-    /// Cuts a stream.
-    pub fn reset(&mut self, now: Instant, key: SessionKey, id: StreamId) {
-        self.counters.streams_reset += 1;
-        self.stream_command(key, |layer| layer.reset(now, id));
-    }
-
-    /// Forgets a stream after what was written has been sent.
-    pub fn close(&mut self, now: Instant, key: SessionKey, id: StreamId) {
-        self.stream_command(key, |layer| layer.close(now, id));
-    }
-
-    /// How far a stream has come.
-    #[must_use]
-    pub fn progress(&self, key: SessionKey, id: StreamId) -> Option<Progress> {
-        self.sessions.get(key)?.layer.progress(id)
-    }
-
-    fn stream_command(
-        &mut self,
-        key: SessionKey,
-        command: impl FnOnce(&mut dyn crate::layer::StreamLayer),
-    ) {
-        if let Some(session) = self.sessions.get_mut(key) {
-            command(&mut *session.layer);
-            self.touch(key);
         }
     }
 }
