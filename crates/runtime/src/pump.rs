@@ -29,7 +29,7 @@ use crate::driver::STREAM_LOG;
 
 /// Bytes that a pump moves in one turn and direction, so that no stream keeps the driver from the others.
 const TURN_BYTES: usize = 256 * 1024;
-/// Most pieces of one write: 128 KiB of a stream at full speed.
+/// Most pieces of one write: up to 512 KiB of a stream at full speed.
 const WRITE_PIECES: usize = 8;
 /// Most bytes of one read.
 const READ_BYTES: usize = 64 * 1024;
