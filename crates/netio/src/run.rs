@@ -306,7 +306,7 @@ impl RecvBuffers {
     }
 
     /// All buffers.
-    #[cfg_attr(not(test), allow(dead_code))]
+    #[cfg(test)]
     pub(crate) fn all(&mut self) -> impl ExactSizeIterator<Item = &mut [u8]> {
         self.arena.chunks_exact_mut(self.len)
     }
