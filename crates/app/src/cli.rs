@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, ValueHint};
 use clap::{Arg, ArgAction, Command, value_parser};
-use fulmar_config::options::{self, Group, Kind, Opt, Preset};
+use fulmar_config::options::{self, Group, Id, Kind, Opt, Preset};
 use fulmar_config::{Program, Side};
 
 use crate::persona::FULMAR;
@@ -186,9 +186,10 @@ fn flag(opt: &'static Opt, side: Side) -> Arg {
     arg = arg.value_name(opt.value_name).allow_hyphen_values(true);
     match opt.kind {
         Kind::Name { names, .. } => {
+            // A client speaks first, so it cannot find out the cipher.
             let names = names
                 .iter()
-                .filter(|name| side == Side::Server || **name != "auto");
+                .filter(|name| side == Side::Server || opt.id != Id::Crypt || **name != "auto");
             arg = arg.value_parser(PossibleValuesParser::new(names));
         }
         Kind::Path => {
