@@ -41,7 +41,8 @@ mod values;
 pub use addr::{PortRange, StreamAddr};
 pub use load::{Environment, Invocation, from_args, from_bytes, from_file, plugin_side};
 pub use model::{
-    Client, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server, Shards, Smux, Stats,
+    Auto, Client, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server, Shards, Smux,
+    Stats,
 };
 pub use options::Side;
 pub use origin::{Origin, Program, Provenance};

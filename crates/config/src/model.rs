@@ -91,6 +91,8 @@ pub struct Kcptun {
     pub crypt_unknown_name: Option<String>,
     /// The profile. The five fields after it hold what it means.
     pub mode: Mode,
+    /// What the sender of mode auto may take, and what it may choose. `Some` exactly with [`Mode::Auto`].
+    pub auto: Option<Auto>,
     /// KCP's nodelay: a short minimum RTO and a slower back-off.
     pub nodelay: bool,
     /// KCP's flush interval, 10 ms to 5 s.
@@ -101,13 +103,17 @@ pub struct Kcptun {
     pub congestion_control: bool,
     /// Whether acknowledgements are sent as soon as input was processed.
     pub ack_no_delay: bool,
-    /// Largest UDP payload in bytes, 50 to 1500, and large enough for the headers of `crypt` and `fec`. Kcptun's default: 1350.
+    /// Largest UDP payload in bytes, 50 to 1500, and large enough for the headers of `crypt` and of parity, be it `fec` or
+    /// the parity that mode auto may choose. Kcptun's default: 1350.
     pub mtu: usize,
-    /// KCP's send window in segments, 1 to 65535. Kcptun's default: client 128, server 1024.
+    /// KCP's send window in segments, 1 to 65535. Kcptun's default: client 128, server 1024. With mode auto: 65535, which is
+    /// no limit, unless somebody gave another.
     pub snd_wnd: u32,
-    /// KCP's receive window in segments, 1 to 65535. Kcptun's default: client 512, server 1024.
+    /// KCP's receive window in segments, 1 to 65535. Kcptun's default: client 512, server 1024. With mode auto: as many as
+    /// [`Auto::memory`] holds, at least 1024, unless somebody gave another.
     pub rcv_wnd: u32,
-    /// Parity, for what this end sends. `None`: no FEC header at all.
+    /// Parity of a fixed shape, for what this end sends. `None`: no FEC header at all, unless [`Auto::parity`] lets mode auto
+    /// choose.
     pub fec: Option<Shards>,
     /// DSCP value of our datagrams, 0 to 63.
     pub dscp: u8,
@@ -149,6 +155,8 @@ pub enum Mode {
     Fast2,
     /// nodelay, 10 ms.
     Fast3,
+    /// Ours: the sender finds out what the path carries, within the bounds of [`Auto`].
+    Auto,
     /// `manual` or any unknown name, kept here: `nodelay`, `interval`, `resend` and `nc` as given.
     Manual(String),
 }
@@ -162,9 +170,32 @@ impl Mode {
             Self::Fast => "fast",
             Self::Fast2 => "fast2",
             Self::Fast3 => "fast3",
+            Self::Auto => "auto",
             Self::Manual(name) => name,
         }
     }
+}
+
+/// What `--mode auto` may take, and what it may choose itself.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Auto {
+    /// Most redundancy on bulk, in percent of the bytes that it protects, 0 to 100. Our default: 25.
+    ///
+    /// Too little, and what a lossy path drops costs a round trip each time; too much takes that part of the line from
+    /// the data. 0 turns parity and copies off, but not parity whose shape somebody gave.
+    pub redundancy: u8,
+    /// Most bytes that one session may hold for its receiver (KCP's receive window and smux's buffers), 1 MiB to 1 GiB.
+    /// Our default: 64 MiB.
+    ///
+    /// Less than what the path carries in a round trip, or in the few that a lost packet takes, limits the rate. A session
+    /// uses it only as far as data waits in it; a server may have many sessions.
+    pub memory: usize,
+    /// Whether parity follows the path: nobody gave `datashard` or `parityshard`. [`Kcptun::fec`] is `None` then.
+    pub parity: bool,
+    /// Whether the send window follows the path: nobody gave `sndwnd`. [`Kcptun::snd_wnd`] is its upper bound then.
+    pub snd_wnd: bool,
+    /// Whether the receive window follows the path: nobody gave `rcvwnd`. [`Kcptun::rcv_wnd`] is its upper bound then.
+    pub rcv_wnd: bool,
 }
 
 /// A parity shape: `data` packets are followed by `parity` packets.
@@ -183,11 +214,13 @@ pub struct Shards {
 pub struct Smux {
     /// 1 or 2. Kcptun's default: 2 since November 2025, 1 before.
     pub version: u8,
-    /// Bytes that a session buffers for streams that are not read, at least `stream_buffer`. Kcptun's default: 4 MiB.
+    /// Bytes that a session buffers for streams that are not read, at least `stream_buffer`. Kcptun's default: 4 MiB. With mode
+    /// auto [`Auto::memory`], unless somebody gave another.
     pub buffer: u32,
     /// Largest payload of a frame that we send, 1 to 65535 bytes. Kcptun's default: 8192.
     pub frame_size: u16,
-    /// Window of a stream (version 2), at least 1 byte. Kcptun's default: 2 MiB.
+    /// Window of a stream (version 2), at least 1 byte. Kcptun's default: 2 MiB. With mode auto the whole `buffer`, unless
+    /// somebody gave another.
     pub stream_buffer: u32,
     /// Time between keep-alive frames, 1 to 30 s. Kcptun's default: 10 s.
     pub keep_alive: Duration,

@@ -56,6 +56,8 @@ pub enum Id {
     QppCount,
     QppCompat,
     Mode,
+    Redundancy,
+    Memory,
     AckNoDelay,
     NoDelay,
     Interval,

@@ -3,7 +3,7 @@
 use core::fmt::Write;
 use core::time::Duration;
 
-use crate::model::{Config, Crypt, Kcptun, Mode, Role};
+use crate::model::{Auto, Config, Crypt, Kcptun, Mode, Role};
 use crate::options::{self, Group, Id, Opt, Side};
 use crate::origin::Origin;
 
@@ -98,28 +98,17 @@ fn value(config: &Config, id: Id) -> Option<String> {
         Id::Qpp => on_off(tunnel.qpp.is_some()),
         Id::QppCount => format!("{} pads", tunnel.qpp?.count),
         Id::QppCompat => tunnel.qpp?.generation.name().into(),
-        Id::Mode => format!(
-            "{}: nodelay {}, interval {} ms, resend {}, nc {}",
-            tunnel
-                .mode
-                .name()
-                .chars()
-                .map(|c| if c.is_control() { '?' } else { c })
-                .take(40)
-                .collect::<String>(),
-            u8::from(tunnel.nodelay),
-            tunnel.interval.as_millis(),
-            tunnel.resend,
-            u8::from(!tunnel.congestion_control),
-        ),
+        Id::Mode => mode(tunnel),
+        Id::Redundancy => redundancy(tunnel.auto.as_ref()?),
+        Id::Memory => format!("{} for each session", bytes(tunnel.auto?.memory as u64)),
         Id::AckNoDelay => on_off(tunnel.ack_no_delay),
         Id::NoDelay if manual => u8::from(tunnel.nodelay).to_string(),
         Id::Interval if manual => format!("{} ms", tunnel.interval.as_millis()),
         Id::Resend if manual => tunnel.resend.to_string(),
         Id::Nc if manual => u8::from(!tunnel.congestion_control).to_string(),
         Id::NoDelay | Id::Interval | Id::Resend | Id::Nc => return None,
-        Id::SndWnd => format!("{} packets", tunnel.snd_wnd),
-        Id::RcvWnd => format!("{} packets", tunnel.rcv_wnd),
+        Id::SndWnd => window(tunnel.snd_wnd, tunnel.auto.map(|auto| auto.snd_wnd)),
+        Id::RcvWnd => window(tunnel.rcv_wnd, tunnel.auto.map(|auto| auto.rcv_wnd)),
         Id::RateLimit => tunnel
             .rate_limit
             .map_or("none".into(), |rate| format!("{rate} bytes/s")),
@@ -127,12 +116,8 @@ fn value(config: &Config, id: Id) -> Option<String> {
             .threads
             .map_or_else(|| per_core(client.is_some()).into(), |n| n.to_string()),
         Id::Mtu => format!("{} bytes", tunnel.mtu),
-        Id::DataShard => tunnel
-            .fec
-            .map_or("no parity".into(), |fec| format!("{} packets", fec.data)),
-        Id::ParityShard => tunnel
-            .fec
-            .map_or("no parity".into(), |fec| format!("{} packets", fec.parity)),
+        Id::DataShard => shards(tunnel, tunnel.fec.map(|fec| fec.data)),
+        Id::ParityShard => shards(tunnel, tunnel.fec.map(|fec| fec.parity)),
         Id::Dscp => tunnel.dscp.to_string(),
         Id::SockBuf => bytes(tunnel.sock_buf as u64),
         Id::Tcp => on_off(tunnel.tcp),
@@ -146,9 +131,9 @@ fn value(config: &Config, id: Id) -> Option<String> {
         }
         .into(),
         Id::SmuxVer => tunnel.smux.version.to_string(),
-        Id::SmuxBuf => bytes(tunnel.smux.buffer.into()),
+        Id::SmuxBuf => buffer(config, id, tunnel.smux.buffer, Id::Memory),
         Id::FrameSize => format!("{} bytes", tunnel.smux.frame_size),
-        Id::StreamBuf => bytes(tunnel.smux.stream_buffer.into()),
+        Id::StreamBuf => buffer(config, id, tunnel.smux.stream_buffer, Id::SmuxBuf),
         Id::KeepAlive => seconds(tunnel.smux.keep_alive),
         Id::CloseWait => seconds(tunnel.close_wait),
         Id::SnmpLog => config.stats.snmp_log.clone()?,
@@ -169,6 +154,94 @@ fn key(tunnel: &Kcptun) -> String {
         ""
     };
     format!("({} bytes{public})", tunnel.key.len())
+}
+
+fn mode(tunnel: &Kcptun) -> String {
+    if let Some(auto) = &tunnel.auto {
+        return auto_mode(auto);
+    }
+    format!(
+        "{}: nodelay {}, interval {} ms, resend {}, nc {}",
+        tunnel
+            .mode
+            .name()
+            .chars()
+            .map(|c| if c.is_control() { '?' } else { c })
+            .take(40)
+            .collect::<String>(),
+        u8::from(tunnel.nodelay),
+        tunnel.interval.as_millis(),
+        tunnel.resend,
+        u8::from(!tunnel.congestion_control),
+    )
+}
+
+/// What follows the path, and what does not.
+fn auto_mode(auto: &Auto) -> String {
+    let parity = parity_follows(auto);
+    let parts = [
+        ("retransmission", true),
+        ("send window", auto.snd_wnd),
+        ("receive window", auto.rcv_wnd),
+        ("parity", parity),
+    ];
+    let names = |follows| {
+        let named = parts.iter().filter(|part| part.1 == follows);
+        named.map(|part| part.0).collect::<Vec<_>>()
+    };
+    let mut text = match names(true).as_slice() {
+        [more @ .., last] if !more.is_empty() => {
+            format!("auto: {} and {last} follow the path", more.join(", "))
+        }
+        one => format!("auto: {} follows the path", one.concat()),
+    };
+    let fixed = names(false);
+    if !fixed.is_empty() {
+        text = format!("{text}; fixed: {}", fixed.join(", "));
+    }
+    text
+}
+
+fn parity_follows(auto: &Auto) -> bool {
+    auto.parity && auto.redundancy > 0
+}
+
+fn redundancy(auto: &Auto) -> String {
+    match (auto.redundancy, auto.parity) {
+        (0, true) => "0: no parity, no copies".into(),
+        (0, false) => "0: no copies".into(),
+        (percent, _) => format!("up to {percent} % of bulk"),
+    }
+}
+
+/// `follows`: with mode auto, whether the window follows the path.
+fn window(packets: u32, follows: Option<bool>) -> String {
+    match follows {
+        None => format!("{packets} packets"),
+        Some(true) => format!("follows the path, up to {packets} packets"),
+        Some(false) => format!("{packets} packets, fixed"),
+    }
+}
+
+fn shards(tunnel: &Kcptun, count: Option<u8>) -> String {
+    let text = count.map_or("no parity".into(), |count| format!("{count} packets"));
+    match &tunnel.auto {
+        Some(auto) if parity_follows(auto) => "follows the path".into(),
+        Some(auto) if !auto.parity => text + ", fixed",
+        _ => text,
+    }
+}
+
+/// With mode auto, a size that nobody gave is that of option `same`.
+fn buffer(config: &Config, id: Id, size: u32, same: Id) -> String {
+    let text = bytes(size.into());
+    if config.tunnel.auto.is_none() {
+        text
+    } else if config.provenance.is_explicit(options::get(id).flag) {
+        text + ", fixed"
+    } else {
+        format!("{text}, as {}", options::get(same).flag)
+    }
 }
 
 fn per_core(client: bool) -> &'static str {

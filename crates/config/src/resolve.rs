@@ -11,7 +11,8 @@ use crate::addr::{AddrError, PortRange, StreamAddr};
 use crate::hint::nearest;
 use crate::kcptun_json;
 use crate::model::{
-    Client, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server, Shards, Smux, Stats,
+    Auto, Client, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server, Shards, Smux,
+    Stats,
 };
 use crate::options::{self, DEFAULT_KEY, Id, Kind, Opt, Side};
 use crate::origin::{Origin, Provenance};
@@ -24,6 +25,14 @@ const INTERVAL_MS: core::ops::RangeInclusive<u64> = 10..=5000;
 /// What QPP asks of a key, in bytes, and of the number of pads, before it is content (section 2.7).
 const QPP_KEY: usize = 211;
 const QPP_PADS: u16 = 7;
+
+/// Where smux's sizes end.
+const I32_MAX: u32 = i32::MAX as u32;
+/// The largest window of KCP's format in segments, and the smallest receive window that mode auto chooses.
+const LARGEST_WINDOW: u32 = 65535;
+const SMALLEST_AUTO_WINDOW: usize = 1024;
+/// What a segment of the receive window may take, in bytes: no packet is larger.
+const SEGMENT: usize = 1500;
 
 /// A configuration that can be used.
 #[derive(Clone, PartialEq, Debug)]
@@ -155,20 +164,33 @@ impl Resolver<'_> {
     fn tunnel(&mut self) -> Option<Kcptun> {
         let key = self.key();
         let (crypt, crypt_unknown_name) = self.crypt();
-        let fec = self.shards();
         let (mode, profile) = self.mode();
-        let mtu = self.mtu(crypt, fec.is_some());
-        let smux = self.smux();
+        let auto = self.auto(&mode);
+        let follows = auto.is_some_and(|auto| auto.parity);
+        let fec = if follows { None } else { self.shards() };
+        // Parity that comes only when the path asks for it needs its room from the start.
+        let mtu = self.mtu(crypt, fec.is_some() || follows);
+        let smux = self.smux(auto.as_ref());
+        if let Some(auto) = auto {
+            self.contradictions(&auto, fec.is_some());
+        }
         let (key, key_is_default) = key?;
         let qpp = self.qpp(&key);
-        let snd_wnd = self.int(Id::SndWnd);
-        let rcv_wnd = self.int(Id::RcvWnd);
+        let snd_wnd = match auto {
+            Some(auto) if auto.snd_wnd => LARGEST_WINDOW,
+            _ => self.int(Id::SndWnd),
+        };
+        let rcv_wnd = match auto {
+            Some(auto) if auto.rcv_wnd => window_of(auto.memory),
+            _ => self.int(Id::RcvWnd),
+        };
         Some(Kcptun {
             key,
             key_is_default,
             crypt,
             crypt_unknown_name,
             mode,
+            auto,
             nodelay: profile.nodelay,
             interval: profile.interval,
             resend: profile.resend,
@@ -369,26 +391,69 @@ impl Resolver<'_> {
 
     fn mode(&mut self) -> (Mode, Profile) {
         let name = self.text(Id::Mode).to_string_lossy().into_owned();
-        let (mode, nodelay, millis) = match name.as_str() {
-            "normal" => (Mode::Normal, false, 40),
-            "fast" => (Mode::Fast, false, 30),
-            "fast2" => (Mode::Fast2, true, 20),
-            "fast3" => (Mode::Fast3, true, 10),
+        let (mode, nodelay, millis, resend) = match name.as_str() {
+            "normal" => (Mode::Normal, false, 40, 2),
+            "fast" => (Mode::Fast, false, 30, 2),
+            "fast2" => (Mode::Fast2, true, 20, 2),
+            "fast3" => (Mode::Fast3, true, 10, 2),
+            // Which segments are lost it finds out itself.
+            "auto" => (Mode::Auto, true, 10, 0),
             _ => return (Mode::Manual(name.clone()), self.manual(&name)),
         };
-        for id in [Id::NoDelay, Id::Interval, Id::Resend, Id::Nc] {
-            if !self.origin(id).is_default() {
-                let message = format!("has no effect with mode {name}");
-                self.note(id, message, "write mode manual to use it, or remove it");
-            }
-        }
+        self.without_effect(
+            &[Id::NoDelay, Id::Interval, Id::Resend, Id::Nc],
+            &name,
+            "manual",
+        );
         let profile = Profile {
             nodelay,
             interval: Duration::from_millis(millis),
-            resend: 2,
+            resend,
             congestion_control: false,
         };
         (mode, profile)
+    }
+
+    /// Notes those of `ids` that somebody gave although `mode` takes none of them; `taken_by` is the mode that does.
+    fn without_effect(&mut self, ids: &[Id], mode: &str, taken_by: &str) {
+        for &id in ids {
+            if !self.origin(id).is_default() {
+                self.note(
+                    id,
+                    format!("has no effect with mode {}", printable(mode)),
+                    format!("write mode {taken_by} to use it, or remove it"),
+                );
+            }
+        }
+    }
+
+    /// The bounds of mode auto, and what nobody has fixed.
+    fn auto(&mut self, mode: &Mode) -> Option<Auto> {
+        let redundancy = self.int(Id::Redundancy);
+        let memory = self.int::<usize>(Id::Memory) << 20;
+        if *mode != Mode::Auto {
+            self.without_effect(&[Id::Redundancy, Id::Memory], mode.name(), "auto");
+            return None;
+        }
+        let open = |id| self.origin(id).is_default();
+        Some(Auto {
+            redundancy,
+            memory,
+            parity: open(Id::DataShard) && open(Id::ParityShard),
+            snd_wnd: open(Id::SndWnd),
+            rcv_wnd: open(Id::RcvWnd),
+        })
+    }
+
+    /// What of mode auto's bounds something else that was given overrides.
+    fn contradictions(&mut self, auto: &Auto, fixed_parity: bool) {
+        if fixed_parity && auto.redundancy == 0 {
+            self.note(
+                Id::Redundancy,
+                "the parity that datashard and parityshard ask for is sent all the same",
+                "write parityshard 0, or remove both",
+            );
+        }
     }
 
     fn manual(&mut self, name: &str) -> Profile {
@@ -484,27 +549,37 @@ impl Resolver<'_> {
         mtu
     }
 
-    fn smux(&mut self) -> Smux {
+    fn smux(&mut self, auto: Option<&Auto>) -> Smux {
+        let buffer = match auto {
+            Some(auto) if self.origin(Id::SmuxBuf).is_default() => {
+                u32::try_from(auto.memory).map_or(I32_MAX, |memory| memory.min(I32_MAX))
+            }
+            _ => self.int(Id::SmuxBuf),
+        };
+        let stream_buffer = match auto {
+            Some(_) if self.origin(Id::StreamBuf).is_default() => buffer,
+            _ => self.int(Id::StreamBuf),
+        };
         let smux = Smux {
             version: self.int(Id::SmuxVer),
-            buffer: self.int(Id::SmuxBuf),
+            buffer,
             frame_size: self.int(Id::FrameSize),
-            stream_buffer: self.int(Id::StreamBuf),
+            stream_buffer,
             keep_alive: self.duration(Id::KeepAlive),
         };
         if smux.stream_buffer > smux.buffer {
-            let id = match self.origin(Id::SmuxBuf) {
-                Origin::Default(_) => Id::StreamBuf,
-                _ => Id::SmuxBuf,
+            let given = !self.origin(Id::SmuxBuf).is_default();
+            let id = if given { Id::SmuxBuf } else { Id::StreamBuf };
+            let (limit, hint) = if auto.is_some() && !given {
+                ("memory", "make streambuf smaller, or give more memory")
+            } else {
+                ("smuxbuf", "make smuxbuf at least as large as streambuf")
             };
-            self.error(
-                id,
-                format!(
-                    "streambuf ({}) is larger than smuxbuf ({})",
-                    smux.stream_buffer, smux.buffer
-                ),
-                "make smuxbuf at least as large as streambuf",
+            let message = format!(
+                "streambuf ({}) is larger than {limit} ({})",
+                smux.stream_buffer, smux.buffer
             );
+            self.error(id, message, hint);
         }
         smux
     }
@@ -699,6 +774,12 @@ impl Resolver<'_> {
         self.problems
             .push(Problem::new(severity, place, message).hint(hint));
     }
+}
+
+/// The receive window that `memory` bytes hold, in segments.
+fn window_of(memory: usize) -> u32 {
+    u32::try_from((memory / SEGMENT).max(SMALLEST_AUTO_WINDOW))
+        .map_or(LARGEST_WINDOW, |segments| segments.min(LARGEST_WINDOW))
 }
 
 struct Profile {

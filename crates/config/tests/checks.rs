@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use fulmar_config::{
-    Config, Crypt, Environment, Invocation, Loaded, Mode, QppGeneration, Role, Severity, Shards,
-    Side, StreamAddr, from_args, from_file,
+    Auto, Config, Crypt, Environment, Invocation, Loaded, Mode, QppGeneration, Role, Severity,
+    Shards, Side, StreamAddr, from_args, from_file,
 };
 use proptest::prelude::*;
 
@@ -80,6 +80,41 @@ fn values_that_are_refused() {
             Client,
             &["--threads", "-1"],
             "Error: command line, --threads: -1 is too small; write 0 to 256 threads",
+        ),
+        (
+            Client,
+            &["--mode=auto", "--redundancy=101"],
+            "Error: command line, --redundancy: 101 is too large; write 0 to 100 percent",
+        ),
+        (
+            Server,
+            &["--mode=auto", "--redundancy", "-1"],
+            "Error: command line, --redundancy: -1 is too small; write 0 to 100 percent",
+        ),
+        (
+            Server,
+            &["--redundancy", "5%"],
+            "Error: command line, --redundancy: \"5%\" is not a whole number; write 0 to 100 percent",
+        ),
+        (
+            Client,
+            &["--mode=auto", "--memory=0"],
+            "Error: command line, --memory: 0 is too small; write 1 to 1024 MiB",
+        ),
+        (
+            Client,
+            &["--mode=auto", "--memory=1025"],
+            "Error: command line, --memory: 1025 is too large; write 1 to 1024 MiB",
+        ),
+        (
+            Client,
+            &["--mode=auto", "--memory=1", "--streambuf=1048577"],
+            "Error: command line, --streambuf: streambuf (1048577) is larger than memory (1048576); make streambuf smaller, or give more memory",
+        ),
+        (
+            Client,
+            &["--mode=auto", "--mtu=70"],
+            "Error: command line, --mtu: 70 leaves no room beside the headers of aes and parity; write 78 to 1500 bytes",
         ),
         (
             Client,
@@ -289,6 +324,31 @@ fn values_that_are_accepted_with_a_word() {
             &["-interval=20"],
             "Note: command line, -interval: has no effect with mode fast; write mode manual to use it, or remove it",
         ),
+        (
+            Client,
+            &["-mode=auto", "-interval=20"],
+            "Note: command line, -interval: has no effect with mode auto; write mode manual to use it, or remove it",
+        ),
+        (
+            Server,
+            &["-redundancy=25"],
+            "Note: command line, -redundancy: has no effect with mode fast; write mode auto to use it, or remove it",
+        ),
+        (
+            Client,
+            &["-mode=manual", "-memory=3"],
+            "Note: command line, -memory: has no effect with mode manual; write mode auto to use it, or remove it",
+        ),
+        (
+            Client,
+            &["-mode=auto", "-redundancy=0", "-ps=1"],
+            "Note: command line, -redundancy: the parity that datashard and parityshard ask for is sent all the same; write parityshard 0, or remove both",
+        ),
+        (
+            Client,
+            &["-mode=auot"],
+            "Mistake: command line, -mode: \"auot\" is no mode, and means manual as in kcptun; did you mean auto? Otherwise write manual",
+        ),
     ] {
         assert_eq!(complaint(side, args), problem, "{args:?}");
         assert!(say(side, args).0.is_some(), "{args:?}");
@@ -418,6 +478,212 @@ fn threads_from_every_syntax() {
             .iter()
             .any(|line| line.starts_with("  threads      5 "))
     );
+}
+
+const MIB: u32 = 1 << 20;
+
+#[test]
+fn what_mode_auto_comes_to_when_nothing_else_is_given() {
+    for side in [Side::Client, Side::Server] {
+        let tunnel = accepted(side, &["-mode=auto"]).tunnel;
+        let auto = Auto {
+            redundancy: 25,
+            memory: 64 << 20,
+            parity: true,
+            snd_wnd: true,
+            rcv_wnd: true,
+        };
+        assert_eq!((tunnel.mode, tunnel.auto), (Mode::Auto, Some(auto)));
+        assert_eq!((tunnel.snd_wnd, tunnel.rcv_wnd), (65535, 44739));
+        assert_eq!(tunnel.fec, None);
+        assert_eq!(tunnel.smux.buffer, 64 * MIB);
+        assert_eq!(tunnel.smux.stream_buffer, 64 * MIB);
+        assert!(tunnel.nodelay && !tunnel.congestion_control && !tunnel.ack_no_delay);
+        assert_eq!((tunnel.interval.as_millis(), tunnel.resend), (10, 0));
+        assert_eq!(tunnel.mtu, 1350);
+    }
+    // The default stays kcptun's.
+    let tunnel = accepted(Side::Client, &[]).tunnel;
+    assert_eq!((tunnel.mode, tunnel.auto), (Mode::Fast, None));
+}
+
+#[test]
+fn memory_bounds_windows_and_buffers() {
+    for (memory, rcv_wnd) in [
+        (1, 1024),
+        (2, 1398),
+        (93, 65011),
+        (94, 65535),
+        (1024, 65535),
+    ] {
+        let flag = format!("-memory={memory}");
+        let tunnel = accepted(Side::Client, &["-mode=auto", &flag]).tunnel;
+        assert_eq!(tunnel.rcv_wnd, rcv_wnd, "{memory}");
+        assert_eq!(tunnel.snd_wnd, 65535);
+        assert_eq!(tunnel.smux.buffer, memory * MIB);
+        assert_eq!(tunnel.smux.stream_buffer, memory * MIB);
+    }
+}
+
+#[test]
+fn mode_auto_obeys_what_is_given() {
+    let auto = |args: &[&str]| {
+        let args: Vec<&str> = ["-mode=auto"].iter().chain(args).copied().collect();
+        let tunnel = accepted(Side::Client, &args).tunnel;
+        (tunnel.auto.expect("auto"), tunnel)
+    };
+    let (bounds, tunnel) = auto(&["-sndwnd=128", "-mtu=1200", "-ratelimit=5", "-acknodelay"]);
+    assert!(!bounds.snd_wnd && bounds.rcv_wnd && bounds.parity);
+    assert_eq!((tunnel.snd_wnd, tunnel.mtu), (128, 1200));
+    assert_eq!((tunnel.rate_limit, tunnel.ack_no_delay), (Some(5), true));
+    let (bounds, tunnel) = auto(&["-rcvwnd=512"]);
+    assert!(bounds.snd_wnd && !bounds.rcv_wnd);
+    assert_eq!(tunnel.rcv_wnd, 512);
+    // Of the two numbers of parity, the one that is missing is kcptun's default.
+    for (args, fec) in [
+        (&["-ds=20"][..], Some((20, 3))),
+        (&["-ps=1"], Some((10, 1))),
+        (&["-ds=10", "-ps=3"], Some((10, 3))),
+        (&["-ds=0"], None),
+        (&["-ps=0"], None),
+        (&["-ds=0", "-ps=0"], None),
+    ] {
+        let (bounds, tunnel) = auto(args);
+        assert!(!bounds.parity, "{args:?}");
+        let fec = fec.map(|(data, parity)| Shards { data, parity });
+        assert_eq!(tunnel.fec, fec, "{args:?}");
+    }
+    assert_eq!(auto(&["-redundancy=0"]).0.redundancy, 0);
+    assert_eq!(auto(&["-redundancy=100"]).0.redundancy, 100);
+    for (args, sizes) in [
+        (&["-smuxbuf=1000"][..], (1000, 1000)),
+        (&["-smuxbuf=9000", "-streambuf=1000"], (9000, 1000)),
+        (&["-streambuf=1000"], (64 * MIB, 1000)),
+        (&["-memory=2", "-smuxbuf=9000000"], (9_000_000, 9_000_000)),
+    ] {
+        let smux = auto(args).1.smux;
+        assert_eq!((smux.buffer, smux.stream_buffer), sizes, "{args:?}");
+    }
+    // Parity that cannot come needs no room.
+    assert_eq!(auto(&["-ds=0", "-mtu=70"]).1.mtu, 70);
+}
+
+#[test]
+fn mode_auto_from_every_syntax() {
+    let expected = |config: &Config| {
+        let auto = config.tunnel.auto.expect("auto");
+        assert_eq!((auto.redundancy, auto.memory), (10, 8 << 20));
+        assert_eq!(config.tunnel.mode, Mode::Auto);
+    };
+    let flags = ["--mode", "auto", "--redundancy", "10", "--memory", "8"];
+    for side in [Side::Client, Side::Server] {
+        expected(&accepted(side, &flags));
+    }
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("c.json");
+    let text = r#"{"key":"k","Mode":"auto","redundancy":10,"memory":8}"#;
+    std::fs::write(&path, text).expect("write");
+    for side in [Side::Client, Side::Server] {
+        let loaded = from_file(&path, Some(side), &Environment::default()).expect("file");
+        expected(&loaded.config);
+    }
+    let text = r#"{"key":"k","listen":":1","redundancy":10,"memory":8}"#;
+    std::fs::write(&path, text).expect("write");
+    let loaded = from_file(&path, None, &Environment::default()).expect("file");
+    let notes = loaded
+        .problems
+        .iter()
+        .filter(|p| p.severity == Severity::Note)
+        .map(|p| p.message.as_str());
+    assert_eq!(
+        notes.collect::<Vec<_>>(),
+        ["has no effect with mode fast"; 2]
+    );
+    for side in ["", ";server"] {
+        let options = format!("key=k;mode=auto;redundancy=10;memory=8{side}");
+        let plugin: Environment = [
+            ("SS_REMOTE_HOST", "127.0.0.1"),
+            ("SS_REMOTE_PORT", "1"),
+            ("SS_LOCAL_HOST", "127.0.0.1"),
+            ("SS_LOCAL_PORT", "2"),
+            ("SS_PLUGIN_OPTIONS", options.as_str()),
+        ]
+        .into_iter()
+        .collect();
+        let side = if side.is_empty() {
+            Side::Client
+        } else {
+            Side::Server
+        };
+        let Ok(Invocation::Run(loaded)) = from_args(side, &[], &plugin) else {
+            panic!("accepted");
+        };
+        assert_eq!(loaded.problems, [], "{options}");
+        expected(&loaded.config);
+        assert_eq!(loaded.config.tunnel.smux.version, 1);
+    }
+}
+
+#[test]
+fn the_block_at_start_with_mode_auto() {
+    let shown = |args: &[&str], lines: &[&str]| {
+        let args: Vec<&str> = ["-mode=auto"].iter().chain(args).copied().collect();
+        let all = fulmar_config::report::lines(&accepted(Side::Server, &args));
+        for line in lines {
+            assert!(
+                all.iter().any(|known| known.starts_with(line)),
+                "{line}\n{}",
+                all.join("\n")
+            );
+        }
+        all
+    };
+    let all = shown(
+        &[],
+        &[
+            "  mode         auto: retransmission, send window, receive window and parity follow the path",
+            "  redundancy   up to 25 % of bulk",
+            "  memory       64 MiB for each session",
+            "  sndwnd       follows the path, up to 65535 packets",
+            "  rcvwnd       follows the path, up to 44739 packets",
+            "  datashard    follows the path",
+            "  parityshard  follows the path",
+            "  smuxbuf      64 MiB, as memory",
+            "  streambuf    64 MiB, as smuxbuf",
+        ],
+    );
+    assert!(!all.join("\n").contains("fixed"));
+    shown(
+        &["-sndwnd=99", "-ds=8", "-streambuf=2048", "-memory=2"],
+        &[
+            "  mode         auto: retransmission and receive window follow the path; fixed: send window, parity  <- ",
+            "  memory       2 MiB for each session        <- command line, -memory",
+            "  sndwnd       99 packets, fixed             <- command line, -sndwnd",
+            "  rcvwnd       follows the path, up to 1398 packets",
+            "  datashard    8 packets, fixed              <- command line, -ds",
+            "  parityshard  3 packets, fixed",
+            "  smuxbuf      2 MiB, as memory",
+            "  streambuf    2 KiB, fixed                  <- command line, -streambuf",
+        ],
+    );
+    shown(
+        &["-redundancy=0", "-sndwnd=1", "-rcvwnd=1"],
+        &[
+            "  mode         auto: retransmission follows the path; fixed: send window, receive window, parity",
+            "  redundancy   0: no parity, no copies",
+            "  datashard    no parity",
+        ],
+    );
+    shown(
+        &["-redundancy=0", "-ps=0"],
+        &[
+            "  redundancy   0: no copies",
+            "  parityshard  no parity, fixed",
+        ],
+    );
+    // Without effect: not shown.
+    let text = fulmar_config::report::lines(&accepted(Side::Server, &[])).join("\n");
+    assert!(!text.contains("redundancy") && !text.contains("  memory"));
 }
 
 #[test]
@@ -568,7 +834,7 @@ proptest! {
     fn the_model_keeps_its_promises(
         numbers in proptest::collection::vec((0..fulmar_config::options::TABLE.len(), prop_oneof![-2i64..70, 40i64..70_000, any::<i64>()]), 0..6),
         crypt in prop_oneof!["[a-z0-9-]{1,5}", Just("null".to_owned()), Just("aes-128-gcm".to_owned()), Just("auto".to_owned())],
-        mode in "(normal|fast3|manual|x)",
+        mode in "(normal|fast3|manual|x|auto)",
         server: bool,
     ) {
         let side = if server { Side::Server } else { Side::Client };
@@ -585,7 +851,13 @@ proptest! {
                 let tunnel = &loaded.config.tunnel;
                 prop_assert!((50..=1500).contains(&tunnel.mtu));
                 if let Crypt::Method(method) = tunnel.crypt {
-                    prop_assert!(fulmar_wire::kcptun::kcp_mtu(method, tunnel.fec.is_some(), tunnel.mtu).is_some());
+                    let parity = tunnel.fec.is_some() || tunnel.auto.is_some_and(|auto| auto.parity);
+                    prop_assert!(fulmar_wire::kcptun::kcp_mtu(method, parity, tunnel.mtu).is_some());
+                }
+                prop_assert_eq!(tunnel.auto.is_some(), tunnel.mode == Mode::Auto);
+                if let Some(auto) = tunnel.auto {
+                    prop_assert!(auto.redundancy <= 100 && (1 << 20..=1 << 30).contains(&auto.memory));
+                    prop_assert!(!auto.parity || tunnel.fec.is_none());
                 }
                 prop_assert!((1..=65535).contains(&tunnel.snd_wnd) && (1..=65535).contains(&tunnel.rcv_wnd));
                 prop_assert!((10..=5000).contains(&tunnel.interval.as_millis()));

@@ -22,7 +22,7 @@ pub(super) const CRYPTS: &[&str] = &[
     "null",
     "auto",
 ];
-const MODES: &[&str] = &["normal", "fast", "fast2", "fast3", "manual"];
+const MODES: &[&str] = &["normal", "fast", "fast2", "fast3", "manual", "auto"];
 const GENERATIONS: &[&str] = &["current", "20251219", "2024"];
 
 /// Largest signed 32-bit number: what sizes and times end at.
@@ -57,7 +57,7 @@ const fn seconds(min: i64) -> Kind {
 }
 
 /// Every option, in the order of help texts.
-pub const TABLE: [Opt; 44] = [
+pub const TABLE: [Opt; 46] = [
     Opt {
         id: Id::LocalAddr,
         flag: "localaddr",
@@ -204,8 +204,36 @@ pub const TABLE: [Opt; 44] = [
         client: Preset::Text("fast"),
         server: Preset::Text("fast"),
         group: Group::Speed,
-        help: "Profile of retransmission",
-        note: "An unknown name means manual as in kcptun, with a warning",
+        help: "Profile of retransmission; auto: find out what the path carries",
+        note: "An unknown name means manual as in kcptun, with a warning; \"auto\" is ours, see the section on it",
+        ..BASE
+    },
+    Opt {
+        id: Id::Redundancy,
+        flag: "redundancy",
+        key: Some("redundancy"),
+        program: Program::Fulmar,
+        kind: int(0, 100, "percent"),
+        value_name: "PCT",
+        client: Preset::Int(25),
+        server: Preset::Int(25),
+        group: Group::Speed,
+        help: "With --mode auto: most redundancy on bulk, in percent of it; 0: no parity, no copies",
+        note: "Takes effect with --mode auto: most parity and copies on bulk, in percent of the bytes that they protect; 0: none",
+        ..BASE
+    },
+    Opt {
+        id: Id::Memory,
+        flag: "memory",
+        key: Some("memory"),
+        program: Program::Fulmar,
+        kind: int(1, 1024, "MiB"),
+        value_name: "MIB",
+        client: Preset::Int(64),
+        server: Preset::Int(64),
+        group: Group::Speed,
+        help: "With --mode auto: most memory of one session for data that no application has read yet, in MiB",
+        note: "Takes effect with --mode auto: what one session may hold for its receiver, in KCP's receive window and smux's buffers",
         ..BASE
     },
     Opt {
