@@ -218,6 +218,22 @@ mod tests {
     }
 
     #[test]
+    fn auto_is_a_mode_of_both_ends_and_a_cipher_of_the_server() {
+        for (side, name, has) in [
+            (Side::Client, "mode", true),
+            (Side::Server, "mode", true),
+            (Side::Client, "crypt", false),
+            (Side::Server, "crypt", true),
+        ] {
+            let command = tunnel(side);
+            let arg = command.get_arguments().find(|arg| arg.get_id() == name);
+            let names = arg.expect(name).get_possible_values();
+            let found = names.iter().any(|value| value.get_name() == "auto");
+            assert_eq!(found, has, "{} {name}", side.name());
+        }
+    }
+
+    #[test]
     fn every_option_is_a_flag_with_all_its_names() {
         for side in [Side::Client, Side::Server] {
             let command = tunnel(side);

@@ -105,6 +105,8 @@ fn the_help_shows_every_flag_under_a_heading() {
         "Usage: fulmar client [OPTIONS]",
         "Addresses:",
         "Manual mode:",
+        "--redundancy <PCT>",
+        "--memory <MIB>",
         "--interval <MS>",
         "--datashard <N>",
         "[alias: --ds]",
@@ -349,6 +351,50 @@ fn check_is_stricter_than_a_start() {
 }
 
 #[test]
+fn check_tells_what_mode_auto_may_choose() {
+    let dir = TempDir::new().expect("dir");
+    let path = dir.path().join("c.json");
+    let check = |text: &str| {
+        std::fs::write(&path, text).expect("write");
+        let ran = ran(program().args(["check", "-c"]).arg(&path));
+        let shown = path.display().to_string();
+        (
+            ran.code,
+            ran.out.replace(&shown, "FILE"),
+            ran.err.replace(&shown, "FILE"),
+        )
+    };
+    let (code, out, err) =
+        check(r#"{"listen":":1","key":"k","mode":"auto","sndwnd":512,"redundancy":10}"#);
+    assert_eq!((code, err.as_str()), (0, ""));
+    for line in [
+        "\n  mode         auto: retransmission, receive window and parity follow the path; fixed: send window  <- FILE:1\n",
+        "\n  redundancy   up to 10 % of bulk            <- FILE:1\n",
+        "\n  memory       64 MiB for each session\n",
+        "\n  sndwnd       512 packets, fixed            <- FILE:1\n",
+        "\n  rcvwnd       follows the path, up to 44739 packets\n",
+        "\n  parityshard  follows the path\n",
+    ] {
+        assert!(out.contains(line), "{line}\n{out}");
+    }
+    let (code, out, err) = check(r#"{"listen":":1","key":"k","memory":8}"#);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(
+        err,
+        "note: FILE:1:35, \"memory\": has no effect with mode fast; write mode auto to use it, or remove it\n"
+    );
+    assert!(!out.contains("  memory"), "{out}");
+    let (code, _, err) = check(r#"{"listen":":1","key":"k","mode":"auto","memory":2000}"#);
+    assert_eq!(
+        (code, err.as_str()),
+        (
+            2,
+            "error: FILE:1:49, \"memory\": 2000 is too large; write 1 to 1024 MiB\n"
+        )
+    );
+}
+
+#[test]
 fn the_environment_variable_is_used_and_never_shown() {
     let dir = TempDir::new().expect("dir");
     let path = dir.path().join("c.json");
@@ -405,6 +451,7 @@ fn completions_and_manual_pages() {
         let ran = fulmar(&["completions", shell]);
         assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{shell}");
         assert!(ran.out.contains("scavengettl"), "{shell}");
+        assert!(ran.out.contains("redundancy"), "{shell}");
     }
     let page = fulmar(&["man", "server"]);
     assert_eq!(page.code, 0);
