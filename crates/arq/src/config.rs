@@ -4,6 +4,8 @@
 use fulmar_wire::kcp::{Format, HEADER_LEN};
 use fulmar_wire::kcptun::MIN_KCP_MTU;
 
+use crate::control::StrategyKind;
+
 /// Largest window, in segments: what the 16-bit field on the wire can say.
 pub const MAX_WINDOW: u32 = 65_535;
 /// The window of a conversation that was not told another (section 6.2), in segments.
@@ -121,8 +123,13 @@ pub struct Config {
     /// Largest datagram this machine emits, in bytes: the `kcp_mtu` of section 4.2. At least 50 and at most 65,535;
     /// smaller acts as [`DEFAULT_MTU`], as upstream. Too large and the path or the peer drops datagrams.
     pub mtu: usize,
-    /// How eagerly to send.
+    /// What decides about sending.
+    pub strategy: StrategyKind,
+    /// How eagerly to send, for [`StrategyKind::Classic`].
     pub profile: Profile,
+    /// Bytes that a segment costs on the path besides its payload: its header and those of all layers below. For
+    /// strategies that measure and pace; what is not exact there shifts rates by as much.
+    pub overhead: usize,
     /// Most segments in flight or queued before [`crate::Kcp::has_room`] says no; 1..=[`MAX_WINDOW`], 0 acts as 32.
     /// Costs up to `mtu` bytes each. Too small caps throughput at `snd_wnd * mtu / RTT`; too large only adds delay.
     pub snd_wnd: u32,
@@ -149,7 +156,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mtu: DEFAULT_MTU,
+            strategy: StrategyKind::default(),
             profile: Profile::default(),
+            // KCP's header, 20 bytes of nonce and checksum, UDP and IPv4.
+            overhead: HEADER_LEN + 20 + 28,
             snd_wnd: DEFAULT_WINDOW,
             rcv_wnd: DEFAULT_WINDOW,
             ack_no_delay: false,

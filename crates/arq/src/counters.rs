@@ -14,7 +14,7 @@ pub struct Counters {
     pub in_segs: u64,
     /// `OutSegs`: segments written, of every kind, retransmissions included.
     pub out_segs: u64,
-    /// `RetransSegs`: the sum of the three below, and of any other reason a strategy has.
+    /// `RetransSegs`: the sum of the three below, and of any other reason a strategy has; without copies.
     pub retrans_segs: u64,
     /// `FastRetransSegs`: retransmitted because `resend` later ones were acknowledged.
     pub fast_retrans_segs: u64,
@@ -22,6 +22,14 @@ pub struct Counters {
     pub early_retrans_segs: u64,
     /// `LostSegs`: retransmitted because their time ran out.
     pub lost_segs: u64,
+    /// Copies of segments that were sent beside them, to arrive when they do not. Not in upstream's log.
+    pub copied_segs: u64,
+    /// Payload bytes of these.
+    pub copied_bytes: u64,
+    /// Acknowledgements that were sent once more. Not in upstream's log.
+    pub repeated_acks: u64,
+    /// Probes of a silent path: segments that were sent again for their acknowledgement. Not in upstream's log.
+    pub probed_segs: u64,
     /// `RepeatSegs`: data segments that had already arrived, in datagrams from the wire.
     pub repeat_segs: u64,
     /// Data segments beyond the receive window, ignored. Not in upstream's log.

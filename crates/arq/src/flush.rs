@@ -86,6 +86,9 @@ impl<C: SenderControl> Kcp<C> {
         header: &mut Header,
     ) -> bool {
         let format = self.config.rules.format;
+        if self.repeats.pays() && !self.acks.is_empty() && !self.write_repeats(packer, *header) {
+            return false;
+        }
         let last = self.acks.len().wrapping_sub(1);
         let mut written = 0;
         for (i, &(sn, ts)) in self.acks.iter().enumerate() {
@@ -99,6 +102,12 @@ impl<C: SenderControl> Kcp<C> {
             }
             written = i + 1;
         }
+        if self.repeats.on {
+            let behind_gap = self.acks[..written].iter().copied();
+            self.repeats
+                .last
+                .extend(behind_gap.filter(|(sn, _)| sn.at_or_after(header.una)));
+        }
         if written == self.acks.len() {
             self.acks.clear();
             true
@@ -106,6 +115,30 @@ impl<C: SenderControl> Kcp<C> {
             self.acks.drain(..written);
             false
         }
+    }
+
+    /// The acknowledgements of the last flush once more, ahead of the new ones: a round trip is measured by the last of a datagram.
+    fn write_repeats<S: DatagramSink + ?Sized>(
+        &mut self,
+        packer: &mut Packer<'_, S>,
+        header: Header,
+    ) -> bool {
+        let format = self.config.rules.format;
+        let mut last = std::mem::take(&mut self.repeats.last);
+        let mut room = true;
+        for &(sn, ts) in &last {
+            if sn.at_or_after(header.una) {
+                room = packer.push(format.emit(&Header { sn, ts, ..header }), &[]);
+                if !room {
+                    break;
+                }
+                self.counters.repeated_acks += 1;
+                self.counters.out_segs += 1;
+            }
+        }
+        last.clear();
+        self.repeats.last = last;
+        room
     }
 
     /// Asks about a window that is closed, ever less often.
@@ -134,6 +167,22 @@ impl<C: SenderControl> Kcp<C> {
         mut header: Header,
     ) -> bool {
         let format = self.config.rules.format;
+        if let Some(bytes) = self.size_probe.take() {
+            const PADDING: [u8; 1500] = [0; 1500];
+            let len = (bytes - HEADER_LEN).min(PADDING.len());
+            let probe = Header {
+                command: Command::WindowAsk,
+                len: u32::try_from(len).unwrap_or(0),
+                ..header
+            };
+            packer.finish();
+            if !packer.push(format.emit(&probe), &PADDING[..len]) {
+                self.size_probe = Some(bytes);
+                return false;
+            }
+            packer.finish();
+            self.counters.out_segs += 1;
+        }
         for (command, due) in [
             (Command::WindowAsk, &mut self.ask),
             (Command::WindowTell, &mut self.tell),
@@ -173,7 +222,7 @@ impl<C: SenderControl> Kcp<C> {
         new_data: bool,
     ) -> bool {
         let now_ms = now.as_millis();
-        let horizon = self.control.lost_before(now).map(Instant::wire_millis);
+        let horizon = self.horizon(now);
         let mut work = std::mem::take(&mut self.work);
         // With little room, do not dig up what will have to be put back.
         let limit = packer.out.room().saturating_mul(RESENDS_PER_DATAGRAM);
@@ -209,12 +258,21 @@ impl<C: SenderControl> Kcp<C> {
                 Cause::Timeout => self.counters.lost_segs += 1,
                 Cause::Fast => self.counters.fast_retrans_segs += 1,
                 Cause::Early => self.counters.early_retrans_segs += 1,
-                Cause::First | Cause::Overdue => {}
+                Cause::First | Cause::Overdue | Cause::Probe => {}
             }
         }
         self.work = work;
-        while go_on == Go::On && self.tx.unsent() != self.tx.nxt() {
+        if go_on != Go::NoRoom {
+            by_timeout += self.write_probes(now, packer, header);
+        }
+        while go_on == Go::On
+            && self.tx.unsent() != self.tx.nxt()
+            && self.tx.in_flight() < self.control.flight_limit()
+        {
             go_on = self.transmit(now, packer, header, self.tx.unsent(), Cause::First);
+        }
+        if go_on != Go::NoRoom && !self.write_copies(now, packer, header) {
+            go_on = Go::NoRoom;
         }
         self.tx.settle();
         let lost = |segments| Lost {
@@ -236,6 +294,113 @@ impl<C: SenderControl> Kcp<C> {
         }
     }
 
+    /// What was last sent then or before is lost.
+    fn horizon(&mut self, now: Instant) -> Option<Millis> {
+        let horizon = self.control.lost_before(now).map(Instant::wire_millis);
+        let Some(until) = self.lost_until else {
+            return horizon;
+        };
+        if self.tx.oldest_sent().is_none_or(|t| t.diff(until) > 0) {
+            self.lost_until = None;
+            return horizon;
+        }
+        Some(match horizon {
+            Some(h) if h.diff(until) > 0 => h,
+            _ => until,
+        })
+    }
+
+    /// Sends the oldest and the newest segment in flight again when nothing has been heard for too long (a tail loss probe, RFC 8985,
+    /// section 7): the acknowledgement of either tells what became of all the others. Not paced, as it is rare.
+    fn write_probes<S: DatagramSink + ?Sized>(
+        &mut self,
+        now: Instant,
+        packer: &mut Packer<'_, S>,
+        header: Header,
+    ) -> u32 {
+        if self.tx.in_flight() == 0 || self.control.probe_at().is_none_or(|at| at > now) {
+            return 0;
+        }
+        let (oldest, newest) = (self.tx.una(), self.tx.newest_in_flight());
+        let mut written = 0;
+        for sn in [Some(oldest), newest.filter(|sn| *sn != oldest)]
+            .into_iter()
+            .flatten()
+        {
+            if self.write_segment(now, packer, header, sn, Cause::Probe) {
+                written += 1;
+            }
+        }
+        self.counters.retrans_segs += u64::from(written);
+        self.counters.probed_segs += u64::from(written);
+        written
+    }
+
+    /// Copies of segments that have been sent. Whether there was room.
+    fn write_copies<S: DatagramSink + ?Sized>(
+        &mut self,
+        now: Instant,
+        packer: &mut Packer<'_, S>,
+        mut header: Header,
+    ) -> bool {
+        let list = self.copies.take_now();
+        if list.is_empty() && !self.copies.has_later() {
+            return true;
+        }
+        let format = self.config.rules.format;
+        let Self {
+            tx,
+            copies,
+            control,
+            counters,
+            ..
+        } = self;
+        let mut emit = |packer: &mut Packer<'_, S>, header: &Header, sn: Seq| {
+            let payload = tx.payload(sn);
+            let header = Header {
+                sn,
+                len: u32::try_from(payload.len()).unwrap_or(0),
+                ..*header
+            };
+            let done = packer.push(format.emit(&header), payload);
+            if done {
+                counters.out_segs += 1;
+                counters.copied_segs += 1;
+                counters.copied_bytes += payload.len() as u64;
+                control.on_copied(now, payload.len());
+            }
+            done
+        };
+        // Earlier ones first, in the datagram that is being filled if they fit there.
+        if copies.has_later() {
+            let company = packer.used > 0 && !list.is_empty();
+            let again = now + Duration::from_millis(20);
+            copies.offer(
+                now,
+                company,
+                again,
+                |sn| tx.is_in_flight(sn) && !list.contains(&sn),
+                |sn, due| {
+                    let fits = packer.used + HEADER_LEN + tx.payload(sn).len() <= packer.mtu;
+                    (due || packer.used > 0 && fits) && emit(packer, &header, sn)
+                },
+            );
+        }
+        // Each of the first copies in a datagram of its own, with a time of its own, so that its acknowledgement tells it from the first.
+        header.ts = Millis(header.ts.0.wrapping_sub(1));
+        let mut room = true;
+        packer.finish();
+        for &sn in &list {
+            room = tx.is_in_flight(sn) && emit(packer, &header, sn);
+            if !room {
+                break;
+            }
+        }
+        packer.finish();
+        copies.recycle(list);
+        room
+    }
+
     /// Writes one data segment, unless it has to wait.
     #[inline]
     fn transmit<S: DatagramSink + ?Sized>(
@@ -249,6 +414,23 @@ impl<C: SenderControl> Kcp<C> {
         if self.control.next_send_time(now).is_some_and(|t| t > now) {
             return Go::Later;
         }
+        if self.write_segment(now, packer, header, sn, cause) {
+            Go::On
+        } else {
+            Go::NoRoom
+        }
+    }
+
+    /// Writes one data segment. Whether there was room.
+    #[inline]
+    fn write_segment<S: DatagramSink + ?Sized>(
+        &mut self,
+        now: Instant,
+        packer: &mut Packer<'_, S>,
+        header: Header,
+        sn: Seq,
+        cause: Cause,
+    ) -> bool {
         let payload = self.tx.payload(sn);
         let len = payload.len();
         let header = Header {
@@ -257,14 +439,22 @@ impl<C: SenderControl> Kcp<C> {
             ..header
         };
         if !packer.push(self.config.rules.format.emit(&header), payload) {
-            return Go::NoRoom;
+            return false;
         }
-        let waited = self.tx.get(sn).waits;
-        let waits = self.control.timeout(cause, waited, self.rtt.rto());
-        let state = match cause {
-            Cause::First => State::Fresh,
-            Cause::Fast | Cause::Early => State::Settled,
-            Cause::Overdue | Cause::Timeout => State::Again,
+        let segment = self.tx.get(sn);
+        let (sparse, transmissions) = (segment.sparse, segment.transmissions.saturating_add(1));
+        let (state, waits) = if self.control.skip_threshold().is_some() {
+            let waits = self.control.timeout(cause, segment.waits, self.rtt.rto());
+            let state = match cause {
+                Cause::First => State::Fresh,
+                Cause::Fast | Cause::Early => State::Settled,
+                Cause::Overdue | Cause::Timeout | Cause::Probe => State::Again,
+            };
+            (state, waits)
+        } else if cause == Cause::First {
+            (State::Fresh, 0)
+        } else {
+            (State::Resent, 0)
         };
         if self.tx.in_flight() == 0 {
             self.progress = now;
@@ -272,17 +462,20 @@ impl<C: SenderControl> Kcp<C> {
         let due = now.as_millis() + u64::from(waits);
         self.tx.sent(sn, state, header.ts, due, waits);
         self.counters.out_segs += 1;
-        let in_flight = self.tx.in_flight();
-        self.control.on_sent(
-            now,
-            &Sent {
-                sn,
-                len,
-                cause,
-                in_flight,
-            },
-        );
-        Go::On
+        let sent = Sent {
+            sn,
+            len,
+            cause,
+            in_flight: self.tx.in_flight(),
+            transmissions,
+            sparse,
+        };
+        self.control.on_sent(now, &sent);
+        let copies = self.control.copies(&sent);
+        if copies > 0 {
+            self.copies.add(sn, copies, now + self.control.copy_delay());
+        }
+        true
     }
 
     /// Measures for how long which window is full.
@@ -290,9 +483,11 @@ impl<C: SenderControl> Kcp<C> {
         if let Some((by, since)) = self.limited {
             *self.limited_for.part(by) += now.since(since);
         }
-        let full = self.tx.outstanding() >= window && (self.tx.queued() > 0 || !self.has_room());
+        let by_flight = self.tx.in_flight() >= self.control.flight_limit();
+        let full = (self.tx.outstanding() >= window || by_flight)
+            && (self.tx.not_sent() > 0 || !self.has_room());
         self.limited = full.then_some((
-            if window < limits.snd_wnd.min(limits.rmt_wnd) {
+            if by_flight || window < limits.snd_wnd.min(limits.rmt_wnd) {
                 LimitedBy::Control
             } else if limits.snd_wnd <= limits.rmt_wnd {
                 LimitedBy::Local

@@ -1,7 +1,9 @@
 //! Taking a datagram in (spec/kcptun.md, section 6.4).
 
+use std::time::Duration;
+
 use fulmar_wire::kcp::{Command, HEADER_LEN, Header};
-use fulmar_wire::time::Instant;
+use fulmar_wire::time::{Instant, Millis};
 
 use crate::config::MAX_WINDOW;
 use crate::control::{Acked, Delivered, SenderControl};
@@ -83,6 +85,7 @@ impl<C: SenderControl> Kcp<C> {
                     self.acks_since_now(now);
                 }
                 Command::WindowTell => {
+                    self.size_answer = true;
                     if self.restart.remembers(header.una) {
                         self.last_answer = Some(now);
                     } else {
@@ -132,6 +135,8 @@ impl<C: SenderControl> Kcp<C> {
                 },
             );
         }
+        // Where losses are found by time, any acknowledgement may have shown some.
+        slid |= tally.segments > 0 && self.control.skip_threshold().is_none();
         Ok(if slid {
             FlushWanted::Full
         } else if self.acks.len() >= self.config.mtu / HEADER_LEN
@@ -149,7 +154,7 @@ impl<C: SenderControl> Kcp<C> {
         let control = &mut self.control;
         let news = self.tx.acknowledge_before(header.una, |done| {
             tally.add(&done);
-            control.on_delivered(now, &delivered(done));
+            control.on_delivered(now, &delivered(done, None));
         });
         match news {
             Some(true) => {
@@ -172,9 +177,11 @@ impl<C: SenderControl> Kcp<C> {
         let before = tally.segments;
         let known = self.tx.acknowledge(header.sn, |done| {
             tally.add(&done);
-            control.on_delivered(now, &delivered(done));
+            control.on_delivered(now, &delivered(done, Some(header.ts)));
         });
-        if !known {
+        if known {
+            control.on_echo(now, header.sn, header.ts);
+        } else {
             self.counters.invalid_acks += 1;
         }
         if tally.segments != before {
@@ -193,6 +200,16 @@ impl<C: SenderControl> Kcp<C> {
             }
             Arrival::Repeated if origin == Origin::Wire => self.counters.repeat_segs += 1,
             Arrival::New | Arrival::Repeated => {}
+        }
+        if origin == Origin::Wire {
+            self.repeats.arrived(arrival == Arrival::Repeated);
+            self.arrivals = match self.arrivals {
+                (since, n, _) if now.since(since) >= RATE_SPAN => {
+                    let fresh = now.since(since) < 2 * RATE_SPAN;
+                    (now, 1, if fresh { n } else { 0 })
+                }
+                (since, n, before) => (since, n.saturating_add(1), before),
+            };
         }
         // Beyond the largest window it could be so old that the clock has wrapped since.
         let recent = self.rx.nxt().0.wrapping_sub(header.sn.0) <= MAX_WINDOW
@@ -226,6 +243,9 @@ impl<C: SenderControl> Kcp<C> {
     }
 }
 
+/// Time over which arrivals are counted, to know whether an acknowledgement will soon have company.
+const RATE_SPAN: Duration = Duration::from_millis(10);
+
 /// What one datagram acknowledged.
 #[derive(Default)]
 struct Tally {
@@ -242,8 +262,9 @@ impl Tally {
 }
 
 #[inline]
-fn delivered(done: Done) -> Delivered {
+fn delivered(done: Done, echo: Option<Millis>) -> Delivered {
     Delivered {
+        echo,
         sn: done.sn,
         len: done.len,
         sent: done.sent,

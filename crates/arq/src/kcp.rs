@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
-use fulmar_wire::kcp::Error as SegmentError;
+use fulmar_wire::kcp::{Error as SegmentError, HEADER_LEN};
 use fulmar_wire::seq::Seq;
 use fulmar_wire::time::{Instant, Millis};
 
 use crate::config::{Config, window};
-use crate::control::{Classic, Congestion, SenderControl, Strategy};
+use crate::control::{Auto, Classic, Congestion, PathStats, SenderControl, Strategy, StrategyKind};
+use crate::copies::{Copies, RepeatedAcks};
 use crate::counters::Counters;
 use crate::receive::ReceiveBuffer;
 use crate::restart::Restart;
@@ -179,13 +180,27 @@ pub struct Kcp<C = Strategy> {
     pub(crate) counters: Counters,
     /// Kept between flushes for its memory.
     pub(crate) work: Vec<Seq>,
+    /// Everything last sent at or before it is to be sent again, whatever the strategy says.
+    pub(crate) lost_until: Option<Millis>,
+    pub(crate) copies: Copies,
+    pub(crate) repeats: RepeatedAcks,
+    /// A datagram of so many bytes is to ask for the window, to see whether it arrives.
+    pub(crate) size_probe: Option<usize>,
+    /// The window has been told since such a question was sent.
+    pub(crate) size_answer: bool,
+    /// Data segments that arrived lately: when the present count began, the count, and the one before.
+    pub(crate) arrivals: (Instant, u32, u32),
 }
 
 impl Kcp {
-    /// A conversation that sends by the rules of `config`, from segment number 0 on in both directions.
+    /// A conversation with the strategy of `config`, from segment number 0 on in both directions.
     #[must_use]
     pub fn new(conv: u32, config: Config) -> Self {
-        Self::with_control(conv, config, Strategy::Classic(Classic::new(&config)))
+        let control = match config.strategy {
+            StrategyKind::Classic => Strategy::Classic(Classic::new(&config)),
+            StrategyKind::Auto => Strategy::Auto(Box::new(Auto::new(&config, conv))),
+        };
+        Self::with_control(conv, config, control)
     }
 }
 
@@ -204,7 +219,7 @@ impl<C: SenderControl> Kcp<C> {
         Self {
             conv,
             config,
-            tx: SendBuffer::new(snd, config.mss(), control.skip_threshold().min(255)),
+            tx: SendBuffer::new(snd, config.mss(), control.skip_threshold()),
             rx: ReceiveBuffer::new(rcv, config.rcv_wnd, config.max_payload),
             control,
             rtt: Rtt::new(config.rules.initial_rto_ms),
@@ -230,6 +245,12 @@ impl<C: SenderControl> Kcp<C> {
             limited_for: WindowLimited::default(),
             counters: Counters::default(),
             work: Vec::new(),
+            lost_until: None,
+            copies: Copies::default(),
+            repeats: RepeatedAcks::default(),
+            size_probe: None,
+            size_answer: false,
+            arrivals: (Instant::ZERO, 0, 0),
         }
     }
 
@@ -239,11 +260,16 @@ impl<C: SenderControl> Kcp<C> {
     ///
     /// Unless [`Config::write_delay`] is set, [`Self::flush_wanted`] then asks for a full flush.
     pub fn send(&mut self, data: &[u8]) {
+        self.send_as(data, false);
+    }
+
+    /// The same; `sparse` bytes belong to flows whose latency is worth more than what they take.
+    pub fn send_as(&mut self, data: &[u8], sparse: bool) {
         if data.is_empty() {
             return;
         }
         self.counters.bytes_sent += data.len() as u64;
-        self.tx.push(data);
+        self.tx.push(data, sparse);
         if !self.config.write_delay {
             self.wanted = FlushWanted::Full;
         }
@@ -322,6 +348,7 @@ impl<C: SenderControl> Kcp<C> {
     pub fn resend_all(&mut self, now: Instant) {
         self.tick(now);
         self.tx.hasten(now.as_millis());
+        self.lost_until = (self.tx.in_flight() > 0).then(|| now.wire_millis());
         self.next_timeout = self.tx.next_timeout();
         self.wanted = FlushWanted::Full;
     }
@@ -338,6 +365,11 @@ impl<C: SenderControl> Kcp<C> {
     pub fn release_memory(&mut self) {
         self.tx.release();
         self.rx.release();
+        self.repeats.release();
+        self.copies.release();
+        if self.tx.waiting() == 0 {
+            self.control.release();
+        }
         if self.acks.is_empty() {
             self.acks = Vec::new();
         }
@@ -362,10 +394,57 @@ impl<C: SenderControl> Kcp<C> {
         &self.control
     }
 
+    /// The strategy, to be told what is decided above.
+    pub const fn control_mut(&mut self) -> &mut C {
+        &mut self.control
+    }
+
     /// Payload bytes of a full segment.
     #[must_use]
-    pub fn mss(&self) -> usize {
-        self.config.mss()
+    pub const fn mss(&self) -> usize {
+        self.tx.mss()
+    }
+
+    /// Datagrams are at most so many bytes from now on, and never more than [`Config::mtu`]. What has not been sent yet is cut
+    /// anew; what has, cannot be.
+    pub fn set_datagram_size(&mut self, bytes: usize) {
+        let mss = bytes.min(self.config.mtu).saturating_sub(HEADER_LEN).max(1);
+        if mss != self.tx.mss() {
+            self.tx.set_mss(mss);
+        }
+    }
+
+    /// Makes the next flush ask for the window with a datagram of `bytes`, at most [`Config::mtu`], that holds nothing else: when it
+    /// is answered ([`Self::take_size_answer`]), such datagrams pass. Receivers skip what a question carries (section 6.4).
+    pub fn probe_size(&mut self, now: Instant, bytes: usize) {
+        self.tick(now);
+        self.size_probe = Some(bytes.clamp(HEADER_LEN, self.config.mtu));
+        self.size_answer = false;
+        self.wanted = self.wanted.max(FlushWanted::AckOnly);
+    }
+
+    /// Whether the other side has told its window since the last [`Self::probe_size`] left; told once.
+    pub const fn take_size_answer(&mut self) -> bool {
+        std::mem::replace(&mut self.size_answer, false)
+    }
+
+    /// From now on acknowledgements are sent twice while something is missing and what arrives shows that they get lost. Only for a peer
+    /// that finds losses by time: one that counts acknowledgements takes a repetition for evidence of loss.
+    pub const fn repeat_acks(&mut self, on: bool) {
+        self.repeats.on = on;
+    }
+
+    /// Everything that the streams had has been sent: to be called after a flush, when there is nothing more.
+    pub fn drained(&mut self, now: Instant) {
+        if self.tx.unsent() == self.tx.end() {
+            self.control.on_drained(now, self.tx.in_flight());
+        }
+    }
+
+    /// What the strategy has found out about the path.
+    #[must_use]
+    pub fn path(&self) -> Option<PathStats> {
+        self.control.path()
     }
 
     /// Segments given to send and not acknowledged, in a row: queued, numbered, in flight, or acknowledged behind a gap.
@@ -380,6 +459,7 @@ impl<C: SenderControl> Kcp<C> {
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.tx.waiting() < self.config.snd_wnd
+            && self.tx.not_sent() < self.control.queue_limit()
     }
 
     /// Segments sent and not acknowledged.

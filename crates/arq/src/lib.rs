@@ -56,12 +56,14 @@
 //! * The reader never sees a segment without data, where upstream's blocks for ever.
 //! * Timers: [`Kcp::poll_timeout`] instead of a flush per interval. [`Kcp::update`] is upstream's.
 //! * [`Kcp::probe`] and [`Kcp::challenge`] send an old segment once more, for its acknowledgement; only when they are called.
+//! * With [`StrategyKind::Auto`] the sender is another one altogether: see [`control`].
 //! * With [`Config::measure_repairs`] off (it is on by default, and exact), what parity brings late is no measurement of a round trip.
 #![forbid(unsafe_code)]
 
 pub mod control;
 
 mod config;
+mod copies;
 mod counters;
 mod deadlines;
 mod flush;
@@ -75,6 +77,6 @@ mod slab;
 mod timer;
 
 pub use config::{Config, DEFAULT_MTU, DEFAULT_WINDOW, MAX_WINDOW, Profile, Rules};
-pub use control::{SenderControl, Strategy};
+pub use control::{PathStats, SenderControl, Strategy, StrategyKind};
 pub use counters::Counters;
 pub use kcp::{DatagramSink, Flush, FlushWanted, InputError, Kcp, Origin, State, WindowLimited};

@@ -17,6 +17,10 @@
 //!   acknowledgement looks only at those that left before what it echoes. Once counted to the threshold they move to the list `skipped`.
 //! * After a fast or early retransmission a segment does not count again until its next timeout: it is `Settled`, on no list.
 //! * Timeouts are in [`Deadlines`].
+//!
+//! A strategy that finds losses by time ([`SenderControl::skip_threshold`](crate::SenderControl::skip_threshold) is `None`) needs
+//! neither counts nor timeouts of segments: what was sent again is on the list `resent`, in order of that transmission, until it is acknowledged, and
+//! what is overdue stands at the heads of `fresh` and `resent`.
 
 use fulmar_wire::kcp::HEADER_LEN;
 use fulmar_wire::seq::Seq;
@@ -48,6 +52,8 @@ pub(crate) enum State {
     Skipped,
     /// Sent again by acknowledgements.
     Settled,
+    /// Sent again where nothing is counted. On the list `resent` until acknowledged.
+    Resent,
 }
 
 #[derive(Copy, Clone, Debug)]
@@ -67,6 +73,8 @@ pub(crate) struct Segment {
     count: u8,
     pub(crate) state: State,
     pub(crate) acked: bool,
+    /// All of its bytes belong to sparse flows.
+    pub(crate) sparse: bool,
     /// Already in `candidates`.
     listed: bool,
 }
@@ -83,6 +91,7 @@ const VACANT: Segment = Segment {
     count: 0,
     state: State::Unsent,
     acked: false,
+    sparse: false,
     listed: false,
 };
 
@@ -115,6 +124,8 @@ pub(crate) struct SendBuffer {
     ring: Vec<Segment>,
     slab: Slab,
     mss: usize,
+    /// The largest [`Self::mss`] that slots have room for.
+    most: usize,
     una: Seq,
     unsent: Seq,
     nxt: Seq,
@@ -127,6 +138,9 @@ pub(crate) struct SendBuffer {
     fresh: List,
     again: List,
     skipped: List,
+    resent: List,
+    /// Acknowledgements of later segments are counted, and segments time out one by one.
+    counting: bool,
     skips: Skips,
     /// No segment before it, from `una` on, is `Fresh`.
     first_fresh: Seq,
@@ -137,11 +151,13 @@ pub(crate) struct SendBuffer {
 }
 
 impl SendBuffer {
-    pub(crate) fn new(first: Seq, mss: usize, threshold: u32) -> Self {
+    /// `threshold`: see [`SenderControl::skip_threshold`](crate::SenderControl::skip_threshold).
+    pub(crate) fn new(first: Seq, mss: usize, threshold: Option<u32>) -> Self {
         Self {
             ring: Vec::new(),
             slab: Slab::new(mss.next_multiple_of(64)),
             mss,
+            most: mss,
             una: first,
             unsent: first,
             nxt: first,
@@ -152,7 +168,9 @@ impl SendBuffer {
             fresh: List::EMPTY,
             again: List::EMPTY,
             skipped: List::EMPTY,
-            skips: Skips::new(threshold, first),
+            resent: List::EMPTY,
+            counting: threshold.is_some(),
+            skips: Skips::new(threshold.unwrap_or(1).min(255), first),
             first_fresh: first,
             candidates: Vec::new(),
             deadlines: Deadlines::default(),
@@ -184,6 +202,17 @@ impl SendBuffer {
         self.nxt.0.wrapping_sub(self.una.0)
     }
 
+    /// One past the last queued segment.
+    pub(crate) const fn end(&self) -> Seq {
+        self.end
+    }
+
+    /// Segments that were never sent, with a number or without.
+    #[inline]
+    pub(crate) fn not_sent(&self) -> u32 {
+        self.end.0.wrapping_sub(self.unsent.0)
+    }
+
     /// Segments without a number.
     #[inline]
     pub(crate) fn queued(&self) -> u32 {
@@ -202,8 +231,37 @@ impl SendBuffer {
         self.ended = true;
     }
 
-    /// Appends bytes: first to the last queued segment if that is short and was not ended, then as new ones.
-    pub(crate) fn push(&mut self, mut data: &[u8]) {
+    /// Largest payload of a segment from now on, at most what this was built for. What has not been sent is cut anew.
+    #[cold]
+    pub(crate) fn set_mss(&mut self, mss: usize) {
+        let smaller = mss < self.mss;
+        self.mss = mss.clamp(1, self.most);
+        self.capacity = self.capacity.min(self.mss);
+        if !smaller || self.unsent == self.end {
+            return;
+        }
+        let mut bytes = Vec::new();
+        let mut sn = self.unsent;
+        while sn != self.end {
+            let segment = self.ring[self.at(sn)];
+            bytes.extend_from_slice(self.slab.bytes(segment.slot, usize::from(segment.len)));
+            self.slab.free(segment.slot);
+            sn = sn.next();
+        }
+        self.nxt = self.unsent;
+        self.end = self.unsent;
+        self.ended = false;
+        self.push(&bytes, false);
+    }
+
+    /// Payload bytes of a full segment.
+    pub(crate) const fn mss(&self) -> usize {
+        self.mss
+    }
+
+    /// Appends bytes: first to the last queued segment if that is short and was not ended, then as new ones. A segment is
+    /// sparse if all that is in it was pushed as such.
+    pub(crate) fn push(&mut self, mut data: &[u8], sparse: bool) {
         if data.is_empty() {
             return;
         }
@@ -214,9 +272,10 @@ impl SendBuffer {
             let segment = &mut self.ring[at];
             let len = usize::from(segment.len);
             if !ended {
-                let (now, later) = data.split_at(data.len().min(self.capacity - len));
+                let (now, later) = data.split_at(data.len().min(self.capacity.saturating_sub(len)));
                 self.slab.slot_mut(segment.slot)[len..len + now.len()].copy_from_slice(now);
                 segment.len = length(len + now.len());
+                segment.sparse &= sparse || now.is_empty();
                 data = later;
             } else if self.capacity == self.mss {
                 // Both in one datagram, and that full: datagrams of one size leave the machine in one call.
@@ -237,6 +296,7 @@ impl SendBuffer {
             self.ring[at] = Segment {
                 slot,
                 len: length(now.len()),
+                sparse,
                 ..VACANT
             };
             self.end = self.end.next();
@@ -274,6 +334,7 @@ impl SendBuffer {
             State::Fresh => self.unlink(at, Lists::Fresh),
             State::Again => self.unlink(at, Lists::Again),
             State::Skipped => self.unlink(at, Lists::Skipped),
+            State::Resent => self.unlink(at, Lists::Resent),
             State::Settled => {}
         }
         let segment = &mut self.ring[at];
@@ -286,12 +347,15 @@ impl SendBuffer {
         match state {
             State::Fresh => self.link(at, Lists::Fresh),
             State::Again => self.link(at, Lists::Again),
+            State::Resent => self.link(at, Lists::Resent),
             State::Unsent | State::Skipped | State::Settled => {}
         }
         if sn == self.unsent {
             self.unsent = sn.next();
         }
-        self.deadlines.set(sn, due);
+        if self.counting {
+            self.deadlines.set(sn, due);
+        }
     }
 
     /// Everything before `una` has arrived. Whether that was news; `None` when `una` names what was never sent.
@@ -315,7 +379,8 @@ impl SendBuffer {
                 State::Fresh if !segment.acked => self.unlink(at, Lists::Fresh),
                 State::Again => self.unlink(at, Lists::Again),
                 State::Skipped => self.unlink(at, Lists::Skipped),
-                State::Unsent | State::Fresh | State::Settled => {}
+                State::Resent if !segment.acked => self.unlink(at, Lists::Resent),
+                State::Unsent | State::Fresh | State::Settled | State::Resent => {}
             }
             if !segment.acked {
                 self.finish(sn, segment, &mut done);
@@ -345,8 +410,10 @@ impl SendBuffer {
         let at = self.at(sn);
         let segment = self.ring[at];
         if !segment.acked {
-            if segment.state == State::Fresh {
-                self.unlink(at, Lists::Fresh);
+            match segment.state {
+                State::Fresh => self.unlink(at, Lists::Fresh),
+                State::Resent => self.unlink(at, Lists::Resent),
+                _ => {}
             }
             self.ring[at].acked = true;
             self.finish(sn, segment, &mut done);
@@ -359,7 +426,7 @@ impl SendBuffer {
     /// because upstream's decision to flush depends on them.
     #[inline]
     pub(crate) fn skip(&mut self, sn: Seq, ts: Millis) -> bool {
-        if sn.before(self.una) || !sn.before(self.unsent) {
+        if !self.counting || sn.before(self.una) || !sn.before(self.unsent) {
             return false;
         }
         let mut reached = false;
@@ -398,21 +465,22 @@ impl SendBuffer {
         match segment.state {
             State::Fresh => self.skips.of(sn),
             State::Again | State::Skipped => u32::from(segment.count),
-            State::Unsent | State::Settled => 0,
+            State::Unsent | State::Settled | State::Resent => 0,
         }
     }
 
     /// Whether some unacknowledged segment has been skipped, so that the next flush may send it again.
     pub(crate) fn has_skipped(&self) -> bool {
-        self.fresh.head != NIL && self.skips.of(self.sn_at(self.fresh.head)) > 0
-            || !self.candidates.is_empty()
+        self.counting
+            && (self.fresh.head != NIL && self.skips.of(self.sn_at(self.fresh.head)) > 0
+                || !self.candidates.is_empty())
     }
 
     /// Collects into `work` what might have to be sent again at `now_ms`, in order, each once.
     ///
     /// `new_data`: this flush numbered segments, so less than the threshold will not do.
     /// `horizon`: everything that left at or before it is wanted as well.
-    /// `limit`: no more than so many of those whose time is up; the others are found the next time.
+    /// `limit`: no more than so many of those whose time is up, on each list; the others are found the next time.
     pub(crate) fn collect(
         &mut self,
         now_ms: u64,
@@ -432,7 +500,8 @@ impl SendBuffer {
             let sn = self.sn_at(at);
             let segment = &self.ring[at as usize];
             let overdue = horizon.is_some_and(|h| segment.sent.diff(h) <= 0);
-            if self.skips.of(sn) < enough && !overdue {
+            let skipped = self.counting && self.skips.of(sn) >= enough;
+            if !skipped && !overdue || !self.counting && work.len() >= limit {
                 break;
             }
             work.push(sn);
@@ -450,6 +519,21 @@ impl SendBuffer {
                 }
                 at = segment.next;
             }
+            let mut at = self.resent.head;
+            let most = work.len().saturating_add(limit);
+            while at != NIL && work.len() < most {
+                let segment = &self.ring[at as usize];
+                if segment.sent.diff(horizon) > 0 {
+                    break;
+                }
+                work.push(self.sn_at(at));
+                at = segment.next;
+            }
+        }
+        if !self.counting {
+            let una = self.una;
+            work.sort_unstable_by_key(|sn| sn.0.wrapping_sub(una.0));
+            return;
         }
         let (una, ring) = (self.una, &mut self.ring);
         let mask = ring.len().wrapping_sub(1);
@@ -478,8 +562,37 @@ impl SendBuffer {
         }
     }
 
+    /// When the segment that was last sent longest ago was sent, where nothing is counted.
+    #[inline]
+    pub(crate) fn oldest_sent(&self) -> Option<Millis> {
+        let sent = |head: u32| (head != NIL).then(|| self.ring[head as usize].sent);
+        match (sent(self.fresh.head), sent(self.resent.head)) {
+            (Some(a), Some(b)) => Some(if a.diff(b) <= 0 { a } else { b }),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// The segment in flight with the highest number, where nothing is counted.
+    pub(crate) fn newest_in_flight(&self) -> Option<Seq> {
+        match self.fresh.tail {
+            NIL if self.resent.tail == NIL => None,
+            NIL => Some(self.sn_at(self.resent.tail)),
+            tail => Some(self.sn_at(tail)),
+        }
+    }
+
+    /// Whether `sn` has been sent and not been acknowledged.
+    #[inline]
+    pub(crate) fn is_in_flight(&self, sn: Seq) -> bool {
+        !sn.before(self.una) && sn.before(self.unsent) && !self.get(sn).acked
+    }
+
     /// Puts back what [`Self::collect`] found and this flush could not send.
     pub(crate) fn put_back(&mut self, work: &[Seq]) {
+        if !self.counting {
+            // They are where they were, at the heads of their lists.
+            return;
+        }
         for &sn in work {
             let due = self.get(sn).due;
             self.deadlines.set(sn, due);
@@ -494,8 +607,11 @@ impl SendBuffer {
         self.deadlines.set(sn, due);
     }
 
-    /// Makes everything in flight due at `now`, as if it had never waited.
+    /// Makes everything in flight due at `now`, as if it had never waited. Where nothing is counted, that is up to the caller.
     pub(crate) fn hasten(&mut self, now: u64) {
+        if !self.counting {
+            return;
+        }
         let mut sn = self.una;
         while sn.before(self.unsent) {
             let at = self.at(sn);
@@ -513,7 +629,7 @@ impl SendBuffer {
     /// The earliest timeout, in milliseconds since the caller's epoch.
     #[inline]
     pub(crate) fn next_timeout(&mut self) -> Option<u64> {
-        if self.in_flight == 0 {
+        if self.in_flight == 0 || !self.counting {
             return None;
         }
         let (ring, una) = (&self.ring, self.una);
@@ -620,6 +736,7 @@ impl SendBuffer {
             Lists::Fresh => &mut self.fresh,
             Lists::Again => &mut self.again,
             Lists::Skipped => &mut self.skipped,
+            Lists::Resent => &mut self.resent,
         }
     }
 
@@ -676,7 +793,12 @@ impl SendBuffer {
             segment.next = moved(segment.next);
             ring[sn.0 as usize & (len - 1)] = segment;
         }
-        for list in [&mut self.fresh, &mut self.again, &mut self.skipped] {
+        for list in [
+            &mut self.fresh,
+            &mut self.again,
+            &mut self.skipped,
+            &mut self.resent,
+        ] {
             list.head = moved(list.head);
             list.tail = moved(list.tail);
         }
@@ -689,6 +811,7 @@ enum Lists {
     Fresh,
     Again,
     Skipped,
+    Resent,
 }
 
 /// Whether the timeout `due` of segment `sn` still stands.
@@ -767,8 +890,8 @@ mod tests {
 
     /// `n` segments, sent one per millisecond from 1000 on.
     fn sent(n: u32, threshold: u32, first: Seq) -> SendBuffer {
-        let mut tx = SendBuffer::new(first, 10, threshold);
-        tx.push(&vec![7; 10 * n as usize]);
+        let mut tx = SendBuffer::new(first, 10, Some(threshold));
+        tx.push(&vec![7; 10 * n as usize], false);
         tx.number(n);
         for i in 0..n {
             let now = Millis(1000 + i);
@@ -851,27 +974,27 @@ mod tests {
 
     #[test]
     fn a_short_segment_is_filled_up_until_it_has_a_number() {
-        let mut tx = SendBuffer::new(Seq(0), 10, 2);
-        tx.push(b"abc");
-        tx.push(b"defghijKL");
+        let mut tx = SendBuffer::new(Seq(0), 10, Some(2));
+        tx.push(b"abc", false);
+        tx.push(b"defghijKL", false);
         assert_eq!(tx.queued(), 2);
         assert_eq!(
             (tx.payload(Seq(0)), tx.payload(Seq(1))),
             (&b"abcdefghij"[..], &b"KL"[..])
         );
         tx.number(2);
-        tx.push(b"m");
+        tx.push(b"m", false);
         assert_eq!((tx.queued(), tx.payload(Seq(2))), (1, &b"m"[..]));
     }
 
     #[test]
     fn an_ended_segment_shares_its_datagram_with_the_next() {
         let lens = |first: usize, second: usize| {
-            let mut tx = SendBuffer::new(Seq(0), 1000, 2);
-            tx.push(&vec![1; first]);
+            let mut tx = SendBuffer::new(Seq(0), 1000, Some(2));
+            tx.push(&vec![1; first], false);
             tx.end_segment();
-            tx.push(&vec![2; second]);
-            tx.push(&[3; 100]);
+            tx.push(&vec![2; second], false);
+            tx.push(&[3; 100], false);
             let n = tx.queued();
             tx.number(n);
             (0..n).map(|i| tx.payload(Seq(i)).len()).collect::<Vec<_>>()

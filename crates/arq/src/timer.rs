@@ -20,6 +20,10 @@ impl<C: SenderControl> Kcp<C> {
     /// | data that may leave; a segment that was skipped too rarely for a fast retransmission | an interval after the last flush |
     /// | segments in flight | at the earliest of their timeouts |
     /// | data before a closed window | at the next probe |
+    /// | a copy of a segment of a sparse flow | when it has found no company |
+    ///
+    /// With a strategy that finds losses by time, data and what is lost leave at the strategy's pace, and what is in flight is due when the
+    /// strategy says.
     ///
     /// Data never before the time that the strategy allows. After a flush that ran out of room, nothing before an
     /// interval has passed: the caller knows better when there is room again.
@@ -32,8 +36,10 @@ impl<C: SenderControl> Kcp<C> {
             due.add(self.clock);
         }
         if !self.acks.is_empty() || self.tell {
-            due.add(self.acks_since + interval);
+            let busy = self.arrivals.1 + self.arrivals.2 > 4;
+            due.add(self.acks_since + self.control.ack_delay(interval, busy));
         }
+        due.add_all(self.copies.poll_timeout());
         if self.ask {
             due.add(next_round);
         }
@@ -54,6 +60,9 @@ impl<C: SenderControl> Kcp<C> {
     }
 
     fn data_due(&self, next_round: Instant) -> Option<Instant> {
+        if self.control.skip_threshold().is_none() {
+            return self.data_due_by_time(next_round);
+        }
         let mut due = Earliest(self.next_timeout.map(Instant::from_millis));
         let window = self.control.window(
             self.clock,
@@ -75,15 +84,51 @@ impl<C: SenderControl> Kcp<C> {
                 due.add(at);
             }
         }
-        if self.rmt_wnd == 0 {
-            // Not yet asking: the next flush begins with it.
-            due.add(if self.probe_wait == 0 {
+        due.add_all(self.window_probe_due(next_round));
+        due.0
+    }
+
+    /// The same for a strategy that finds losses by time: nothing waits for the next interval.
+    fn data_due_by_time(&self, next_round: Instant) -> Option<Instant> {
+        let clock = self.clock;
+        let mut due = Earliest(None);
+        let limits = Limits {
+            snd_wnd: self.config.snd_wnd,
+            rmt_wnd: self.rmt_wnd,
+        };
+        let window = self.control.window(clock, limits);
+        let open = self.tx.outstanding() < window;
+        let may_leave = (self.tx.unsent() != self.tx.nxt() || self.tx.queued() > 0 && open)
+            && self.tx.in_flight() < self.control.flight_limit();
+        let pace = self.control.next_send_time(clock).unwrap_or(clock);
+        if may_leave {
+            due.add(pace);
+        }
+        if let Some(oldest) = self.tx.oldest_sent() {
+            let age = u64::from(clock.wire_millis().0.wrapping_sub(oldest.0));
+            let sent = Instant::from_millis(clock.as_millis().saturating_sub(age));
+            let overdue = if self.lost_until.is_some() {
+                Some(clock)
+            } else {
+                self.control.overdue_at(sent)
+            };
+            due.add_all(overdue.map(|at| at.max(pace)));
+            due.add_all(self.control.probe_at());
+        }
+        due.add_all(self.window_probe_due(next_round));
+        due.0
+    }
+
+    /// When a closed window is asked about.
+    fn window_probe_due(&self, next_round: Instant) -> Option<Instant> {
+        // Not yet asking: the next flush begins with it.
+        (self.rmt_wnd == 0).then(|| {
+            if self.probe_wait == 0 {
                 next_round
             } else {
                 Instant::from_millis(self.probe_at)
-            });
-        }
-        due.0
+            }
+        })
     }
 }
 

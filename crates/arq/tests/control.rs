@@ -38,8 +38,8 @@ impl SenderControl for Paced {
         Some(self.next)
     }
 
-    fn skip_threshold(&self) -> u32 {
-        255
+    fn skip_threshold(&self) -> Option<u32> {
+        Some(255)
     }
 
     fn lost_before(&self, now: Instant) -> Option<Instant> {

@@ -20,7 +20,7 @@ use crate::diagnosis::Traces;
 use crate::layer::{LayerError, StreamLayer};
 use crate::liveness::{Change, Liveness};
 use crate::pacer::Pacer;
-use crate::transmit::{BufferPool, MAX_SEGMENTS, Path, Run, RunWriter};
+use crate::transmit::{BufferPool, MAX_SEGMENTS, Path, Run, RunWriter, Written};
 
 /// Why a session ended.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -49,6 +49,9 @@ pub enum Reason {
 /// and a large window does not become one burst of buffers.
 const FILL_BYTES: usize = 256 * 1024;
 
+/// Times that streams are asked in one flush, where the ARQ keeps its queue short.
+const FLUSHES: usize = 4;
+
 /// Datagrams of one flush, before it lets other sessions go on: some runs full.
 const FLUSH_DATAGRAMS: u64 = 4 * MAX_SEGMENTS as u64;
 
@@ -71,6 +74,15 @@ pub struct WindowSmall {
     pub rtt: Duration,
     /// Bits per second that this window carries at most at this round-trip time.
     pub ceiling: u64,
+}
+
+/// What [`Session::fill`] found.
+#[derive(Copy, Clone, Default, Debug)]
+struct Filled {
+    /// It stopped because that was enough for once.
+    more: bool,
+    /// The streams have nothing more.
+    empty: bool,
 }
 
 /// What a flush found.
@@ -113,6 +125,8 @@ pub struct Session {
     pub(crate) cipher: usize,
     pacer: Option<Pacer>,
     liveness: Liveness,
+    /// Whether the ARQ keeps its queue short.
+    refills: bool,
     /// Whether this end checks a peer that has fallen quiet: only one end does, or they would keep each other awake.
     watches_quiet: bool,
     payload_seen: u64,
@@ -141,6 +155,7 @@ impl Session {
     pub(crate) fn new(parts: Parts, now: Instant) -> Self {
         Self {
             rcv_wnd: parts.kcp.config().rcv_wnd,
+            refills: parts.kcp.config().strategy != arq::StrategyKind::Classic,
             kcp: parts.kcp,
             encoder: parts.encoder,
             decoder: parts.decoder,
@@ -247,6 +262,7 @@ impl Session {
         }
         if self.layer.is_proven() {
             self.traces.frame();
+            self.kcp.repeat_acks(self.refills && self.layer.peer_is_fulmar());
         }
         let payload = self.layer.payload_received();
         if self.watches_quiet && payload != self.payload_seen {
@@ -295,38 +311,40 @@ impl Session {
                 });
             }
         }
-        let more = self.fill(now);
-        let due = self.kcp.poll_timeout().is_some_and(|at| at <= now);
-        let wanted = if due {
-            Some(Flush::Full)
-        } else {
-            self.kcp.flush_wanted().kind()
-        };
-        let Some(kind) = wanted else {
+        let mut more = false;
+        let mut flushed = false;
+        for _ in 0..FLUSHES {
+            let filled = self.fill(now);
+            more = filled.more;
+            let due = self.kcp.poll_timeout().is_some_and(|at| at <= now);
+            let wanted = if due {
+                Some(Flush::Full)
+            } else {
+                self.kcp.flush_wanted().kind()
+            };
+            let Some(kind) = wanted else {
+                break;
+            };
+            flushed = true;
+            let written = self.write(now, kind, cipher, pool, out);
+            counters.out_pkts += written.datagrams;
+            counters.out_bytes += written.bytes;
+            if filled.empty {
+                self.kcp.drained(now);
+            }
+            // A strategy that keeps its queue short has taken only a part of what may leave now.
+            if !self.refills || filled.empty || written.datagrams == 0 || !self.kcp.has_room() {
+                break;
+            }
+            more = true;
+        }
+        if !flushed {
             self.unanswered = self.unanswered(now);
             return Ok(Flushed {
                 change,
                 more,
                 window: None,
             });
-        };
-        let flush_datagrams = self.pacer.as_ref().map_or(0, Pacer::flush_datagrams);
-        let (queue, segments, limit) = match &mut self.pacer {
-            Some(pacer) => (pacer.queue(), crate::pacer::RUN_SEGMENTS, flush_datagrams),
-            None => (&mut *out, MAX_SEGMENTS, FLUSH_DATAGRAMS),
-        };
-        let mut sink = Sink {
-            writer: RunWriter::new(queue, pool, cipher, self.path, segments),
-            encoder: self.encoder.as_mut(),
-            now,
-            limit,
-        };
-        self.kcp.flush(now, kind, &mut sink);
-        let written = sink.writer.finish();
-        if written.datagrams > 0 {
-            self.traces.sent(now);
-            counters.out_pkts += written.datagrams;
-            counters.out_bytes += written.bytes;
         }
         if let Some(pacer) = &mut self.pacer {
             pacer.release(now, out);
@@ -343,24 +361,54 @@ impl Session {
         })
     }
 
+    /// Writes what the ARQ has to say into runs.
+    fn write(
+        &mut self,
+        now: Instant,
+        kind: Flush,
+        cipher: &mut dyn PacketCipher,
+        pool: &mut BufferPool,
+        out: &mut VecDeque<Run>,
+    ) -> Written {
+        let flush_datagrams = self.pacer.as_ref().map_or(0, Pacer::flush_datagrams);
+        let (queue, segments, limit) = match &mut self.pacer {
+            Some(pacer) => (pacer.queue(), crate::pacer::RUN_SEGMENTS, flush_datagrams),
+            None => (&mut *out, MAX_SEGMENTS, FLUSH_DATAGRAMS),
+        };
+        let mut sink = Sink {
+            writer: RunWriter::new(queue, pool, cipher, self.path, segments),
+            encoder: self.encoder.as_mut(),
+            now,
+            limit,
+        };
+        self.kcp.flush(now, kind, &mut sink);
+        let written = sink.writer.finish();
+        if written.datagrams > 0 {
+            self.traces.sent(now);
+        }
+        written
+    }
+
     /// Gives back memory that a burst took, of what is empty now.
     pub(crate) fn shrink(&mut self) {
         self.kcp.release_memory();
         self.layer.shrink();
     }
 
-    /// Pulls frames into the ARQ while it has room, not more than [`FILL_BYTES`] at a time: whether there is more.
-    fn fill(&mut self, now: Instant) -> bool {
+    /// Pulls frames into the ARQ while it has room, not more than [`FILL_BYTES`] at a time.
+    fn fill(&mut self, now: Instant) -> Filled {
         let Self { kcp, layer, .. } = self;
         // Old decoders, told another group shape, rebuild packets before they have found out ours. Rebuilt from packets of
         // unequal length, a packet is garbage that shows; from packets of equal length, KCP takes it for data. So a
         // frame's last segment stays short, unless the peer is one of ours.
         let uneven = self.encoder.is_some() && !layer.peer_is_fulmar();
         let mss = kcp.mss();
+        let mut filled = Filled::default();
         let mut bytes = 0;
         while kcp.has_room() {
             if bytes >= FILL_BYTES {
-                return true;
+                filled.more = true;
+                break;
             }
             let before = bytes;
             let more = layer.poll_output(now, &mut |piece| {
@@ -368,13 +416,14 @@ impl Session {
                 kcp.send(piece);
             });
             if !more {
+                filled.empty = true;
                 break;
             }
             if uneven && bytes - before >= mss {
                 kcp.end_segment();
             }
         }
-        false
+        filled
     }
 
     /// Whether a window has kept data back for most of the last seconds; told once.

@@ -153,6 +153,7 @@ fn settings(case: Case, server: bool) -> Settings {
         compression: case.compression,
         qpp: None,
         rate_limit: None,
+        auto: None,
     }
 }
 

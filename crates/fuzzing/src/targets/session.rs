@@ -105,6 +105,7 @@ impl World {
             compression: flags & 8 != 0,
             qpp: (flags & 16 != 0).then(|| pads().clone()),
             rate_limit: (flags & 32 != 0).then_some(100_000),
+            auto: None,
         };
         let dialect = Kcptun::new(settings, key().clone());
         let now = Instant::from_millis(1000);

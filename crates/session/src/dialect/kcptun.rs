@@ -15,6 +15,7 @@ use fulmar_codec::{qpp, snappy};
 use fulmar_fec as fec;
 use fulmar_mux::smux::{Config as MuxConfig, Role};
 use fulmar_mux::{self as mux, Event as MuxEvent, ReadState, Smux, WriteState};
+use fulmar_wire::kcp::HEADER_LEN;
 use fulmar_wire::kcptun::{self as wire, Method};
 use fulmar_wire::smux::Version;
 use fulmar_wire::time::Instant;
@@ -28,6 +29,8 @@ use crate::transmit::Path;
 
 /// How long a peer may be silent (section 8.6).
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of headers below a UDP payload, with IPv4.
+const IP_UDP_HEADERS: usize = 28;
 /// First byte of a snappy stream.
 const SNAPPY: u8 = snappy::IDENTIFIER[0];
 
@@ -66,6 +69,17 @@ pub struct Settings {
     pub qpp: Option<qpp::Pads>,
     /// Bytes of UDP payload per second and session.
     pub rate_limit: Option<u64>,
+    /// The sender measures the path (`--mode auto`); then [`Self::profile`] only says how long acknowledgements wait at most.
+    pub auto: Option<Auto>,
+}
+
+/// What a sender that measures the path may take.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Auto {
+    /// Most redundancy on bulk, percent of what it protects, 0 to 100; 0: no copies either.
+    pub redundancy: u8,
+    /// Whether parity follows the path; else it is [`Settings::fec`].
+    pub parity: bool,
 }
 
 /// Builds sessions of this dialect.
@@ -111,9 +125,18 @@ impl Kcptun {
         let shape = s
             .fec
             .and_then(|(data, parity)| fec::Shape::new(data, parity).ok());
+        // Room for its header, so that parity can come and go.
+        let room_for_parity = shape.is_some() || s.auto.is_some_and(|a| a.parity);
+        // The configuration refuses an MTU that leaves too little; `auto` may meet a method with larger headers.
+        let mtu = wire::kcp_mtu(method, room_for_parity, s.mtu).unwrap_or(wire::MIN_KCP_MTU);
+        let below = wire::kcp_mtu(method, shape.is_some(), s.mtu).map_or(0, |kcp| s.mtu - kcp);
         let config = arq::Config {
-            // The configuration refuses an MTU that leaves too little; `auto` may meet a method with larger headers.
-            mtu: wire::kcp_mtu(method, shape.is_some(), s.mtu).unwrap_or(wire::MIN_KCP_MTU),
+            mtu,
+            overhead: HEADER_LEN + below + IP_UDP_HEADERS,
+            strategy: match s.auto {
+                Some(_) => arq::StrategyKind::Auto,
+                None => arq::StrategyKind::Classic,
+            },
             profile: s.profile,
             snd_wnd: s.snd_wnd,
             rcv_wnd: s.rcv_wnd,

@@ -8,7 +8,7 @@ use fulmar_arq::Profile;
 use fulmar_cipher::{MasterKey, NonceSource, PacketCipher, derive_key};
 use fulmar_codec::qpp;
 use fulmar_session::admission::Limits;
-use fulmar_session::dialect::kcptun::{Kcptun, Settings};
+use fulmar_session::dialect::kcptun::{Auto, Kcptun, Settings};
 use fulmar_session::transmit::Path;
 use fulmar_session::{Endpoint, SessionKey};
 use fulmar_wire::kcptun::Method;
@@ -36,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) rcv_wnd: u32,
     pub(crate) ack_no_delay: bool,
     pub(crate) rate_limit: Option<u64>,
+    /// `--mode auto`.
+    pub(crate) sender: Option<Auto>,
     pub(crate) smux_buffer: u32,
     pub(crate) stream_buffer: u32,
     pub(crate) keep_alive: Duration,
@@ -59,10 +61,28 @@ impl Options {
             rcv_wnd: 512,
             ack_no_delay: false,
             rate_limit: None,
+            sender: None,
             smux_buffer: 4 << 20,
             stream_buffer: 2 << 20,
             keep_alive: Duration::from_secs(10),
             limits: Limits::default(),
+        }
+    }
+
+    /// The same in mode auto, with the defaults of that.
+    pub(crate) fn measuring(self) -> Self {
+        Self {
+            profile: Profile::new(1, 10, 0, false),
+            fec: None,
+            snd_wnd: 65_535,
+            rcv_wnd: 44_739,
+            smux_buffer: 64 << 20,
+            stream_buffer: 64 << 20,
+            sender: Some(Auto {
+                redundancy: 25,
+                parity: true,
+            }),
+            ..self
         }
     }
 
@@ -93,6 +113,7 @@ impl Options {
             compression: self.compression,
             qpp: self.qpp.then(|| pads(self.key)),
             rate_limit: self.rate_limit,
+            auto: self.sender,
         }
     }
 

@@ -1,0 +1,374 @@
+//! The sender that needs no tuning: it measures the path and does what that wants.
+//!
+//! | question | answered by |
+//! |---|---|
+//! | how fast, and how much in flight | `model`: the largest delivery rate and the shortest round trip, as in BBR |
+//! | what has been delivered, at which rate | `flight` |
+//! | what is lost, and when to ask | `recovery`: RACK-TLP |
+//! | how much is lost by chance | `loss` |
+//! | when the next datagram leaves | here: a bucket of time, filled in small runs so that segmentation offload has something to do |
+//!
+//! docs/design/sender.md has the reasons, the sources and the pictures. All of it is decided by the sender; the receiver may be
+//! any KCP.
+
+mod flight;
+mod loss;
+mod model;
+mod recovery;
+
+use std::time::Duration;
+
+use fulmar_wire::kcp::HEADER_LEN;
+use fulmar_wire::seq::Seq;
+use fulmar_wire::time::{Instant, Millis};
+
+use super::{
+    Acked, Cause, Congestion, Delivered, Evidence, Limits, Lost, PathStats, SenderControl, Sent,
+};
+use crate::config::Config;
+use flight::{Flight, Named};
+use loss::Loss;
+use model::{Model, News};
+use recovery::Recovery;
+
+/// What leaves in one run: the time in which the path takes it, nanoseconds.
+const QUANTUM: u64 = 2_000_000;
+/// Time that a timer may be late without loss of pace, nanoseconds.
+const LATE: u64 = 2_000_000;
+/// Pace before a round trip is known, bytes per second: a segment each millisecond.
+const FIRST_PACE: f64 = 1.4e6;
+/// Segments that leave at once then (RFC 6928).
+const FIRST_BURST: u64 = 10;
+/// Shortest interval that a rate is measured over, microseconds.
+const SHORTEST_SAMPLE: u64 = 500;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Auto {
+    /// Bytes of a segment besides its payload.
+    overhead: u32,
+    /// Bytes of a full segment on the path.
+    segment: u64,
+    flight: Flight,
+    recovery: Recovery,
+    loss: Loss,
+    model: Model,
+    /// When what has been sent is paid for, nanoseconds.
+    paid: u64,
+    /// Before when nothing leaves, nanoseconds.
+    gate: u64,
+    /// Nanoseconds that a byte takes at the present pace.
+    byte_ns: f64,
+    quantum: u64,
+    flight_limit: u32,
+    queue_limit: u32,
+    copies: u8,
+    /// The newest transmission that the present datagram acknowledges by name: when it left, and how long ago.
+    newest: Option<(u64, u64)>,
+    spurious: u64,
+    probes: u64,
+    /// The latest time, microseconds.
+    clock: u64,
+}
+
+impl Auto {
+    /// The strategy for a conversation of `config`. `seed` makes the lengths of phases differ between flows.
+    #[must_use]
+    pub fn new(config: &Config, seed: u32) -> Self {
+        let overhead = u32::try_from(config.overhead.max(HEADER_LEN)).unwrap_or(u32::MAX);
+        let segment = config.mss() as u64 + u64::from(overhead);
+        let mut auto = Self {
+            overhead,
+            segment,
+            flight: Flight::default(),
+            recovery: Recovery::default(),
+            loss: Loss::default(),
+            model: Model::new(segment, seed),
+            paid: 0,
+            gate: 0,
+            byte_ns: 1e9 / FIRST_PACE,
+            quantum: 0,
+            flight_limit: 0,
+            queue_limit: 0,
+            copies: 0,
+            newest: None,
+            spurious: 0,
+            probes: 0,
+            clock: 0,
+        };
+        auto.adjust();
+        auto
+    }
+
+    fn cost(&self, len: usize) -> u32 {
+        u32::try_from(len).unwrap_or(u32::MAX).saturating_add(self.overhead)
+    }
+
+    /// Takes over what the model says.
+    fn adjust(&mut self) {
+        let pace = self.model.pace();
+        self.byte_ns = 1e9 / pace.unwrap_or(FIRST_PACE);
+        // Small runs while nothing is known, except for the first.
+        self.quantum = match pace {
+            Some(_) => QUANTUM,
+            None => (FIRST_BURST as f64 * self.segment as f64 * self.byte_ns) as u64,
+        };
+        self.flight_limit = self.model.flight_limit();
+        let per_quantum = QUANTUM as f64 / (self.byte_ns * self.segment as f64);
+        self.queue_limit = (2.0 * per_quantum).clamp(4.0, 512.0) as u32;
+        if pace.is_none() {
+            self.queue_limit = 64;
+        }
+    }
+
+    /// Takes the time that `cost` bytes need at the present pace.
+    fn pay(&mut self, now: Instant, cost: u32) {
+        let now = now.as_micros() * 1_000;
+        let price = (f64::from(cost) * self.byte_ns) as u64;
+        self.paid = self.paid.max(now.saturating_sub(self.quantum + LATE)) + price;
+        self.gate = if self.paid > now {
+            // The next run begins when there is time for all of it.
+            self.paid + self.quantum.min(QUANTUM).saturating_sub(price)
+        } else {
+            self.paid
+        };
+    }
+
+    /// Unfolds a time on the wire clock, which is not later than now.
+    fn unfold(&self, ts: Millis) -> u64 {
+        let now = Instant::from_micros(self.clock);
+        let age = u64::from(now.wire_millis().0.wrapping_sub(ts.0));
+        now.as_millis().saturating_sub(age) * 1_000
+    }
+}
+
+impl SenderControl for Auto {
+    #[inline]
+    fn window(&self, _now: Instant, limits: Limits) -> u32 {
+        limits.snd_wnd.min(limits.rmt_wnd)
+    }
+
+    #[inline]
+    fn flight_limit(&self) -> u32 {
+        self.flight_limit
+    }
+
+    #[inline]
+    fn queue_limit(&self) -> u32 {
+        self.queue_limit
+    }
+
+    #[inline]
+    fn next_send_time(&self, _now: Instant) -> Option<Instant> {
+        Some(Instant::from_micros(self.gate.div_ceil(1_000)))
+    }
+
+    #[inline]
+    fn skip_threshold(&self) -> Option<u32> {
+        None
+    }
+
+    #[inline]
+    fn lost_before(&self, now: Instant) -> Option<Instant> {
+        let at = self.recovery.lost_before(now.as_micros())?;
+        Some(Instant::from_micros(at))
+    }
+
+    #[inline]
+    fn overdue_at(&self, sent: Instant) -> Option<Instant> {
+        let at = self.recovery.overdue_at(self.clock, sent.as_micros())?;
+        Some(Instant::from_micros(at))
+    }
+
+    #[inline]
+    fn probe_at(&self) -> Option<Instant> {
+        Some(Instant::from_micros(self.recovery.probe_at()))
+    }
+
+    #[inline]
+    fn resend(&self, evidence: &Evidence) -> Option<Cause> {
+        evidence.overdue.then_some(Cause::Overdue)
+    }
+
+    fn copies(&self, sent: &Sent) -> u8 {
+        match sent.cause {
+            Cause::First if sent.sparse => self.copies,
+            // What got lost with all its copies holds up everything behind it.
+            Cause::Overdue | Cause::Probe if sent.sparse && self.copies > 0 => 1,
+            // So does what has been lost twice; that happens to few.
+            Cause::Overdue if sent.transmissions >= 5 => 2,
+            Cause::Overdue if sent.transmissions >= 3 => 1,
+            _ => 0,
+        }
+    }
+
+    fn copy_delay(&self) -> Duration {
+        Duration::from_micros((self.recovery.srtt() / 4).clamp(5_000, 20_000))
+    }
+
+    #[inline]
+    fn ack_delay(&self, interval: Duration, busy: bool) -> Duration {
+        if !busy {
+            // Just long enough for an answer to go along.
+            return Duration::from_millis(2).min(interval);
+        }
+        let share = Duration::from_micros(self.recovery.srtt() / 16);
+        share.clamp(Duration::from_millis(2), Duration::from_millis(10)).min(interval)
+    }
+
+    fn on_sent(&mut self, now: Instant, sent: &Sent) {
+        self.clock = now.as_micros();
+        let cost = self.cost(sent.len);
+        let before = self.flight.sent(self.clock, sent.sn, cost, self.model.is_calm());
+        if sent.cause == Cause::Overdue
+            && let Some(before) = before
+        {
+            self.loss.lost(sent.sn, before.calm);
+        }
+        if self.copies(sent) > 0 {
+            self.flight.copied(sent.sn);
+        }
+        self.recovery.sent(self.clock);
+        self.pay(now, cost);
+    }
+
+    fn on_copied(&mut self, now: Instant, len: usize) {
+        let cost = self.cost(len);
+        self.pay(now, cost);
+    }
+
+    fn on_delivered(&mut self, now: Instant, d: &Delivered) {
+        self.clock = now.as_micros();
+        // A copy that leaves at once says that it left a millisecond earlier.
+        let by_copy = |ts: Millis| ts.0.wrapping_add(1) == d.sent.0;
+        let (measures, needless) = match d.echo {
+            Some(ts) if ts == d.sent || by_copy(ts) => (true, false),
+            Some(_) => (false, d.transmissions > 1),
+            None => (d.transmissions == 1, false),
+        };
+        let Some(record) = self.flight.delivered_one(self.clock, d.sn, measures) else {
+            return;
+        };
+        if !record.copied {
+            self.loss.arrived(record.calm);
+        }
+        if measures {
+            if d.echo.is_some()
+                && d.transmissions == 1
+                && let Some(newest) = self.recovery.newest()
+                && newest > record.sent + 1_000
+            {
+                self.recovery.reordered(self.clock, newest - record.sent);
+            }
+            self.recovery.delivered(record.sent);
+        } else if let Some(ts) = d.echo {
+            let sent = self.unfold(ts);
+            if needless {
+                self.spurious += 1;
+                self.loss.not_lost(record.calm);
+                if let Some(newest) = self.recovery.newest() {
+                    self.recovery.reordered(self.clock, newest.saturating_sub(sent));
+                }
+            }
+            self.recovery.delivered(sent);
+        }
+    }
+
+    fn on_echo(&mut self, now: Instant, sn: Seq, ts: Millis) {
+        let Some(record) = self.flight.remembered(sn) else {
+            return;
+        };
+        let sent = Instant::from_micros(record.sent).wire_millis();
+        let by_copy = ts.0.wrapping_add(1) == sent.0;
+        if (ts == sent || by_copy) && self.newest.is_none_or(|(at, _)| record.sent >= at) {
+            let rtt = now.as_micros().saturating_sub(record.sent);
+            self.newest = Some((record.sent, rtt));
+        }
+        if !record.copied || record.live {
+            return;
+        }
+        // Of a pair that left together, the acknowledgement of the copy usually stands for both, and that of the
+        // first alone means that the copy got lost; by symmetry the share of these is the path's.
+        let (named, calm) = (record.named, record.calm);
+        if ts == sent && named == Named::Nothing {
+            record.named = Named::Original;
+            self.loss.lost(sn, calm);
+        } else if by_copy && named != Named::Copy {
+            record.named = Named::Copy;
+            match named {
+                Named::Original => self.loss.not_lost(calm),
+                _ => self.loss.arrived(calm),
+            }
+        }
+    }
+
+    fn on_acked(&mut self, now: Instant, acked: &Acked) {
+        self.clock = now.as_micros();
+        let rtt = self.newest.take().map(|(_, rtt)| rtt);
+        if acked.segments == 0 {
+            return;
+        }
+        self.recovery.acked(self.clock);
+        let shortest = self.model.min_rtt().max(SHORTEST_SAMPLE);
+        let news = News {
+            now: self.clock,
+            sample: self.flight.sample(shortest * 7 / 8),
+            rtt,
+            delivered: self.flight.delivered(),
+            flight: self.flight.bytes(),
+            loss: f64::from(self.loss.by_chance()),
+        };
+        self.model.on_acked(&news);
+        if let Some(rtt) = rtt {
+            self.recovery.measured(rtt, self.model.min_rtt());
+        }
+        self.adjust();
+    }
+
+    fn on_timeout(&mut self, now: Instant, _lost: &Lost) {
+        self.clock = now.as_micros();
+        self.probes += 1;
+        self.recovery.probed(self.clock);
+    }
+
+    fn on_drained(&mut self, now: Instant, in_flight: u32) {
+        self.clock = now.as_micros();
+        if in_flight < self.flight_limit && self.gate <= self.clock * 1_000 + QUANTUM {
+            self.flight.app_limited();
+            self.model.drained();
+        }
+    }
+
+    fn release(&mut self) {
+        self.flight.release();
+    }
+
+    fn congestion(&self) -> Congestion {
+        Congestion {
+            cwnd: self.flight_limit,
+            ..Congestion::default()
+        }
+    }
+
+    fn path(&self) -> Option<PathStats> {
+        let (loss, loss_samples) = self.loss.total();
+        Some(PathStats {
+            bandwidth: self.model.bandwidth() as u64,
+            pacing_rate: (1e9 / self.byte_ns) as u64,
+            min_rtt: Duration::from_micros(self.model.min_rtt()),
+            srtt: Duration::from_micros(self.recovery.srtt()),
+            flight_limit: self.flight_limit,
+            loss,
+            loss_samples,
+            burst: self.loss.burst(),
+            network_limited: self.model.is_network_limited(),
+            phase: self.model.phase().name(),
+            spurious: self.spurious,
+            probes: self.probes,
+        })
+    }
+
+    fn set_copies(&mut self, copies: u8) {
+        self.copies = copies.min(3);
+    }
+}

@@ -1,0 +1,459 @@
+//! What the path can carry, and how fast to send because of it.
+//!
+//! The model is that of BBR (draft-ietf-ccwg-bbr-04): the largest delivery rate and the shortest round trip of late; data
+//! leaves at that rate, so that no queue builds up, and now and then faster, to see whether more is possible. What differs, and why:
+//!
+//! * *Chance loss is made up for.* What arrives is less than what passes the bottleneck by what gets lost by chance, so the pace is the
+//!   delivery rate divided by the share that arrives. Only losses count that happen while we send less than the path delivers
+//!   (see [`super::loss`]), so a full queue or a policer is not answered with more.
+//! * *The queue is looked at.* While round trips are longer than the shortest by more than a target, the pace is lower, by 15 % at most:
+//!   alone, the queue melts within a few round trips; beside a flow that fills it, what is probed for keeps our share.
+//! * *A probe that finds something goes on*, faster each round, so that a path that has become ten times as fast is filled within seconds.
+//! * *A path that has become much slower is believed at once*: when rounds are long and deliver less than half of what
+//!   was thought, older rounds are forgotten.
+//! * *The shortest round trip is measured anew when rounds stay longer for a second*, not only every ten.
+//!
+//! ```text
+//!   startup ──no longer growing──▶ drain ──▶ cruise ──4 to 8 rounds──▶ probe-up
+//!                                    ▲         ▲                          │ no more found, or a queue
+//!                                    │         └──── probe-rtt ◀─┐        │
+//!                                    └───────────────────────────┼────────┘
+//!                                     rounds stay long ──────────┘
+//! ```
+
+use super::flight::Sample;
+
+/// Rounds over which the largest delivery rate counts.
+const ROUNDS: usize = 10;
+/// Gain that doubles the rate each round (the draft, section 2.4).
+const STARTUP_GAIN: f64 = 2.77;
+/// Gains of a probe: the first, and by how much more each that has found something is followed.
+const PROBE_GAIN: f64 = 1.25;
+const PROBE_STEP: f64 = 1.3;
+/// Gain while a queue that we have made melts.
+const DRAIN_GAIN: f64 = 0.75;
+/// Lowest gain at which a queue of whatever origin is answered.
+const LOWEST_GAIN: f64 = 0.85;
+/// Twice what the path holds may be in flight.
+const FLIGHT_GAIN: f64 = 2.0;
+/// How long a shortest round trip counts: two halves of this, microseconds.
+const HALF_WINDOW: u64 = 5_000_000;
+/// Rounds that stay longer for this time make the shortest round trip doubtful, microseconds.
+const DOUBT: u64 = 1_000_000;
+/// Shortest time of a round-trip probe, microseconds.
+const PROBE_RTT: u64 = 60_000;
+/// Segments in flight before anything is known.
+const FIRST_FLIGHT: f64 = 32.0;
+/// Segments that may always be in flight.
+const LEAST_FLIGHT: f64 = 8.0;
+
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    Startup,
+    Drain,
+    Cruise,
+    ProbeUp,
+    ProbeRtt,
+}
+
+impl Phase {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "startup",
+            Self::Drain => "drain",
+            Self::Cruise => "cruise",
+            Self::ProbeUp => "probe-up",
+            Self::ProbeRtt => "probe-rtt",
+        }
+    }
+}
+
+/// What a datagram of acknowledgements brings.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct News {
+    /// Microseconds.
+    pub(super) now: u64,
+    pub(super) sample: Option<Sample>,
+    /// Round trip of the newest transmission that was acknowledged, microseconds.
+    pub(super) rtt: Option<u64>,
+    /// Bytes delivered so far, and in flight.
+    pub(super) delivered: u64,
+    pub(super) flight: u64,
+    /// Share of losses by chance.
+    pub(super) loss: f64,
+}
+
+#[derive(Debug)]
+pub(super) struct Model {
+    phase: Phase,
+    /// When the phase began, and how many rounds ago.
+    since: u64,
+    rounds_in_phase: u32,
+    /// Rounds that this cruise lasts.
+    cruise: u32,
+    /// Bytes of a full segment on the path.
+    segment: f64,
+    loss: f64,
+
+    /// Largest rate of each of the latest rounds, bytes per second.
+    rates: [f64; ROUNDS],
+    round: usize,
+    /// What has to be delivered until the round is over.
+    round_ends: u64,
+    /// Whether the application had nothing more to send in this round, and in the one before.
+    drained: (bool, bool),
+
+    /// Largest rate when growth was last looked at, and looks without growth.
+    full_rate: f64,
+    full_looks: u32,
+    probe_gain: f64,
+
+    /// Shortest round trips of this half of the window and of the half before, and when this half began.
+    min_rtts: (u64, u64),
+    half_began: u64,
+    /// Of this round and of the one before.
+    round_rtt: u64,
+    samples_in_round: u32,
+    last_round_rtt: u64,
+    /// Smoothed over few acknowledgements.
+    rtt: f64,
+    /// Since when every round has been longer than the shortest round trip.
+    long_since: Option<u64>,
+    /// The flight has been small since then (in a round-trip probe).
+    small_since: Option<u64>,
+    /// Longest time between acknowledgements lately, and when the last came.
+    ack_gap: f64,
+    last_ack: u64,
+    /// Makes lengths of phases differ between flows.
+    dice: u32,
+}
+
+/// No round trip.
+const NEVER: u64 = u64::MAX;
+
+impl Model {
+    pub(super) fn new(segment: u64, seed: u32) -> Self {
+        Self {
+            phase: Phase::Startup,
+            since: 0,
+            rounds_in_phase: 0,
+            cruise: 0,
+            segment: segment as f64,
+            loss: 0.0,
+            rates: [0.0; ROUNDS],
+            round: 0,
+            round_ends: 0,
+            drained: (true, true),
+            full_rate: 0.0,
+            full_looks: 0,
+            probe_gain: PROBE_GAIN,
+            min_rtts: (NEVER, NEVER),
+            half_began: 0,
+            round_rtt: NEVER,
+            samples_in_round: 0,
+            last_round_rtt: NEVER,
+            rtt: 0.0,
+            long_since: None,
+            small_since: None,
+            ack_gap: 0.0,
+            last_ack: 0,
+            dice: seed | 1,
+        }
+    }
+
+    pub(super) const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Bytes per second that arrive, 0 when unknown.
+    pub(super) fn bandwidth(&self) -> f64 {
+        self.rates.iter().copied().fold(0.0, f64::max)
+    }
+
+    /// Shortest round trip of late, microseconds; 0 when unknown.
+    pub(super) fn min_rtt(&self) -> u64 {
+        match self.min_rtts.0.min(self.min_rtts.1) {
+            NEVER => 0,
+            rtt => rtt,
+        }
+    }
+
+    /// Whether there was more to send than the path takes.
+    pub(super) const fn is_network_limited(&self) -> bool {
+        !self.drained.0 && !self.drained.1
+    }
+
+    /// Whether what is sent now goes out no faster than it is known to arrive.
+    pub(super) const fn is_calm(&self) -> bool {
+        matches!(self.phase, Phase::Drain | Phase::ProbeRtt) || self.drained.0
+    }
+
+    /// There was nothing more to send.
+    pub(super) const fn drained(&mut self) {
+        self.drained.0 = true;
+    }
+
+    /// Bytes per second to send at; `None` while nothing is known.
+    pub(super) fn pace(&self) -> Option<f64> {
+        let bandwidth = self.bandwidth();
+        let min_rtt = self.min_rtt();
+        let at_first = STARTUP_GAIN * FIRST_FLIGHT * self.segment * 1e6 / min_rtt as f64;
+        if self.phase == Phase::Startup {
+            // What little there was to send until now says nothing about what the path takes.
+            return (min_rtt > 0).then_some((STARTUP_GAIN * bandwidth).max(at_first));
+        }
+        let gain = match self.phase {
+            // No more than arrives: what is lost now is lost by chance.
+            Phase::Startup | Phase::Drain => DRAIN_GAIN,
+            Phase::ProbeRtt => LOWEST_GAIN,
+            Phase::ProbeUp => self.probe_gain / (1.0 - self.loss),
+            Phase::Cruise => self.cruise_gain() / (1.0 - self.loss),
+        };
+        // Four segments in a second whatever was measured.
+        Some((gain * bandwidth).max(4.0 * self.segment))
+    }
+
+    /// Queue on the path, microseconds of waiting.
+    fn queue(&self) -> f64 {
+        (self.rtt - self.min_rtt() as f64).max(0.0)
+    }
+
+    /// Queue that is tolerated, microseconds.
+    fn target(&self) -> f64 {
+        (self.min_rtt() as f64 / 8.0).clamp(4_000.0, 12_000.0)
+    }
+
+    fn cruise_gain(&self) -> f64 {
+        let above = self.queue() - self.target();
+        if above <= 0.0 {
+            return 1.0;
+        }
+        let scale = 2.0 * (self.min_rtt() as f64).max(20_000.0);
+        (1.0 - above / scale).max(LOWEST_GAIN)
+    }
+
+    /// Bytes that the path holds without a queue.
+    fn holds(&self) -> f64 {
+        self.bandwidth() / (1.0 - self.loss) * self.min_rtt() as f64 / 1e6
+    }
+
+    /// Segments that may be in flight.
+    pub(super) fn flight_limit(&self) -> u32 {
+        if self.bandwidth() <= 0.0 {
+            return FIRST_FLIGHT as u32;
+        }
+        let holds = self.holds();
+        let gain = match self.phase {
+            Phase::Startup => STARTUP_GAIN,
+            Phase::ProbeRtt => 0.5,
+            _ => FLIGHT_GAIN,
+        };
+        // What comes between two acknowledgements is in flight as well.
+        let between = self.bandwidth() * self.ack_gap / 1e6;
+        let bytes = gain * holds
+            + if self.phase == Phase::ProbeRtt {
+                0.0
+            } else {
+                between
+            };
+        let least = if self.phase == Phase::ProbeRtt {
+            4.0
+        } else if self.phase == Phase::Startup {
+            FIRST_FLIGHT
+        } else {
+            LEAST_FLIGHT
+        };
+        (bytes / self.segment).max(least).min(1e9) as u32
+    }
+
+    pub(super) fn on_acked(&mut self, news: &News) {
+        self.loss = news.loss;
+        let now = news.now;
+        if self.last_ack > 0 && self.is_network_limited() {
+            let gap = now.saturating_sub(self.last_ack).min(50_000) as f64;
+            self.ack_gap = gap.max(self.ack_gap * 0.99);
+        }
+        self.last_ack = now;
+        if let Some(rtt) = news.rtt {
+            self.measured(now, rtt);
+        }
+        let Some(sample) = news.sample else {
+            return self.turn(news, false);
+        };
+        let ended = sample.prior_delivered >= self.round_ends;
+        if ended {
+            self.end_round(news);
+        }
+        if !sample.app_limited || sample.rate > self.bandwidth() {
+            let rate = &mut self.rates[self.round % ROUNDS];
+            *rate = rate.max(sample.rate);
+        }
+        self.believe_less(&sample);
+        self.turn(news, ended);
+    }
+
+    fn measured(&mut self, now: u64, rtt: u64) {
+        let rtt = rtt.max(1);
+        if now.saturating_sub(self.half_began) > HALF_WINDOW {
+            self.half_began = now;
+            self.min_rtts = (NEVER, self.min_rtts.0);
+        }
+        self.min_rtts.0 = self.min_rtts.0.min(rtt);
+        self.round_rtt = self.round_rtt.min(rtt);
+        self.samples_in_round += 1;
+        self.rtt = if self.rtt == 0.0 {
+            rtt as f64
+        } else {
+            0.75 * self.rtt + 0.25 * rtt as f64
+        };
+    }
+
+    fn end_round(&mut self, news: &News) {
+        self.round += 1;
+        self.rounds_in_phase += 1;
+        self.rates[self.round % ROUNDS] = 0.0;
+        self.round_ends = news.delivered;
+        self.drained = (false, self.drained.0);
+        self.last_round_rtt = std::mem::replace(&mut self.round_rtt, NEVER);
+        self.samples_in_round = 0;
+        let limit = 1.25 * self.min_rtt() as f64 + 4_000.0;
+        let long = self.last_round_rtt != NEVER && self.last_round_rtt as f64 > limit;
+        if long {
+            self.long_since.get_or_insert(news.now);
+        } else {
+            self.long_since = None;
+        }
+    }
+
+    /// A path that delivers less than half of what was thought, behind a queue, has become slower.
+    fn believe_less(&mut self, sample: &Sample) {
+        if self.phase == Phase::Startup || sample.app_limited {
+            return;
+        }
+        let queued = self.queue() > 0.5 * self.min_rtt() as f64 + 10_000.0;
+        if queued && sample.rate < 0.5 * self.bandwidth() {
+            self.rates = [0.0; ROUNDS];
+            self.rates[self.round % ROUNDS] = sample.rate;
+            self.enter(Phase::Drain, self.last_ack);
+        }
+    }
+
+    /// Goes to the next phase if it is time.
+    fn turn(&mut self, news: &News, round_ended: bool) {
+        let now = news.now;
+        match self.phase {
+            Phase::Startup => {
+                if self.is_queue_building() || round_ended && self.has_stopped_growing() {
+                    self.enter(Phase::Drain, now);
+                }
+            }
+            Phase::Drain => {
+                let half = self.min_rtt() / 2;
+                let melted = news.flight as f64 <= self.holds();
+                let waited = now.saturating_sub(self.since);
+                if melted && waited >= half || self.rounds_in_phase >= 3 {
+                    self.enter(Phase::Cruise, now);
+                }
+            }
+            Phase::Cruise => {
+                if self.is_doubtful(now) {
+                    self.enter(Phase::ProbeRtt, now);
+                } else if self.rounds_in_phase >= self.cruise && !self.drained.0 {
+                    self.enter(Phase::ProbeUp, now);
+                }
+            }
+            Phase::ProbeUp => {
+                let waited = now.saturating_sub(self.since) >= self.min_rtt();
+                let queued = self.queue() > 1.5 * self.target();
+                if waited && queued || self.drained.0 {
+                    self.enter(Phase::Drain, now);
+                } else if round_ended && self.rounds_in_phase >= 2 {
+                    if self.bandwidth() > 1.1 * self.full_rate {
+                        self.full_rate = self.bandwidth();
+                        self.probe_gain = (self.probe_gain * PROBE_STEP).min(STARTUP_GAIN);
+                    } else {
+                        self.enter(Phase::Drain, now);
+                    }
+                }
+            }
+            Phase::ProbeRtt => self.probe_rtt(news),
+        }
+    }
+
+    /// In startup: whether all of several round trips of this round took longer than they would without a queue of ours
+    /// (RFC 9406, HyStart++, section 4.2).
+    fn is_queue_building(&self) -> bool {
+        let threshold = (self.min_rtt() / 8).clamp(4_000, 16_000);
+        self.samples_in_round >= 8 && !self.drained.0 && self.round_rtt > self.min_rtt() + threshold
+    }
+
+    /// In startup: three rounds without growth mean that the path is full, and a queue tells it in one.
+    fn has_stopped_growing(&mut self) -> bool {
+        if self.drained.1 {
+            return false;
+        }
+        let bandwidth = self.bandwidth();
+        if bandwidth >= 1.25 * self.full_rate {
+            self.full_rate = bandwidth;
+            self.full_looks = 0;
+            return false;
+        }
+        self.full_looks += 1;
+        let queued = self.last_round_rtt != NEVER
+            && self.last_round_rtt as f64 > self.min_rtt() as f64 + self.target();
+        self.full_looks >= 3 || queued
+    }
+
+    /// Whether the shortest round trip may be out of date.
+    fn is_doubtful(&self, now: u64) -> bool {
+        if !self.is_network_limited() {
+            return false;
+        }
+        let long = self.long_since.is_some_and(|at| now - at >= DOUBT);
+        let expired = self.min_rtts.0 != NEVER
+            && now.saturating_sub(self.half_began) > HALF_WINDOW * 9 / 10
+            && self.min_rtts.0 as f64 > 1.1 * self.min_rtt() as f64 + 2_000.0;
+        long || expired
+    }
+
+    /// Waits until little is in flight, and then for what that shows.
+    fn probe_rtt(&mut self, news: &News) {
+        let now = news.now;
+        let small = news.flight as f64 <= 0.55 * self.holds() + 4.0 * self.segment;
+        match self.small_since {
+            None if small => {
+                self.small_since = Some(now);
+                self.round_rtt = NEVER;
+            }
+            Some(at) if now - at >= PROBE_RTT.max(self.min_rtt()) && self.round_rtt != NEVER => {
+                self.min_rtts = (self.round_rtt, self.round_rtt);
+                self.half_began = now;
+                self.long_since = None;
+                self.enter(Phase::Cruise, now);
+            }
+            _ if now.saturating_sub(self.since) > 3_000_000 => self.enter(Phase::Cruise, now),
+            _ => {}
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, now: u64) {
+        self.phase = phase;
+        self.since = now;
+        self.rounds_in_phase = 0;
+        match phase {
+            Phase::Cruise => {
+                // Xorshift: two flows that began together shall not probe together for ever.
+                self.dice ^= self.dice << 13;
+                self.dice ^= self.dice >> 17;
+                self.dice ^= self.dice << 5;
+                self.cruise = 4 + self.dice % 5;
+            }
+            Phase::ProbeUp => {
+                self.probe_gain = PROBE_GAIN;
+                self.full_rate = self.bandwidth();
+            }
+            Phase::ProbeRtt => self.small_since = None,
+            Phase::Startup | Phase::Drain => {}
+        }
+    }
+}
