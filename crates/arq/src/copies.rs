@@ -93,8 +93,10 @@ impl Copies {
     }
 }
 
-/// Arrivals of which so many were repetitions make it worth saying acknowledgements twice: one in a hundred, in 1/65536.
+/// Share of repetitions among arrivals that makes it worth saying acknowledgements twice: one in a hundred, in 1/65536.
 const WORTH: u32 = 65_536 / 100;
+/// After so many arrivals without any such share, it is tried without: while it helps, nothing shows that it is needed.
+const TRY_WITHOUT: u32 = 50_000;
 
 /// Acknowledgements of the last flush, to be said once more in the next.
 ///
@@ -106,6 +108,8 @@ pub(crate) struct RepeatedAcks {
     pub(crate) on: bool,
     /// Share of arrivals that had been here before, smoothed, in 1/65536.
     share: u32,
+    /// Arrivals for which repetitions go on.
+    worth_for: u32,
     pub(crate) last: Vec<(Seq, Millis)>,
 }
 
@@ -116,13 +120,18 @@ impl RepeatedAcks {
         if self.on {
             let target = if repeated { 65_536 } else { 0 };
             self.share = self.share - (self.share >> 8) + (target >> 8);
+            self.worth_for = if self.share > WORTH {
+                TRY_WITHOUT
+            } else {
+                self.worth_for.saturating_sub(1)
+            };
         }
     }
 
     /// Whether repetitions pay.
     #[inline]
     pub(crate) fn pays(&self) -> bool {
-        self.on && self.share > WORTH
+        self.on && self.worth_for > 0
     }
 
     pub(crate) fn release(&mut self) {
@@ -172,7 +181,11 @@ mod tests {
             r.arrived(i % 20 == 0);
         }
         assert!(r.pays());
-        for _ in 0..3000 {
+        for _ in 0..2000 {
+            r.arrived(false);
+        }
+        assert!(r.pays(), "it may be because they are repeated");
+        for _ in 0..TRY_WITHOUT {
             r.arrived(false);
         }
         assert!(!r.pays());

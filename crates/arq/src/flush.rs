@@ -103,6 +103,8 @@ impl<C: SenderControl> Kcp<C> {
             written = i + 1;
         }
         if self.repeats.on {
+            // What was not worth repeating by now never is.
+            self.repeats.last.clear();
             let behind_gap = self.acks[..written].iter().copied();
             self.repeats
                 .last

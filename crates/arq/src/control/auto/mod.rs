@@ -63,8 +63,9 @@ pub struct Auto {
     flight_limit: u32,
     queue_limit: u32,
     copies: u8,
-    /// The newest transmission that the present datagram acknowledges by name: when it left, and how long ago.
-    newest: Option<(u64, u64)>,
+    /// When the newest transmission left whose round trip was measured, and what the present datagram measures.
+    measured: u64,
+    rtt: Option<u64>,
     spurious: u64,
     probes: u64,
     /// The latest time, microseconds.
@@ -91,7 +92,8 @@ impl Auto {
             flight_limit: 0,
             queue_limit: 0,
             copies: 0,
-            newest: None,
+            measured: 0,
+            rtt: None,
             spurious: 0,
             probes: 0,
             clock: 0,
@@ -280,9 +282,11 @@ impl SenderControl for Auto {
         };
         let sent = Instant::from_micros(record.sent).wire_millis();
         let by_copy = ts.0.wrapping_add(1) == sent.0;
-        if (ts == sent || by_copy) && self.newest.is_none_or(|(at, _)| record.sent >= at) {
+        if (ts == sent || by_copy) && record.sent > self.measured {
+            // An acknowledgement that is repeated, or late, measures more than the path.
             let rtt = now.as_micros().saturating_sub(record.sent);
-            self.newest = Some((record.sent, rtt));
+            self.measured = record.sent;
+            self.rtt = Some(rtt);
         }
         if !record.copied || record.live {
             return;
@@ -304,7 +308,7 @@ impl SenderControl for Auto {
 
     fn on_acked(&mut self, now: Instant, acked: &Acked) {
         self.clock = now.as_micros();
-        let rtt = self.newest.take().map(|(_, rtt)| rtt);
+        let rtt = self.rtt.take();
         if acked.segments == 0 {
             return;
         }

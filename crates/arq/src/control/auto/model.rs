@@ -32,6 +32,8 @@ const PROBE_GAIN: f64 = 1.25;
 const PROBE_STEP: f64 = 1.3;
 /// Gain while a queue that we have made melts.
 const DRAIN_GAIN: f64 = 0.75;
+/// The same after startup, which makes a large one.
+const FIRST_DRAIN_GAIN: f64 = 0.4;
 /// Lowest gain at which a queue of whatever origin is answered.
 const LOWEST_GAIN: f64 = 0.85;
 /// Twice what the path holds may be in flight.
@@ -98,8 +100,9 @@ pub(super) struct Model {
     /// Largest rate of each of the latest rounds, bytes per second.
     rates: [f64; ROUNDS],
     round: usize,
-    /// What has to be delivered until the round is over.
+    /// What has to be delivered until the round is over; when it began, and what had been delivered then.
     round_ends: u64,
+    round_began: (u64, u64),
     /// Whether the application had nothing more to send in this round, and in the one before.
     drained: (bool, bool),
 
@@ -107,13 +110,16 @@ pub(super) struct Model {
     full_rate: f64,
     full_looks: u32,
     probe_gain: f64,
+    drain_gain: f64,
 
     /// Shortest round trips of this half of the window and of the half before, and when this half began.
     min_rtts: (u64, u64),
     half_began: u64,
     /// Of this round and of the one before.
     round_rtt: u64,
-    samples_in_round: u32,
+    /// Shortest of the samples since a block of eight began, their number, and the shortest of the block before.
+    block: (u64, u32),
+    block_rtt: u64,
     last_round_rtt: u64,
     /// Smoothed over few acknowledgements.
     rtt: f64,
@@ -143,14 +149,17 @@ impl Model {
             rates: [0.0; ROUNDS],
             round: 0,
             round_ends: 0,
+            round_began: (0, 0),
             drained: (true, true),
             full_rate: 0.0,
             full_looks: 0,
             probe_gain: PROBE_GAIN,
+            drain_gain: DRAIN_GAIN,
             min_rtts: (NEVER, NEVER),
             half_began: 0,
             round_rtt: NEVER,
-            samples_in_round: 0,
+            block: (NEVER, 0),
+            block_rtt: 0,
             last_round_rtt: NEVER,
             rtt: 0.0,
             long_since: None,
@@ -204,7 +213,7 @@ impl Model {
         }
         let gain = match self.phase {
             // No more than arrives: what is lost now is lost by chance.
-            Phase::Startup | Phase::Drain => DRAIN_GAIN,
+            Phase::Startup | Phase::Drain => self.drain_gain,
             Phase::ProbeRtt => LOWEST_GAIN,
             Phase::ProbeUp => self.probe_gain / (1.0 - self.loss),
             Phase::Cruise => self.cruise_gain() / (1.0 - self.loss),
@@ -284,7 +293,8 @@ impl Model {
         if ended {
             self.end_round(news);
         }
-        if !sample.app_limited || sample.rate > self.bandwidth() {
+        // Of many measurements the largest is mostly chance; growth must be seen at once, the rest can wait for the round.
+        if self.phase == Phase::Startup && (!sample.app_limited || sample.rate > self.bandwidth()) {
             let rate = &mut self.rates[self.round % ROUNDS];
             *rate = rate.max(sample.rate);
         }
@@ -300,7 +310,11 @@ impl Model {
         }
         self.min_rtts.0 = self.min_rtts.0.min(rtt);
         self.round_rtt = self.round_rtt.min(rtt);
-        self.samples_in_round += 1;
+        self.block = (self.block.0.min(rtt), self.block.1 + 1);
+        if self.block.1 == 8 {
+            self.block_rtt = self.block.0;
+            self.block = (NEVER, 0);
+        }
         self.rtt = if self.rtt == 0.0 {
             rtt as f64
         } else {
@@ -309,13 +323,22 @@ impl Model {
     }
 
     fn end_round(&mut self, news: &News) {
+        let (began, delivered) = self.round_began;
+        let took = news.now.saturating_sub(began);
+        if began > 0 && took >= self.min_rtt() / 2 && took > 0 {
+            let rate = (news.delivered - delivered) as f64 * 1e6 / took as f64;
+            if !self.drained.0 || rate > self.bandwidth() {
+                let last = &mut self.rates[self.round % ROUNDS];
+                *last = last.max(rate);
+            }
+        }
+        self.round_began = (news.now, news.delivered);
         self.round += 1;
         self.rounds_in_phase += 1;
         self.rates[self.round % ROUNDS] = 0.0;
         self.round_ends = news.delivered;
         self.drained = (false, self.drained.0);
         self.last_round_rtt = std::mem::replace(&mut self.round_rtt, NEVER);
-        self.samples_in_round = 0;
         let limit = 1.25 * self.min_rtt() as f64 + 4_000.0;
         let long = self.last_round_rtt != NEVER && self.last_round_rtt as f64 > limit;
         if long {
@@ -380,11 +403,11 @@ impl Model {
         }
     }
 
-    /// In startup: whether all of several round trips of this round took longer than they would without a queue of ours
-    /// (RFC 9406, HyStart++, section 4.2).
+    /// In startup: whether each of several round trips in a row took longer than they would without a queue of ours
+    /// (after RFC 9406, HyStart++, section 4.2).
     fn is_queue_building(&self) -> bool {
         let threshold = (self.min_rtt() / 8).clamp(4_000, 16_000);
-        self.samples_in_round >= 8 && !self.drained.0 && self.round_rtt > self.min_rtt() + threshold
+        !self.drained.0 && self.block_rtt > self.min_rtt() + threshold
     }
 
     /// In startup: three rounds without growth mean that the path is full, and a queue tells it in one.
@@ -437,6 +460,10 @@ impl Model {
     }
 
     fn enter(&mut self, phase: Phase, now: u64) {
+        self.drain_gain = match self.phase {
+            Phase::Startup => FIRST_DRAIN_GAIN,
+            _ => DRAIN_GAIN,
+        };
         self.phase = phase;
         self.since = now;
         self.rounds_in_phase = 0;
