@@ -11,6 +11,8 @@
 //! | [`sharing`] | several endpoints behind one port |
 //! | [`liveness`], [`diagnosis`] | whether the other end hears us, and what most likely differs |
 //! | [`pacer`] | the rate limit |
+//! | [`mtu`] | the largest datagram that the path carries |
+//! | [`redundancy`] | copies and parity, from what is lost |
 //! | [`counters`] | everything that is counted |
 //!
 //! Time, bytes and seeds are arguments: the whole crate runs in virtual time in the simulator.
@@ -23,7 +25,9 @@ pub mod dialect;
 pub mod endpoint;
 pub mod layer;
 pub mod liveness;
+pub mod mtu;
 pub mod pacer;
+pub mod redundancy;
 pub mod session;
 pub mod sharing;
 mod slots;
