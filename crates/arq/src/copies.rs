@@ -93,12 +93,15 @@ impl Copies {
     }
 }
 
-/// Share of repetitions among arrivals that makes it worth saying acknowledgements twice: one in a hundred, in 1/65536.
-const WORTH: u32 = 65_536 / 100;
-/// After so many arrivals without any such share, it is tried without: while it helps, nothing shows that it is needed.
-const TRY_WITHOUT: u32 = 50_000;
+/// Arrivals that are judged together.
+const SPAN: u32 = 2_048;
+/// Repetitions among [`SPAN`] arrivals that make it worth saying acknowledgements twice, and a third time: what that costs is
+/// a fiftieth of a segment for each.
+const WORTH: [u32; 2] = [SPAN / 125, SPAN / 40];
+/// Spans after which it is tried with less: while it helps, nothing shows that it is needed.
+const TRY_WITH_LESS: u32 = 32;
 
-/// Acknowledgements of the last flush, to be said once more in the next.
+/// Acknowledgements of the last flushes, to be said once more.
 ///
 /// An acknowledgement says once that a segment has arrived behind a gap. When it gets lost, a sender that finds losses by time sends
 /// the segment again, and on a path that loses 5 % each way that doubles the retransmissions. What arrives a second
@@ -106,11 +109,14 @@ const TRY_WITHOUT: u32 = 50_000;
 #[derive(Debug, Default)]
 pub(crate) struct RepeatedAcks {
     pub(crate) on: bool,
-    /// Share of arrivals that had been here before, smoothed, in 1/65536.
-    share: u32,
-    /// Arrivals for which repetitions go on.
-    worth_for: u32,
-    pub(crate) last: Vec<(Seq, Millis)>,
+    /// Arrivals of this span, and those of them that had been here before.
+    arrived: u32,
+    again: u32,
+    /// Times that each is repeated, and spans since that was last found worth while.
+    times: u8,
+    idle: u32,
+    /// What the last flush acknowledged, and the one before.
+    pub(crate) last: [Vec<(Seq, Millis)>; 2],
 }
 
 impl RepeatedAcks {
@@ -118,24 +124,40 @@ impl RepeatedAcks {
     #[inline]
     pub(crate) fn arrived(&mut self, repeated: bool) {
         if self.on {
-            let target = if repeated { 65_536 } else { 0 };
-            self.share = self.share - (self.share >> 8) + (target >> 8);
-            self.worth_for = if self.share > WORTH {
-                TRY_WITHOUT
-            } else {
-                self.worth_for.saturating_sub(1)
-            };
+            self.arrived += 1;
+            self.again += u32::from(repeated);
+            if self.arrived == SPAN {
+                self.judge();
+            }
         }
     }
 
-    /// Whether repetitions pay.
+    fn judge(&mut self) {
+        let again = std::mem::take(&mut self.again);
+        self.arrived = 0;
+        self.idle += 1;
+        match WORTH.get(usize::from(self.times)) {
+            Some(worth) if again > *worth => {
+                self.times += 1;
+                self.idle = 0;
+            }
+            None if again > WORTH[1] => self.idle = 0,
+            _ if self.idle >= TRY_WITH_LESS => {
+                self.times = self.times.saturating_sub(1);
+                self.idle = 0;
+            }
+            _ => {}
+        }
+    }
+
+    /// How often to repeat each, 0 to 2.
     #[inline]
-    pub(crate) fn pays(&self) -> bool {
-        self.on && self.worth_for > 0
+    pub(crate) fn times(&self) -> u8 {
+        if self.on { self.times } else { 0 }
     }
 
     pub(crate) fn release(&mut self) {
-        self.last = Vec::new();
+        self.last = [Vec::new(), Vec::new()];
     }
 }
 
@@ -172,22 +194,17 @@ mod tests {
     #[test]
     fn acknowledgements_are_repeated_when_repetitions_arrive() {
         let mut r = RepeatedAcks::default();
-        for _ in 0..1000 {
-            r.arrived(true);
-        }
-        assert!(!r.pays(), "nobody asked for it");
+        let spans = |r: &mut RepeatedAcks, n: u32, percent: u32| {
+            (0..n * SPAN).for_each(|i| r.arrived(i % 100 < percent));
+            r.times()
+        };
+        assert_eq!(spans(&mut r, 3, 50), 0, "nobody asked for it");
         r.on = true;
-        for i in 0..2000 {
-            r.arrived(i % 20 == 0);
-        }
-        assert!(r.pays());
-        for _ in 0..2000 {
-            r.arrived(false);
-        }
-        assert!(r.pays(), "it may be because they are repeated");
-        for _ in 0..TRY_WITHOUT {
-            r.arrived(false);
-        }
-        assert!(!r.pays());
+        assert_eq!(spans(&mut r, 1, 5), 1);
+        // Once helps enough.
+        assert_eq!(spans(&mut r, TRY_WITH_LESS - 1, 1), 1);
+        assert_eq!(spans(&mut r, 1, 5), 2);
+        assert_eq!(spans(&mut r, TRY_WITH_LESS, 0), 1);
+        assert_eq!(spans(&mut r, TRY_WITH_LESS, 0), 0);
     }
 }

@@ -86,7 +86,7 @@ impl<C: SenderControl> Kcp<C> {
         header: &mut Header,
     ) -> bool {
         let format = self.config.rules.format;
-        if self.repeats.pays() && !self.acks.is_empty() && !self.write_repeats(packer, *header) {
+        if !self.acks.is_empty() && !self.write_repeats(packer, *header) {
             return false;
         }
         let last = self.acks.len().wrapping_sub(1);
@@ -103,12 +103,10 @@ impl<C: SenderControl> Kcp<C> {
             written = i + 1;
         }
         if self.repeats.on {
-            // What was not worth repeating by now never is.
-            self.repeats.last.clear();
+            self.repeats.last.swap(0, 1);
+            self.repeats.last[0].clear();
             let behind_gap = self.acks[..written].iter().copied();
-            self.repeats
-                .last
-                .extend(behind_gap.filter(|(sn, _)| sn.at_or_after(header.una)));
+            self.repeats.last[0].extend(behind_gap.filter(|(sn, _)| sn.at_or_after(header.una)));
         }
         if written == self.acks.len() {
             self.acks.clear();
@@ -119,28 +117,25 @@ impl<C: SenderControl> Kcp<C> {
         }
     }
 
-    /// The acknowledgements of the last flush once more, ahead of the new ones: a round trip is measured by the last of a datagram.
+    /// The acknowledgements of the last flushes once more, ahead of the new ones: a round trip is measured by the last of a datagram.
     fn write_repeats<S: DatagramSink + ?Sized>(
         &mut self,
         packer: &mut Packer<'_, S>,
         header: Header,
     ) -> bool {
         let format = self.config.rules.format;
-        let mut last = std::mem::take(&mut self.repeats.last);
-        let mut room = true;
-        for &(sn, ts) in &last {
-            if sn.at_or_after(header.una) {
-                room = packer.push(format.emit(&Header { sn, ts, ..header }), &[]);
-                if !room {
-                    break;
+        for i in (0..usize::from(self.repeats.times())).rev() {
+            for &(sn, ts) in &self.repeats.last[i] {
+                if sn.at_or_after(header.una) {
+                    if !packer.push(format.emit(&Header { sn, ts, ..header }), &[]) {
+                        return false;
+                    }
+                    self.counters.repeated_acks += 1;
+                    self.counters.out_segs += 1;
                 }
-                self.counters.repeated_acks += 1;
-                self.counters.out_segs += 1;
             }
         }
-        last.clear();
-        self.repeats.last = last;
-        room
+        true
     }
 
     /// Asks about a window that is closed, ever less often.

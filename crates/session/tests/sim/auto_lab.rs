@@ -40,9 +40,11 @@ fn get(name: &'static str, path: &Link, seconds: u64, trace: bool) {
     let mbit = got as f64 * 8.0 / seconds as f64 / 1e6;
     let c = sim.server.endpoint.counters();
     println!(
-        "{name:12} {mbit:>7.2} Mbit/s {:>5.1} % wire/byte {:.3} (max {:.3}) queue drops {} retrans {} out {}",
+        "{name:12} {mbit:>7.2} Mbit/s {:>5.1} % wire/byte {:.3} (max {:.3}) queue drops {} retrans {} out {} copies {} up {} kB",
         100.0 * mbit / could, wire as f64 / got as f64, 1.1 / (1.0 - loss) + 0.03,
-        sim.net.counters(Direction::Down).lost_queue, c.retrans_segs, c.out_pkts
+        sim.net.counters(Direction::Down).lost_queue, c.retrans_segs, c.out_pkts,
+        sim.server.endpoint.sessions().next().and_then(|k| sim.server.endpoint.session(k)).map_or(0, |s| s.kcp().counters().copied_segs),
+        sim.net.counters(Direction::Up).sent_bytes / 1000
     );
 }
 

@@ -77,8 +77,9 @@ impl Loss {
 
     /// Share that is lost whatever is sent. At most half: beyond that sending more helps nobody.
     pub(super) fn by_chance(&self) -> f32 {
-        let calm = self.calm.of_at_least(100.0).unwrap_or(0.0);
         let all = self.all.of_at_least(50.0).unwrap_or(0.0);
+        // Until something was sent calmly, some of what is lost is taken for chance.
+        let calm = self.calm.of_at_least(100.0).unwrap_or(0.25);
         calm.min(all).min(0.5)
     }
 

@@ -123,6 +123,21 @@ impl Auto {
         }
     }
 
+    /// Copies of a segment that has been lost before. Everything that arrives after it waits for it, a round trip for each further
+    /// loss; but of a whole flight only few get lost so often. Where one or two copies of these end the matter for nearly
+    /// all, and cost next to nothing, they are worth it.
+    fn last_attempts(&self, sent: &Sent) -> u8 {
+        let loss = self.loss.total().0;
+        let losses = i32::try_from(sent.transmissions.saturating_sub(1)).unwrap_or(i32::MAX);
+        let share = loss.powi(losses);
+        let those = share * sent.in_flight as f32;
+        let worth = |copies: u8| {
+            let left = those * loss.powi(1 + i32::from(copies));
+            left < 0.2 && share * f32::from(copies) < 0.0125
+        };
+        (1..=2).find(|c| worth(*c)).unwrap_or(0)
+    }
+
     /// Takes the time that `cost` bytes need at the present pace.
     fn pay(&mut self, now: Instant, cost: u32) {
         let now = now.as_micros() * 1_000;
@@ -197,9 +212,7 @@ impl SenderControl for Auto {
             Cause::First if sent.sparse => self.copies,
             // What got lost with all its copies holds up everything behind it.
             Cause::Overdue | Cause::Probe if sent.sparse && self.copies > 0 => 1,
-            // So does what has been lost twice; that happens to few.
-            Cause::Overdue if sent.transmissions >= 5 => 2,
-            Cause::Overdue if sent.transmissions >= 3 => 1,
+            Cause::Overdue => self.last_attempts(sent),
             _ => 0,
         }
     }

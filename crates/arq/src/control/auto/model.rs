@@ -45,7 +45,7 @@ const DOUBT: u64 = 1_000_000;
 /// Shortest time of a round-trip probe, microseconds.
 const PROBE_RTT: u64 = 60_000;
 /// Segments in flight before anything is known.
-const FIRST_FLIGHT: f64 = 32.0;
+const FIRST_FLIGHT: f64 = 64.0;
 /// Segments that may always be in flight.
 const LEAST_FLIGHT: f64 = 8.0;
 
@@ -109,6 +109,8 @@ pub(super) struct Model {
     /// Largest rate when growth was last looked at, and looks without growth.
     full_rate: f64,
     full_looks: u32,
+    /// Bytes that may be in flight in startup: at first, and what has been delivered since (RFC 5681, slow start).
+    slow_start: f64,
     probe_gain: f64,
     drain_gain: f64,
 
@@ -153,6 +155,7 @@ impl Model {
             drained: (true, true),
             full_rate: 0.0,
             full_looks: 0,
+            slow_start: FIRST_FLIGHT * segment as f64,
             probe_gain: PROBE_GAIN,
             drain_gain: DRAIN_GAIN,
             min_rtts: (NEVER, NEVER),
@@ -206,10 +209,11 @@ impl Model {
     pub(super) fn pace(&self) -> Option<f64> {
         let bandwidth = self.bandwidth();
         let min_rtt = self.min_rtt();
-        let at_first = STARTUP_GAIN * FIRST_FLIGHT * self.segment * 1e6 / min_rtt as f64;
         if self.phase == Phase::Startup {
             // What little there was to send until now says nothing about what the path takes.
-            return (min_rtt > 0).then_some((STARTUP_GAIN * bandwidth).max(at_first));
+            let slow_start = 2.0 * self.slow_start * 1e6 / min_rtt as f64;
+            let measured = STARTUP_GAIN * bandwidth / (1.0 - self.loss);
+            return (min_rtt > 0).then_some(measured.max(slow_start));
         }
         let gain = match self.phase {
             // No more than arrives: what is lost now is lost by chance.
@@ -248,12 +252,12 @@ impl Model {
 
     /// Segments that may be in flight.
     pub(super) fn flight_limit(&self) -> u32 {
-        if self.bandwidth() <= 0.0 {
-            return FIRST_FLIGHT as u32;
-        }
         let holds = self.holds();
+        if self.phase == Phase::Startup {
+            let most = (STARTUP_GAIN * holds).max(FIRST_FLIGHT * self.segment);
+            return (self.slow_start.min(most) / self.segment) as u32;
+        }
         let gain = match self.phase {
-            Phase::Startup => STARTUP_GAIN,
             Phase::ProbeRtt => 0.5,
             _ => FLIGHT_GAIN,
         };
@@ -267,8 +271,6 @@ impl Model {
             };
         let least = if self.phase == Phase::ProbeRtt {
             4.0
-        } else if self.phase == Phase::Startup {
-            FIRST_FLIGHT
         } else {
             LEAST_FLIGHT
         };
@@ -277,6 +279,7 @@ impl Model {
 
     pub(super) fn on_acked(&mut self, news: &News) {
         self.loss = news.loss;
+        self.slow_start = FIRST_FLIGHT * self.segment + news.delivered as f64;
         let now = news.now;
         if self.last_ack > 0 && self.is_network_limited() {
             let gap = now.saturating_sub(self.last_ack).min(50_000) as f64;

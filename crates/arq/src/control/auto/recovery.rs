@@ -7,7 +7,7 @@
 //! | RFC 8985 | here |
 //! |---|---|
 //! | section 6.2, step 2: newest delivered transmission | [`Recovery::delivered`] |
-//! | step 4: reordering window | [`Recovery::reordering_window`]: an eighth of the shortest round trip, or what reordering was seen |
+//! | step 4: reordering window | [`Recovery::reordering_window`]: a quarter of the shortest round trip, a 32nd once the path has kept the order for a while, or what reordering was seen |
 //! | step 5: lost is what left so much earlier | [`Recovery::lost_before`], and [`Recovery::overdue_at`] for the timer |
 //! | section 7: tail loss probe | [`Recovery::probe_at`]; each further one waits twice as long, up to a second |
 
@@ -19,6 +19,8 @@ const ACK_DELAY: u64 = 10_000;
 const LONGEST_PROBE: u64 = 1_000_000;
 /// Smallest reordering window, microseconds: the clock on the wire counts milliseconds.
 const SMALLEST_WINDOW: u64 = 2_000;
+/// Deliveries in order after which a path is taken for one that keeps the order.
+const TRUSTED: u32 = 200;
 /// How long reordering that was seen is reckoned with, microseconds.
 const REMEMBER: u64 = 30_000_000;
 
@@ -29,8 +31,11 @@ pub(super) struct Recovery {
     srtt: u64,
     rttvar: u64,
     min_rtt: u64,
+    latest_rtt: u64,
     /// How much later than others something arrived lately, and when that was seen.
     reordered: (u64, u64),
+    /// Deliveries in order since anything was out of order.
+    in_order: u32,
     /// Since when nothing has been heard and nothing sent.
     quiet_since: u64,
     /// Probes since something was acknowledged.
@@ -49,6 +54,7 @@ impl Recovery {
     /// A round trip took so long.
     pub(super) fn measured(&mut self, rtt: u64, min_rtt: u64) {
         self.min_rtt = min_rtt;
+        self.latest_rtt = rtt;
         if self.srtt == 0 {
             self.srtt = rtt.max(1);
             self.rttvar = rtt / 2;
@@ -62,11 +68,13 @@ impl Recovery {
     /// What left at `sent` has arrived.
     #[inline]
     pub(super) fn delivered(&mut self, sent: u64) {
+        self.in_order = self.in_order.saturating_add(1);
         self.newest = Some(self.newest.map_or(sent, |n| n.max(sent)));
     }
 
     /// Something arrived although what left so much later had arrived before.
     pub(super) fn reordered(&mut self, now: u64, by: u64) {
+        self.in_order = 0;
         let (extent, seen) = self.reordered;
         if by >= extent || now.saturating_sub(seen) > REMEMBER {
             self.reordered = (by, now);
@@ -75,7 +83,9 @@ impl Recovery {
 
     /// How much later than its successors something may arrive and not be taken for lost.
     pub(super) fn reordering_window(&self, now: u64) -> u64 {
-        let usual = (self.min_rtt / 8).max(SMALLEST_WINDOW);
+        // A path that has kept the order of so many is trusted to.
+        let share = if self.in_order >= TRUSTED { 32 } else { 4 };
+        let usual = (self.min_rtt / share).max(SMALLEST_WINDOW);
         let (extent, seen) = self.reordered;
         if extent == 0 || now.saturating_sub(seen) > REMEMBER {
             return usual;
@@ -102,7 +112,7 @@ impl Recovery {
 
     #[inline]
     fn patience(&self, now: u64) -> u64 {
-        self.srtt + self.reordering_window(now)
+        self.latest_rtt + self.reordering_window(now)
     }
 
     /// Something was sent for its own sake.
@@ -154,10 +164,10 @@ mod tests {
         assert_eq!(r.lost_before(10_000_000), None);
         assert_eq!(r.overdue_at(10_000_000, 9_000_000), None);
         r.delivered(9_950_000);
-        // Not before a round trip and an eighth have passed, however much was overtaken.
-        assert_eq!(r.lost_before(10_000_000), Some(9_910_000));
+        // Not before a round trip and a quarter have passed, however much was overtaken.
+        assert_eq!(r.lost_before(10_000_000), Some(9_900_000));
         assert_eq!(r.lost_before(10_200_000), Some(9_949_000));
-        assert_eq!(r.overdue_at(10_000_000, 9_949_000), Some(9_949_000 + 90_000));
+        assert_eq!(r.overdue_at(10_000_000, 9_949_000), Some(9_949_000 + 100_000));
         assert_eq!(r.overdue_at(10_000_000, 9_950_000), None);
         // The two agree: at the time that is told, it is lost.
         let at = r.overdue_at(10_000_000, 9_940_000).expect("overdue");
@@ -171,7 +181,9 @@ mod tests {
         assert_eq!(r.reordering_window(1_000_000), 46_000);
         r.reordered(2_000_000, 10_000);
         assert_eq!(r.reordering_window(2_000_000), 46_000);
-        assert_eq!(r.reordering_window(1_000_000 + REMEMBER + 1), 10_000);
+        assert_eq!(r.reordering_window(1_000_000 + REMEMBER + 1), 20_000);
+        (0..TRUSTED).for_each(|i| r.delivered(u64::from(i)));
+        assert_eq!(r.reordering_window(1_000_000 + REMEMBER + 1), 2_500);
         r.reordered(1_000_000, 900_000);
         assert_eq!(r.reordering_window(1_000_000), RTT);
     }
