@@ -91,18 +91,24 @@ impl Smux {
     /// Whether [`poll_frame`](Self::poll_frame) would return a frame.
     #[must_use]
     pub const fn has_frames(&self) -> bool {
-        self.over.is_none() && (self.hello_due || self.nop_due || !self.ready.is_empty())
+        self.over.is_none() && (self.hello_due || self.nop_due || !self.schedule.is_empty())
     }
 
-    /// The next frame to send. Streams with something to send take turns, one data frame each; what a stream has to
-    /// say about itself goes before its data.
+    /// The next frame to send; whose it is, see the [module](super).
     pub fn poll_frame(&mut self, now: Instant) -> Option<Frame<'_>> {
+        self.poll_frame_within(now, u32::MAX)
+    }
+
+    /// The next frame to send, as [`poll_frame`](Self::poll_frame), but with no more than `limit` bytes of data: a
+    /// caller that has room for less than a full frame need not wait with what fits. 0 counts as 1; frames without
+    /// data are not affected, and have up to 16 bytes.
+    pub fn poll_frame_within(&mut self, now: Instant, limit: u32) -> Option<Frame<'_>> {
         if self.over.is_some() {
             return None;
         }
         let draft = match self.session_frame() {
             Some(draft) => draft,
-            None => self.stream_frame(now)?,
+            None => self.stream_frame(now, limit.max(1))?,
         };
         self.emitted_at = now;
         self.counters.frames_sent += 1;
@@ -126,27 +132,32 @@ impl Smux {
         None
     }
 
-    fn stream_frame(&mut self, now: Instant) -> Option<Draft> {
-        while let Some(slot) = self.ready.front() {
-            let draft = self.next_of(slot, now);
+    fn stream_frame(&mut self, now: Instant, limit: u32) -> Option<Draft> {
+        while let Some(slot) = self.schedule.front() {
+            let draft = self.next_of(slot, now, limit);
             self.refresh(slot);
             if draft.is_some() {
                 return draft;
             }
             // Not possible while the list is kept up to date; and then it must not spin.
             debug_assert!(false, "a stream without a frame was ready");
-            self.ready.remove(slot);
+            if let Some(stream) = self.streams.at_mut(slot) {
+                self.schedule.leave(slot, &mut stream.turn);
+            }
         }
         None
     }
 
-    fn next_of(&mut self, slot: u32, now: Instant) -> Option<Draft> {
+    fn next_of(&mut self, slot: u32, now: Instant, limit: u32) -> Option<Draft> {
         let config = &self.config;
         let stream = self.streams.at_mut(slot)?;
         let wire = stream.wire;
         match stream.next(self.peer)? {
             Next::Syn => {
                 stream.syn_due = false;
+                let drained = stream.unsent.is_empty();
+                self.schedule
+                    .charge(slot, &mut stream.turn, HEADER_LEN, drained);
                 Some(Draft::control(header(config, Command::Syn, 0, wire)))
             }
             Next::Upd => {
@@ -162,12 +173,15 @@ impl Smux {
             }
             Next::Psh(window) => {
                 let before = stream.unsent.len();
-                let most = config.max_frame.min(window) as usize;
+                let most = config.max_frame.min(window).min(limit) as usize;
                 let payload = self.outbox.take(&mut stream.unsent, most);
                 let n = payload[0].len() + payload[1].len();
                 stream.sent += n as u64;
                 stream.sent_at = now;
                 self.counters.bytes_sent += n as u64;
+                let drained = stream.unsent.is_empty();
+                let len = HEADER_LEN + n;
+                self.schedule.charge(slot, &mut stream.turn, len, drained);
                 let half = config.send_buffer as usize / 2;
                 let relieved = before > half && before - n <= half;
                 let draft = Draft {
@@ -177,8 +191,6 @@ impl Smux {
                 if relieved && stream.outbound == Outbound::Open {
                     self.note(slot, Changes::WRITABLE);
                 }
-                // The turn is over.
-                self.ready.remove(slot);
                 Some(draft)
             }
             Next::Fin => {
