@@ -70,6 +70,8 @@
 //!
 //! Within a stream the order is fixed: `SYN`, private reset, `UPD`, data, `FIN`.
 //!
+//! Each frame tells its [`Class`]: whether it is worth being carried more than once.
+//!
 //! # Limits
 //!
 //! * Received bytes: [`wants_input`](Smux::wants_input) is the session's token bucket (section 8.3); the caller stops
@@ -79,6 +81,7 @@
 //! * Streams: [`Config::max_streams`] held by the application and 1024 that wait for it.
 //! * Sent bytes: [`Config::send_buffer`] per stream.
 
+mod class;
 mod commands;
 mod config;
 mod counters;
@@ -88,6 +91,7 @@ mod schedule;
 mod stream;
 mod timers;
 
+pub use class::{Class, SPARSE_BURST, SPARSE_RATE};
 pub use config::{Config, ConfigError, Role};
 pub use counters::Counters;
 pub use fulmar_wire::smux::{Features, Version};

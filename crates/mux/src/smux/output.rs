@@ -1,12 +1,16 @@
 //! Frames that leave: one at a time, when the layer below has room.
 
-use super::{Config, FEATURES, Smux};
+use super::{Class, Config, FEATURES, Smux};
 use crate::event::ResetReason;
 use crate::pool::Span;
 use crate::smux::stream::{Changes, Next, Outbound};
 use fulmar_wire::smux::{Command, HEADER_LEN, Header, Hello, Reset, UPDATE_LEN, Update};
 use fulmar_wire::time::Instant;
 use std::fmt;
+
+/// Bytes at the beginning of a stream that somebody is taken to wait for: a handshake, a request, the head of an
+/// answer.
+const FIRST_BYTES: u64 = 8 * 1024;
 
 /// A whole frame, ready to be sent: its pieces, in order, are what [`parts`](Self::parts) returns.
 ///
@@ -15,6 +19,7 @@ use std::fmt;
 pub struct Frame<'a> {
     head: [u8; HEADER_LEN + UPDATE_LEN],
     head_len: u8,
+    class: Class,
     payload: [&'a [u8]; 2],
 }
 
@@ -39,6 +44,12 @@ impl<'a> Frame<'a> {
         [self.head(), self.payload[0], self.payload[1]]
     }
 
+    /// Whether the frame is worth being carried more than once.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        self.class
+    }
+
     /// Bytes of the whole frame.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -57,6 +68,7 @@ impl fmt::Debug for Frame<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Frame")
             .field("header", &Header::parse(&self.head))
+            .field("class", &self.class)
             .finish_non_exhaustive()
     }
 }
@@ -65,6 +77,7 @@ impl fmt::Debug for Frame<'_> {
 struct Draft {
     head: [u8; HEADER_LEN + UPDATE_LEN],
     head_len: usize,
+    class: Class,
     payload: [Span; 2],
 }
 
@@ -82,6 +95,7 @@ impl Draft {
         Self {
             head,
             head_len: HEADER_LEN + body.len(),
+            class: Class::Sparse,
             payload: Default::default(),
         }
     }
@@ -115,6 +129,7 @@ impl Smux {
         Some(Frame {
             head: draft.head,
             head_len: draft.head_len as u8,
+            class: draft.class,
             payload: draft.payload.map(|span| self.outbox.span(span)),
         })
     }
@@ -155,6 +170,7 @@ impl Smux {
         match stream.next(self.peer)? {
             Next::Syn => {
                 stream.syn_due = false;
+                stream.budget.pay_anyhow(now, HEADER_LEN);
                 let drained = stream.unsent.is_empty();
                 self.schedule
                     .charge(slot, &mut stream.turn, HEADER_LEN, drained);
@@ -182,9 +198,16 @@ impl Smux {
                 let drained = stream.unsent.is_empty();
                 let len = HEADER_LEN + n;
                 self.schedule.charge(slot, &mut stream.turn, len, drained);
+                let awaited = drained || stream.sent <= FIRST_BYTES;
+                let class = if awaited && stream.budget.pay(now, len) {
+                    Class::Sparse
+                } else {
+                    Class::Bulk
+                };
                 let half = config.send_buffer as usize / 2;
                 let relieved = before > half && before - n <= half;
                 let draft = Draft {
+                    class,
                     payload,
                     ..Draft::control(header(config, Command::Psh, n, wire))
                 };
@@ -199,6 +222,7 @@ impl Smux {
                     stream.reset_due = None;
                 }
                 stream.outbound = Outbound::Ended;
+                stream.budget.pay_anyhow(now, HEADER_LEN);
                 Some(Draft::control(header(config, Command::Fin, 0, wire)))
             }
             Next::Rst(reason) => {

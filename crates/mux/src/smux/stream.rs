@@ -2,6 +2,7 @@
 
 use crate::event::{Peer, ReadState, ResetReason, StreamInfo, WriteState};
 use crate::pool::Buf;
+use crate::smux::class::Budget;
 use crate::smux::schedule::Turn;
 use fulmar_wire::smux::INITIAL_WINDOW;
 use fulmar_wire::time::Instant;
@@ -115,6 +116,8 @@ pub(super) struct Stream {
     pub(super) unsent: Buf,
     /// Its place among the streams that send.
     pub(super) turn: Turn,
+    /// What it may have sent more than once.
+    pub(super) budget: Budget,
     /// `SYN` has not been emitted.
     pub(super) syn_due: bool,
     /// A window update has to be emitted.
@@ -160,6 +163,7 @@ impl Stream {
             outbound: Outbound::Open,
             unsent: Buf::new(),
             turn: Turn::new(),
+            budget: Budget::new(now),
             syn_due: false,
             update_due: false,
             fin_held: false,
@@ -285,6 +289,6 @@ mod tests {
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn a_stream_is_small() {
-        assert!(size_of::<super::Stream>() <= 152);
+        assert!(size_of::<super::Stream>() <= 160);
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of the smux machine. They live inside the crate so that its invariants can be checked after every step.
 
+mod class;
 mod fairness;
 mod go_end;
 mod halfclose;
