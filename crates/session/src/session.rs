@@ -363,11 +363,11 @@ impl Session {
                 return true;
             }
             let before = bytes;
-            let more = layer.poll_output(now, &mut |piece| {
+            let class = layer.poll_output(now, u32::MAX, &mut |piece| {
                 bytes += piece.len();
                 kcp.send(piece);
             });
-            if !more {
+            if class.is_none() {
                 break;
             }
             if uneven && bytes - before >= mss {

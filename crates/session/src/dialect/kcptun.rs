@@ -21,7 +21,8 @@ use fulmar_wire::time::Instant;
 
 use crate::endpoint::{Dialect, Stranger};
 use crate::layer::{
-    LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, StreamLayer, Writable,
+    Class, LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, StreamLayer,
+    Writable,
 };
 use crate::session::Parts;
 use crate::transmit::Path;
@@ -386,13 +387,16 @@ impl StreamLayer for Layer {
         Ok(())
     }
 
-    fn poll_output(&mut self, now: Instant, sink: &mut dyn FnMut(&[u8])) -> bool {
+    fn poll_output(
+        &mut self,
+        now: Instant,
+        limit: u32,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Option<Class> {
         let Upper::Known(Known { snappy, mux }) = &mut self.upper else {
-            return false;
+            return None;
         };
-        let Some(frame) = mux.poll_frame(now) else {
-            return false;
-        };
+        let frame = mux.poll_frame_within(now, limit)?;
         match snappy {
             None => frame
                 .parts()
@@ -401,7 +405,7 @@ impl StreamLayer for Layer {
                 .for_each(sink),
             Some(snappy) => snappy.encoder.encode(&frame.parts(), sink),
         }
-        true
+        Some(frame.class())
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
