@@ -7,7 +7,7 @@ use fulmar_wire::seq::Seq;
 use fulmar_wire::time::{Instant, Millis};
 
 use crate::control::{Cause, Evidence, Limits, Lost, SenderControl, Sent};
-use crate::kcp::{DatagramSink, Flush, FlushWanted, Kcp, LimitedBy};
+use crate::kcp::{DatagramSink, Flush, FlushWanted, Kcp, LARGEST_PROBE, LimitedBy};
 use crate::send::State;
 
 /// Segments that are looked out for each datagram the sink has room for; most datagrams hold one.
@@ -165,19 +165,22 @@ impl<C: SenderControl> Kcp<C> {
     ) -> bool {
         let format = self.config.rules.format;
         if let Some(bytes) = self.size_probe.take() {
-            const PADDING: [u8; 1500] = [0; 1500];
-            let len = (bytes - HEADER_LEN).min(PADDING.len());
+            const PADDING: [u8; LARGEST_PROBE - HEADER_LEN] = [0; LARGEST_PROBE - HEADER_LEN];
+            let len = bytes - HEADER_LEN;
             let probe = Header {
                 command: Command::WindowAsk,
                 len: u32::try_from(len).unwrap_or(0),
                 ..header
             };
             packer.finish();
-            if !packer.push(format.emit(&probe), &PADDING[..len]) {
+            let mtu = std::mem::replace(&mut packer.mtu, bytes);
+            let written = packer.push(format.emit(&probe), &PADDING[..len]);
+            packer.finish();
+            packer.mtu = mtu;
+            if !written {
                 self.size_probe = Some(bytes);
                 return false;
             }
-            packer.finish();
             self.counters.out_segs += 1;
         }
         for (command, due) in [

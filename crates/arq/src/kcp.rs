@@ -77,6 +77,9 @@ pub enum InputError {
     },
 }
 
+/// Largest probe of a size, in bytes: what receivers take (spec/kcptun.md, section 4.2).
+pub(crate) const LARGEST_PROBE: usize = 1500;
+
 /// Where datagrams are written to: the transmit run of the caller.
 ///
 /// The machine reserves once per segment and commits once per datagram. Until then the same bytes must be given
@@ -411,14 +414,15 @@ impl<C: SenderControl> Kcp<C> {
         let mss = bytes.min(self.config.mtu).saturating_sub(HEADER_LEN).max(1);
         if mss != self.tx.mss() {
             self.tx.set_mss(mss);
+            self.control.set_mss(mss);
         }
     }
 
-    /// Makes the next flush ask for the window with a datagram of `bytes`, at most [`Config::mtu`], that holds nothing else: when it
+    /// Makes the next flush ask for the window with a datagram of `bytes`, at most 1500, that holds nothing else: when it
     /// is answered ([`Self::take_size_answer`]), such datagrams pass. Receivers skip what a question carries (section 6.4).
     pub fn probe_size(&mut self, now: Instant, bytes: usize) {
         self.tick(now);
-        self.size_probe = Some(bytes.clamp(HEADER_LEN, self.config.mtu));
+        self.size_probe = Some(bytes.clamp(HEADER_LEN, LARGEST_PROBE));
         self.size_answer = false;
         self.wanted = self.wanted.max(FlushWanted::AckOnly);
     }

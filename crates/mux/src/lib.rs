@@ -21,4 +21,4 @@ pub use error::{Error, OpenError, WriteError};
 pub use event::{Event, Peer, ReadState, ResetReason, StreamInfo, WriteState};
 pub use pool::Slices;
 pub use slab::StreamId;
-pub use smux::Smux;
+pub use smux::{Class, Smux};

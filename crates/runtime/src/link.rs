@@ -5,7 +5,8 @@ use std::num::NonZeroU16;
 use fulmar_cipher::{MasterKey, NonceSource};
 use fulmar_codec::qpp;
 use fulmar_config::{Config, Crypt, QppGeneration, Role};
-use fulmar_session::dialect::kcptun::{Auto, Kcptun, Settings};
+use fulmar_session::dialect::kcptun::{Kcptun, Settings};
+use fulmar_session::measuring;
 use fulmar_session::transmit::Path;
 use fulmar_session::{Endpoint, SessionKey, admission};
 use fulmar_wire::kcptun::Method;
@@ -69,9 +70,10 @@ impl Link {
                 compression: t.compression,
                 qpp,
                 rate_limit: t.rate_limit,
-                auto: t.auto.map(|a| Auto {
+                auto: t.auto.map(|a| measuring::Settings {
                     redundancy: a.redundancy,
                     parity: a.parity && a.redundancy > 0,
+                    mtu: t.mtu,
                 }),
             },
         }

@@ -132,6 +132,42 @@ counters! {
         streams_opened = "StreamsOpened",
         /// Streams that ended by a reset.
         streams_reset = "StreamsReset",
+        /// Segments of sparse flows, or lost before, that were sent once more beside the first.
+        copied_segs = "CopiedSegs",
+        /// Acknowledgements said once more because they get lost.
+        repeated_acks = "RepeatedAcks",
+        /// Segments sent again to find out whether the path is alive.
+        probed_segs = "ProbedSegs",
+        /// Mode auto: bytes sent that are neither parity nor copies.
+        auto_own_bytes = "AutoOwnBytes",
+        /// Mode auto: bytes of parity.
+        auto_parity_bytes = "AutoParityBytes",
+        /// Mode auto: payload bytes of copies.
+        auto_copy_bytes = "AutoCopyBytes",
+        /// Probes of the size of datagrams.
+        size_probes = "SizeProbes",
+        /// Times that datagrams of a size stopped passing.
+        black_holes = "BlackHoles",
+        /// Bytes of UDP payload that a datagram may have now, of the session that flushed last (as all that follows).
+        path_datagram_size = "PathDatagramSize",
+        /// Bytes per second that the path delivers.
+        path_bandwidth = "PathBandwidth",
+        /// Bytes per second at which data leaves.
+        path_pacing_rate = "PathPacingRate",
+        /// Shortest round trip of late, microseconds.
+        path_min_rtt_us = "PathMinRttUs",
+        /// Smoothed round trip, microseconds.
+        path_srtt_us = "PathSrttUs",
+        /// Segments that may be in flight.
+        path_flight_limit = "PathFlightLimit",
+        /// Losses in a million packets.
+        path_loss_ppm = "PathLossPpm",
+        /// 1 while there is more to send than the path takes.
+        path_network_limited = "PathNetworkLimited",
+        /// Shape of parity now: 1000 times its data packets and its parity packets; 0: none.
+        auto_parity_shape = "AutoParityShape",
+        /// Copies that segments of sparse flows get now.
+        auto_copies = "AutoCopies",
     }
 }
 

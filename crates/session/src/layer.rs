@@ -6,6 +6,8 @@
 
 use fulmar_wire::time::Instant;
 
+/// Whether a frame is worth being carried more than once.
+pub use fulmar_mux::Class;
 /// A stream of one session: a key that finds nothing once the stream is gone.
 pub use fulmar_mux::StreamId;
 
@@ -114,8 +116,14 @@ pub trait StreamLayer: Send {
     /// When the session cannot go on.
     fn handle_input(&mut self, now: Instant, bytes: &[u8]) -> Result<(), LayerError>;
 
-    /// Gives the next frame to `sink`, as one or more pieces; `false` when there is none.
-    fn poll_output(&mut self, now: Instant, sink: &mut dyn FnMut(&[u8])) -> bool;
+    /// Gives the next frame to `sink`, as one or more pieces with its class; `false` when there is none. It has no
+    /// more than `limit` bytes of a stream, where the dialect has a choice; what it adds to them is not counted.
+    fn poll_output(
+        &mut self,
+        now: Instant,
+        limit: u32,
+        sink: &mut dyn FnMut(&[u8], Class),
+    ) -> bool;
 
     /// When [`StreamLayer::handle_timeout`] is due.
     fn poll_timeout(&self) -> Option<Instant>;

@@ -25,6 +25,7 @@ pub mod dialect;
 pub mod endpoint;
 pub mod layer;
 pub mod liveness;
+pub mod measuring;
 pub mod mtu;
 pub mod pacer;
 pub mod redundancy;

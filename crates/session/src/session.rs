@@ -17,8 +17,9 @@ use fulmar_wire::time::Instant;
 use crate::admission::{self, Body, Peek};
 use crate::counters::Counters;
 use crate::diagnosis::Traces;
-use crate::layer::{LayerError, StreamLayer};
+use crate::layer::{Class, LayerError, StreamLayer};
 use crate::liveness::{Change, Liveness};
+use crate::measuring::{self, Measuring};
 use crate::pacer::Pacer;
 use crate::transmit::{BufferPool, MAX_SEGMENTS, Path, Run, RunWriter, Written};
 
@@ -113,6 +114,8 @@ pub struct Parts {
     /// Whether it asks a peer that has fallen quiet with streams open whether it is still there, and one that seems to
     /// have forgotten the conversation whether it has; one end should.
     pub watches_quiet: bool,
+    /// What goes with a sender that measures the path.
+    pub measuring: Option<measuring::Settings>,
 }
 
 /// A conversation with one peer.
@@ -125,8 +128,7 @@ pub struct Session {
     pub(crate) cipher: usize,
     pacer: Option<Pacer>,
     liveness: Liveness,
-    /// Whether the ARQ keeps its queue short.
-    refills: bool,
+    measuring: Option<Box<Measuring>>,
     /// Whether this end checks a peer that has fallen quiet: only one end does, or they would keep each other awake.
     watches_quiet: bool,
     payload_seen: u64,
@@ -152,10 +154,13 @@ pub struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(parts: Parts, now: Instant) -> Self {
+    pub(crate) fn new(mut parts: Parts, now: Instant) -> Self {
+        let measuring = parts
+            .measuring
+            .map(|s| Box::new(Measuring::new(s, &mut parts.kcp)));
         Self {
             rcv_wnd: parts.kcp.config().rcv_wnd,
-            refills: parts.kcp.config().strategy != arq::StrategyKind::Classic,
+            measuring,
             kcp: parts.kcp,
             encoder: parts.encoder,
             decoder: parts.decoder,
@@ -262,7 +267,8 @@ impl Session {
         }
         if self.layer.is_proven() {
             self.traces.frame();
-            self.kcp.repeat_acks(self.refills && self.layer.peer_is_fulmar());
+            self.kcp
+                .repeat_acks(self.measuring.is_some() && self.layer.peer_is_fulmar());
         }
         let payload = self.layer.payload_received();
         if self.watches_quiet && payload != self.payload_seen {
@@ -311,6 +317,9 @@ impl Session {
                 });
             }
         }
+        if let Some(measuring) = &mut self.measuring {
+            measuring.before_flush(now, &mut self.kcp, &mut self.encoder);
+        }
         let mut more = false;
         let mut flushed = false;
         for _ in 0..FLUSHES {
@@ -333,7 +342,7 @@ impl Session {
                 self.kcp.drained(now);
             }
             // A strategy that keeps its queue short has taken only a part of what may leave now.
-            if !self.refills || filled.empty || written.datagrams == 0 || !self.kcp.has_room() {
+            if self.measuring.is_none() || filled.empty || written.datagrams == 0 || !self.kcp.has_room() {
                 break;
             }
             more = true;
@@ -380,9 +389,15 @@ impl Session {
             encoder: self.encoder.as_mut(),
             now,
             limit,
+            measuring: self.measuring.as_deref(),
+            parity: 0,
         };
         self.kcp.flush(now, kind, &mut sink);
+        let parity = sink.parity;
         let written = sink.writer.finish();
+        if let Some(measuring) = &mut self.measuring {
+            measuring.after_flush(&self.kcp, written, parity);
+        }
         if written.datagrams > 0 {
             self.traces.sent(now);
         }
@@ -397,12 +412,25 @@ impl Session {
 
     /// Pulls frames into the ARQ while it has room, not more than [`FILL_BYTES`] at a time.
     fn fill(&mut self, now: Instant) -> Filled {
-        let Self { kcp, layer, .. } = self;
+        let Self {
+            kcp,
+            layer,
+            measuring,
+            ..
+        } = self;
         // Old decoders, told another group shape, rebuild packets before they have found out ours. Rebuilt from packets of
         // unequal length, a packet is garbage that shows; from packets of equal length, KCP takes it for data. So a
         // frame's last segment stays short, unless the peer is one of ours.
         let uneven = self.encoder.is_some() && !layer.peer_is_fulmar();
         let mss = kcp.mss();
+        // Where copies are worth having, so that the beginning of a long answer is not one piece with the rest.
+        let copies = measuring.as_ref().is_some_and(|m| m.has_copies());
+        let network_limited = kcp.path().is_some_and(|p| p.network_limited);
+        let limit = if copies && !network_limited {
+            u32::try_from(mss).unwrap_or(u32::MAX)
+        } else {
+            u32::MAX
+        };
         let mut filled = Filled::default();
         let mut bytes = 0;
         while kcp.has_room() {
@@ -411,9 +439,9 @@ impl Session {
                 break;
             }
             let before = bytes;
-            let more = layer.poll_output(now, &mut |piece| {
+            let more = layer.poll_output(now, limit, &mut |piece, class| {
                 bytes += piece.len();
-                kcp.send(piece);
+                kcp.send_as(piece, class == Class::Sparse);
             });
             if !more {
                 filled.empty = true;
@@ -481,6 +509,12 @@ impl Session {
         to.fec_recovered += fec.recovered - f.recovered;
         to.fec_shard_set = fec.shard_sets;
         to.fec_shard_min = fec.newest_group.into();
+        to.copied_segs += kcp.copied_segs - k.copied_segs;
+        to.repeated_acks += kcp.repeated_acks - k.repeated_acks;
+        to.probed_segs += kcp.probed_segs - k.probed_segs;
+        if let Some(measuring) = &mut self.measuring {
+            measuring.count(&self.kcp, to);
+        }
         let state = self.kcp.state();
         to.ring_buffer_snd_queue = u64::from(state.len_snd_queue);
         to.ring_buffer_rcv_queue = u64::from(state.len_rcv_queue);
@@ -502,6 +536,7 @@ impl Session {
             liveness,
             self.quiet_check,
             self.layer.poll_timeout(),
+            self.measuring.as_ref().and_then(|m| m.poll_timeout()),
         ]
         .into_iter()
         .flatten()
@@ -511,6 +546,9 @@ impl Session {
     /// Datagrams of the peer opened and were taken.
     pub(crate) fn heard(&mut self, now: Instant, datagrams: u64) -> Option<Change> {
         self.traces.opened(datagrams);
+        if let Some(measuring) = &mut self.measuring {
+            measuring.heard(now, &mut self.kcp);
+        }
         if self.watches_quiet && self.kcp.take_doubt() {
             self.kcp.challenge(now);
             if self.kcp.in_flight() == 0 {
@@ -541,6 +579,10 @@ struct Sink<'a> {
     now: Instant,
     /// Datagrams of one flush.
     limit: u64,
+    /// Who keeps the budget.
+    measuring: Option<&'a Measuring>,
+    /// Bytes of parity written.
+    parity: u64,
 }
 
 impl DatagramSink for Sink<'_> {
@@ -565,8 +607,12 @@ impl DatagramSink for Sink<'_> {
         let len = len + FEC_HEADER_LEN;
         let parity = encoder.push(self.now, self.writer.reserved(len));
         self.writer.commit(len);
-        if parity > 0 {
-            let parity_len = encoder.parity_len();
+        let parity_len = encoder.parity_len();
+        let all = parity * parity_len;
+        // What is not sent, receivers bear.
+        let allowed = self.measuring.is_none_or(|m| m.allows(all));
+        if parity > 0 && allowed {
+            self.parity += all as u64;
             if self.writer.fits_one_run(parity, parity_len) {
                 self.writer
                     .append_equal(parity, parity_len, |out, stride, offset| {

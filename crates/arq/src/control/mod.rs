@@ -181,6 +181,17 @@ pub struct PathStats {
     pub probes: u64,
 }
 
+/// What became of large and of small segments since the last look, for whoever searches the size that a path carries.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Sizes {
+    /// A full segment has arrived.
+    pub large_delivered: bool,
+    /// One of at most a third of the full size has.
+    pub small_delivered: bool,
+    /// Full segments that were lost after the latest that arrived.
+    pub large_lost: u32,
+}
+
 /// See the module.
 pub trait SenderControl {
     /// How far `snd_nxt` may run ahead of `snd_una`, in segments.
@@ -309,6 +320,16 @@ pub trait SenderControl {
         None
     }
 
+    /// What became of large and small segments since the last call.
+    #[inline]
+    fn take_sizes(&mut self) -> Sizes {
+        Sizes::default()
+    }
+
+    /// Full segments have so many bytes of payload from now on.
+    #[inline]
+    fn set_mss(&mut self, _mss: usize) {}
+
     /// How many copies segments of sparse flows get from now on, 0 to 3; decided above, where the budget is kept.
     #[inline]
     fn set_copies(&mut self, _copies: u8) {}
@@ -394,5 +415,7 @@ impl SenderControl for Strategy {
         fn congestion(&;) -> Congestion;
         fn path(&;) -> Option<PathStats>;
         fn set_copies(&mut; copies: u8);
+        fn take_sizes(&mut;) -> Sizes;
+        fn set_mss(&mut; mss: usize);
     }
 }

@@ -1,12 +1,16 @@
 //! Frames that leave: one at a time, when the layer below has room.
 
-use super::{Config, FEATURES, Smux};
+use super::{Class, Config, FEATURES, Smux};
 use crate::event::ResetReason;
 use crate::pool::Span;
 use crate::smux::stream::{Changes, Next, Outbound};
 use fulmar_wire::smux::{Command, HEADER_LEN, Header, Hello, Reset, UPDATE_LEN, Update};
 use fulmar_wire::time::Instant;
 use std::fmt;
+
+/// Bytes at the beginning of a stream that somebody is taken to wait for: a handshake, a request, the head of an
+/// answer.
+const FIRST_BYTES: u64 = 8 * 1024;
 
 /// A whole frame, ready to be sent: its pieces, in order, are what [`parts`](Self::parts) returns.
 ///
@@ -15,6 +19,7 @@ use std::fmt;
 pub struct Frame<'a> {
     head: [u8; HEADER_LEN + UPDATE_LEN],
     head_len: u8,
+    class: Class,
     payload: [&'a [u8]; 2],
 }
 
@@ -39,6 +44,12 @@ impl<'a> Frame<'a> {
         [self.head(), self.payload[0], self.payload[1]]
     }
 
+    /// Whether the frame is worth being carried more than once.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        self.class
+    }
+
     /// Bytes of the whole frame.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -57,6 +68,7 @@ impl fmt::Debug for Frame<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Frame")
             .field("header", &Header::parse(&self.head))
+            .field("class", &self.class)
             .finish_non_exhaustive()
     }
 }
@@ -65,6 +77,7 @@ impl fmt::Debug for Frame<'_> {
 struct Draft {
     head: [u8; HEADER_LEN + UPDATE_LEN],
     head_len: usize,
+    class: Class,
     payload: [Span; 2],
 }
 
@@ -82,6 +95,7 @@ impl Draft {
         Self {
             head,
             head_len: HEADER_LEN + body.len(),
+            class: Class::Sparse,
             payload: Default::default(),
         }
     }
@@ -91,24 +105,31 @@ impl Smux {
     /// Whether [`poll_frame`](Self::poll_frame) would return a frame.
     #[must_use]
     pub const fn has_frames(&self) -> bool {
-        self.over.is_none() && (self.hello_due || self.nop_due || !self.ready.is_empty())
+        self.over.is_none() && (self.hello_due || self.nop_due || !self.schedule.is_empty())
     }
 
-    /// The next frame to send. Streams with something to send take turns, one data frame each; what a stream has to
-    /// say about itself goes before its data.
+    /// The next frame to send; whose it is, see the [module](super).
     pub fn poll_frame(&mut self, now: Instant) -> Option<Frame<'_>> {
+        self.poll_frame_within(now, u32::MAX)
+    }
+
+    /// The next frame to send, as [`poll_frame`](Self::poll_frame), but with no more than `limit` bytes of data: a
+    /// caller that has room for less than a full frame need not wait with what fits. 0 counts as 1; frames without
+    /// data are not affected, and have up to 16 bytes.
+    pub fn poll_frame_within(&mut self, now: Instant, limit: u32) -> Option<Frame<'_>> {
         if self.over.is_some() {
             return None;
         }
         let draft = match self.session_frame() {
             Some(draft) => draft,
-            None => self.stream_frame(now)?,
+            None => self.stream_frame(now, limit.max(1))?,
         };
         self.emitted_at = now;
         self.counters.frames_sent += 1;
         Some(Frame {
             head: draft.head,
             head_len: draft.head_len as u8,
+            class: draft.class,
             payload: draft.payload.map(|span| self.outbox.span(span)),
         })
     }
@@ -126,27 +147,33 @@ impl Smux {
         None
     }
 
-    fn stream_frame(&mut self, now: Instant) -> Option<Draft> {
-        while let Some(slot) = self.ready.front() {
-            let draft = self.next_of(slot, now);
+    fn stream_frame(&mut self, now: Instant, limit: u32) -> Option<Draft> {
+        while let Some(slot) = self.schedule.front() {
+            let draft = self.next_of(slot, now, limit);
             self.refresh(slot);
             if draft.is_some() {
                 return draft;
             }
             // Not possible while the list is kept up to date; and then it must not spin.
             debug_assert!(false, "a stream without a frame was ready");
-            self.ready.remove(slot);
+            if let Some(stream) = self.streams.at_mut(slot) {
+                self.schedule.leave(slot, &mut stream.turn);
+            }
         }
         None
     }
 
-    fn next_of(&mut self, slot: u32, now: Instant) -> Option<Draft> {
+    fn next_of(&mut self, slot: u32, now: Instant, limit: u32) -> Option<Draft> {
         let config = &self.config;
         let stream = self.streams.at_mut(slot)?;
         let wire = stream.wire;
         match stream.next(self.peer)? {
             Next::Syn => {
                 stream.syn_due = false;
+                stream.budget.pay_anyhow(now, HEADER_LEN);
+                let drained = stream.unsent.is_empty();
+                self.schedule
+                    .charge(slot, &mut stream.turn, HEADER_LEN, drained);
                 Some(Draft::control(header(config, Command::Syn, 0, wire)))
             }
             Next::Upd => {
@@ -162,23 +189,31 @@ impl Smux {
             }
             Next::Psh(window) => {
                 let before = stream.unsent.len();
-                let most = config.max_frame.min(window) as usize;
+                let most = config.max_frame.min(window).min(limit) as usize;
                 let payload = self.outbox.take(&mut stream.unsent, most);
                 let n = payload[0].len() + payload[1].len();
                 stream.sent += n as u64;
                 stream.sent_at = now;
                 self.counters.bytes_sent += n as u64;
+                let drained = stream.unsent.is_empty();
+                let len = HEADER_LEN + n;
+                self.schedule.charge(slot, &mut stream.turn, len, drained);
+                let awaited = drained || stream.sent <= FIRST_BYTES;
+                let class = if awaited && stream.budget.pay(now, len) {
+                    Class::Sparse
+                } else {
+                    Class::Bulk
+                };
                 let half = config.send_buffer as usize / 2;
                 let relieved = before > half && before - n <= half;
                 let draft = Draft {
+                    class,
                     payload,
                     ..Draft::control(header(config, Command::Psh, n, wire))
                 };
                 if relieved && stream.outbound == Outbound::Open {
                     self.note(slot, Changes::WRITABLE);
                 }
-                // The turn is over.
-                self.ready.remove(slot);
                 Some(draft)
             }
             Next::Fin => {
@@ -187,6 +222,7 @@ impl Smux {
                     stream.reset_due = None;
                 }
                 stream.outbound = Outbound::Ended;
+                stream.budget.pay_anyhow(now, HEADER_LEN);
                 Some(Draft::control(header(config, Command::Fin, 0, wire)))
             }
             Next::Rst(reason) => {

@@ -2,6 +2,8 @@
 
 use crate::event::{Peer, ReadState, ResetReason, StreamInfo, WriteState};
 use crate::pool::Buf;
+use crate::smux::class::Budget;
+use crate::smux::schedule::Turn;
 use fulmar_wire::smux::INITIAL_WINDOW;
 use fulmar_wire::time::Instant;
 
@@ -112,6 +114,10 @@ pub(super) struct Stream {
 
     pub(super) outbound: Outbound,
     pub(super) unsent: Buf,
+    /// Its place among the streams that send.
+    pub(super) turn: Turn,
+    /// What it may have sent more than once.
+    pub(super) budget: Budget,
     /// `SYN` has not been emitted.
     pub(super) syn_due: bool,
     /// A window update has to be emitted.
@@ -156,6 +162,8 @@ impl Stream {
             changes: Changes(0),
             outbound: Outbound::Open,
             unsent: Buf::new(),
+            turn: Turn::new(),
+            budget: Budget::new(now),
             syn_due: false,
             update_due: false,
             fin_held: false,
@@ -281,6 +289,6 @@ mod tests {
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn a_stream_is_small() {
-        assert!(size_of::<super::Stream>() <= 144);
+        assert!(size_of::<super::Stream>() <= 160);
     }
 }

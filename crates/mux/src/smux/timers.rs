@@ -74,7 +74,7 @@ impl Smux {
         self.outbox.trim();
         self.inbox.trim();
         let end = self.streams.shrink();
-        self.ready.shrink(end);
+        self.schedule.shrink(end);
         self.changed.shrink(end);
         self.arrivals.shrink(end);
     }
@@ -99,7 +99,7 @@ impl Smux {
             let patient_until = stream.sent_at + self.config.linger;
             if patient_until > now {
                 self.set_timer(slot, Some(patient_until));
-            } else if self.ready.contains(slot) {
+            } else if self.schedule.contains(slot) {
                 // Not the peer's window but the layer below holds it up, and has its own ways to give up.
                 self.set_timer(slot, Some(now + self.config.linger));
             } else {

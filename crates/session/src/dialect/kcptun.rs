@@ -22,8 +22,10 @@ use fulmar_wire::time::Instant;
 
 use crate::endpoint::{Dialect, Stranger};
 use crate::layer::{
-    LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, StreamLayer, Writable,
+    Class, LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, StreamLayer,
+    Writable,
 };
+use crate::measuring;
 use crate::session::Parts;
 use crate::transmit::Path;
 
@@ -70,16 +72,8 @@ pub struct Settings {
     /// Bytes of UDP payload per second and session.
     pub rate_limit: Option<u64>,
     /// The sender measures the path (`--mode auto`); then [`Self::profile`] only says how long acknowledgements wait at most.
-    pub auto: Option<Auto>,
-}
-
-/// What a sender that measures the path may take.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Auto {
-    /// Most redundancy on bulk, percent of what it protects, 0 to 100; 0: no copies either.
-    pub redundancy: u8,
-    /// Whether parity follows the path; else it is [`Settings::fec`].
-    pub parity: bool,
+    /// With parity that follows the path, [`Self::fec`] is `None`.
+    pub auto: Option<measuring::Settings>,
 }
 
 /// Builds sessions of this dialect.
@@ -153,6 +147,7 @@ impl Kcptun {
             cipher,
             rate_limit: s.rate_limit,
             watches_quiet: !s.server,
+            measuring: s.auto,
         }
     }
 
@@ -409,20 +404,27 @@ impl StreamLayer for Layer {
         Ok(())
     }
 
-    fn poll_output(&mut self, now: Instant, sink: &mut dyn FnMut(&[u8])) -> bool {
+    fn poll_output(
+        &mut self,
+        now: Instant,
+        limit: u32,
+        sink: &mut dyn FnMut(&[u8], Class),
+    ) -> bool {
         let Upper::Known(Known { snappy, mux }) = &mut self.upper else {
             return false;
         };
-        let Some(frame) = mux.poll_frame(now) else {
+        let Some(frame) = mux.poll_frame_within(now, limit) else {
             return false;
         };
+        let class = frame.class();
+        let mut sink = |piece: &[u8]| sink(piece, class);
         match snappy {
             None => frame
                 .parts()
                 .into_iter()
                 .filter(|p| !p.is_empty())
                 .for_each(sink),
-            Some(snappy) => snappy.encoder.encode(&frame.parts(), sink),
+            Some(snappy) => snappy.encoder.encode(&frame.parts(), &mut sink),
         }
         true
     }

@@ -8,7 +8,8 @@ use fulmar_arq::Profile;
 use fulmar_cipher::{MasterKey, NonceSource, PacketCipher, derive_key};
 use fulmar_codec::qpp;
 use fulmar_session::admission::Limits;
-use fulmar_session::dialect::kcptun::{Auto, Kcptun, Settings};
+use fulmar_session::dialect::kcptun::{Kcptun, Settings};
+use fulmar_session::measuring;
 use fulmar_session::transmit::Path;
 use fulmar_session::{Endpoint, SessionKey};
 use fulmar_wire::kcptun::Method;
@@ -37,7 +38,7 @@ pub(crate) struct Options {
     pub(crate) ack_no_delay: bool,
     pub(crate) rate_limit: Option<u64>,
     /// `--mode auto`.
-    pub(crate) sender: Option<Auto>,
+    pub(crate) sender: Option<measuring::Settings>,
     pub(crate) smux_buffer: u32,
     pub(crate) stream_buffer: u32,
     pub(crate) keep_alive: Duration,
@@ -78,9 +79,10 @@ impl Options {
             rcv_wnd: 44_739,
             smux_buffer: 64 << 20,
             stream_buffer: 64 << 20,
-            sender: Some(Auto {
+            sender: Some(measuring::Settings {
                 redundancy: 25,
                 parity: true,
+                mtu: self.mtu,
             }),
             ..self
         }

@@ -24,6 +24,7 @@ use fulmar_wire::time::{Instant, Millis};
 
 use super::{
     Acked, Cause, Congestion, Delivered, Evidence, Limits, Lost, PathStats, SenderControl, Sent,
+    Sizes,
 };
 use crate::config::Config;
 use flight::{Flight, Named};
@@ -68,6 +69,10 @@ pub struct Auto {
     rtt: Option<u64>,
     spurious: u64,
     probes: u64,
+    lost_bytes: u64,
+    /// Payload of a full segment, and what became of such and of small ones.
+    mss: usize,
+    sizes: Sizes,
     /// The latest time, microseconds.
     clock: u64,
 }
@@ -96,6 +101,9 @@ impl Auto {
             rtt: None,
             spurious: 0,
             probes: 0,
+            lost_bytes: 0,
+            mss: config.mss(),
+            sizes: Sizes::default(),
             clock: 0,
         };
         auto.adjust();
@@ -133,7 +141,7 @@ impl Auto {
         let those = share * sent.in_flight as f32;
         let worth = |copies: u8| {
             let left = those * loss.powi(1 + i32::from(copies));
-            left < 0.2 && share * f32::from(copies) < 0.0125
+            left < 0.2 && share * f32::from(copies) < 0.02
         };
         (1..=2).find(|c| worth(*c)).unwrap_or(0)
     }
@@ -235,10 +243,14 @@ impl SenderControl for Auto {
         self.clock = now.as_micros();
         let cost = self.cost(sent.len);
         let before = self.flight.sent(self.clock, sent.sn, cost, self.model.is_calm());
+        if sent.cause != Cause::First && sent.len >= self.mss {
+            self.sizes.large_lost = self.sizes.large_lost.saturating_add(1);
+        }
         if sent.cause == Cause::Overdue
             && let Some(before) = before
         {
             self.loss.lost(sent.sn, before.calm);
+            self.lost_bytes += u64::from(before.cost);
         }
         if self.copies(sent) > 0 {
             self.flight.copied(sent.sn);
@@ -264,6 +276,12 @@ impl SenderControl for Auto {
         let Some(record) = self.flight.delivered_one(self.clock, d.sn, measures) else {
             return;
         };
+        if d.len >= self.mss {
+            self.sizes.large_delivered = true;
+            self.sizes.large_lost = 0;
+        } else if d.len <= self.mss / 3 {
+            self.sizes.small_delivered = true;
+        }
         if !record.copied {
             self.loss.arrived(record.calm);
         }
@@ -332,6 +350,7 @@ impl SenderControl for Auto {
             sample: self.flight.sample(shortest * 7 / 8),
             rtt,
             delivered: self.flight.delivered(),
+            lost: self.lost_bytes,
             flight: self.flight.bytes(),
             loss: f64::from(self.loss.by_chance()),
         };
@@ -383,6 +402,15 @@ impl SenderControl for Auto {
             spurious: self.spurious,
             probes: self.probes,
         })
+    }
+
+    fn take_sizes(&mut self) -> Sizes {
+        std::mem::take(&mut self.sizes)
+    }
+
+    fn set_mss(&mut self, mss: usize) {
+        self.mss = mss;
+        self.sizes = Sizes::default();
     }
 
     fn set_copies(&mut self, copies: u8) {

@@ -78,8 +78,9 @@ pub(super) struct News {
     pub(super) sample: Option<Sample>,
     /// Round trip of the newest transmission that was acknowledged, microseconds.
     pub(super) rtt: Option<u64>,
-    /// Bytes delivered so far, and in flight.
+    /// Bytes delivered so far, lost so far, and in flight.
     pub(super) delivered: u64,
+    pub(super) lost: u64,
     pub(super) flight: u64,
     /// Share of losses by chance.
     pub(super) loss: f64,
@@ -109,7 +110,8 @@ pub(super) struct Model {
     /// Largest rate when growth was last looked at, and looks without growth.
     full_rate: f64,
     full_looks: u32,
-    /// Bytes that may be in flight in startup: at first, and what has been delivered since (RFC 5681, slow start).
+    /// Bytes that may be in flight in startup: at first, and what has left the path since (RFC 5681, slow start; but a loss is not
+    /// taken for congestion).
     slow_start: f64,
     probe_gain: f64,
     drain_gain: f64,
@@ -279,7 +281,7 @@ impl Model {
 
     pub(super) fn on_acked(&mut self, news: &News) {
         self.loss = news.loss;
-        self.slow_start = FIRST_FLIGHT * self.segment + news.delivered as f64;
+        self.slow_start = FIRST_FLIGHT * self.segment + (news.delivered + news.lost) as f64;
         let now = news.now;
         if self.last_ack > 0 && self.is_network_limited() {
             let gap = now.saturating_sub(self.last_ack).min(50_000) as f64;

@@ -301,7 +301,7 @@ fn streams_take_turns_and_control_goes_first() {
             (psh, 3, 500),
         ]
     );
-    // An update overtakes the data of its stream, not that of others.
+    // An update overtakes all data, and its stream does not lose its turn by it.
     a.write(ids[0], &[0; 1500]).expect("write");
     a.write(ids[2], &[0; 1500]).expect("write");
     a.handle_input(NOW, &psh_to(7)).expect("frame");
@@ -310,11 +310,11 @@ fn streams_take_turns_and_control_goes_first() {
     assert_eq!(
         sent,
         [
-            (psh, 3, 1000),
             (Command::Upd, 7, 8),
             (psh, 7, 1000),
-            (psh, 3, 500),
+            (psh, 3, 1000),
             (psh, 7, 500),
+            (psh, 3, 500),
         ]
     );
 }

@@ -1,5 +1,7 @@
 //! Tests of the smux machine. They live inside the crate so that its invariants can be checked after every step.
 
+mod class;
+mod fairness;
 mod go_end;
 mod halfclose;
 mod hostile;
@@ -8,6 +10,7 @@ mod model;
 mod timers;
 mod vectors;
 
+use super::schedule::Lane;
 use super::stream::Holder;
 use super::*;
 use crate::event::Event;
@@ -79,7 +82,7 @@ fn check(smux: &Smux) {
     let mut existing = 0;
     for slot in 0..smux.streams.end() {
         let Some(stream) = smux.streams.at(slot) else {
-            assert!(!smux.ready.contains(slot), "a dead stream is ready");
+            assert!(!smux.schedule.contains(slot), "a dead stream is ready");
             assert!(!smux.changed.contains(slot), "a dead stream has changes");
             assert!(!smux.arrivals.contains(slot), "a dead stream waits");
             continue;
@@ -88,9 +91,18 @@ fn check(smux: &Smux) {
         unread += stream.unread.len() as u64;
         assert_eq!(smux.slots.get(&stream.wire), Some(&slot));
         assert_eq!(
-            smux.ready.contains(slot),
+            smux.schedule.contains(slot),
             stream.next(smux.peer).is_some(),
-            "round robin and state differ: {stream:?}"
+            "schedule and state differ: {stream:?}"
+        );
+        assert_eq!(stream.turn.lane.is_some(), smux.schedule.contains(slot));
+        assert_eq!(
+            stream.turn.lane == Some(Lane::Control),
+            matches!(
+                stream.next(smux.peer),
+                Some(Next::Upd | Next::Fin | Next::Rst(_))
+            ),
+            "{stream:?}"
         );
         assert!(
             !stream.is_over(smux.peer),

@@ -1,0 +1,87 @@
+//! Which frames are worth sending more than once.
+//!
+//! The layers below can trade bytes for latency: repeat what somebody waits for, so that a loss costs no round trip.
+//! For a download that would waste the link; for a key press, a query or a game it costs next to nothing. The
+//! multiplexer sees which is which, and says so with each frame.
+
+use fulmar_wire::time::Instant;
+
+/// Redundancy that a stream has when it is opened, and can save up at most: bytes of copies.
+pub const SPARSE_BURST: u32 = 16 * 1024;
+/// Redundancy that a stream gains, bytes of copies per second: 128 kbit/s, twice the rate of a telephone call or a
+/// game.
+pub const SPARSE_RATE: u32 = 16_000;
+/// Copies of a frame that the budget pays for.
+const COPIES: u32 = 2;
+/// Bytes gained in a millisecond: a whole number, so that counting in milliseconds loses nothing.
+const PER_MILLI: u32 = SPARSE_RATE / 1000;
+
+/// Whether copies of a frame are worth their bytes.
+///
+/// This is the budget of redundancy for sparse flows (`--redundancy`): whoever carries a sparse frame may carry it twice
+/// more. Copies of the data of one stream then never exceed twice its own bytes (headers included), nor
+/// [`SPARSE_RATE`] on average and one [`SPARSE_BURST`]; data beyond that is bulk. A frame with more than 8184 bytes of
+/// data always is: it costs more than a full budget.
+///
+/// `SYN` and `FIN` are paid for from the same budget, but are sparse even when it is used up: they are 8 bytes, once per
+/// stream. What is said without data (window updates, keep-alives, resets) is sparse and costs nothing.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Class {
+    /// Somebody is likely to wait for it, and it is of a stream that sends little: control frames; and data that is among
+    /// the first 8 KiB of its stream, or the last of what the stream has to send now.
+    Sparse,
+    /// The rest: its loss is repaired in time by what follows it.
+    Bulk,
+}
+
+/// The tokens of one stream, one for each byte of copies.
+#[derive(Debug)]
+pub(super) struct Budget {
+    tokens: u32,
+    /// When they were counted: the low half of the milliseconds. A stream that sends nothing sparse for 50 days is the
+    /// poorer for what the wrapping hides.
+    at: u32,
+}
+
+impl Budget {
+    /// A full one.
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            tokens: SPARSE_BURST,
+            at: now.as_millis() as u32,
+        }
+    }
+
+    /// Pays for copies of a frame of `len` bytes; `false`, and nothing is paid, if it cannot.
+    pub(super) const fn pay(&mut self, now: Instant, len: usize) -> bool {
+        let cost = self.gain(now, len);
+        match self.tokens.checked_sub(cost) {
+            Some(left) => {
+                self.tokens = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Pays for copies of a frame of `len` bytes what it can.
+    pub(super) const fn pay_anyhow(&mut self, now: Instant, len: usize) {
+        let cost = self.gain(now, len);
+        self.tokens = self.tokens.saturating_sub(cost);
+    }
+
+    /// Counts what was gained since the last time; returns what copies of a frame of `len` bytes cost.
+    const fn gain(&mut self, now: Instant, len: usize) -> u32 {
+        let millis = now.as_millis() as u32;
+        let gained = millis.wrapping_sub(self.at).saturating_mul(PER_MILLI);
+        let tokens = self.tokens.saturating_add(gained);
+        self.tokens = if tokens < SPARSE_BURST {
+            tokens
+        } else {
+            SPARSE_BURST
+        };
+        self.at = millis;
+        // A frame has no more than 65543 bytes.
+        COPIES * len as u32
+    }
+}
