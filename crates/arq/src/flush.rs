@@ -379,7 +379,7 @@ impl<C: SenderControl> Kcp<C> {
                 now,
                 company,
                 again,
-                |sn| tx.is_in_flight(sn) && !list.contains(&sn),
+                |sn| tx.is_in_flight(sn),
                 |sn, due| {
                     let fits = packer.used + HEADER_LEN + tx.payload(sn).len() <= packer.mtu;
                     (due || packer.used > 0 && fits) && emit(packer, &header, sn)
@@ -473,7 +473,8 @@ impl<C: SenderControl> Kcp<C> {
         self.control.on_sent(now, &sent);
         let copies = self.control.copies(&sent);
         if copies > 0 {
-            self.copies.add(sn, copies, now + self.control.copy_delay());
+            let due = now + self.control.copy_delay();
+            self.copies.add(now, sn, copies, due);
         }
         true
     }

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use fulmar_arq::{Kcp, SenderControl};
 use fulmar_fec as fec;
+use fulmar_mux::smux::SPARSE_RATE;
 use fulmar_wire::fec::HEADER_LEN as FEC_HEADER_LEN;
 use fulmar_wire::time::Instant;
 
@@ -17,6 +18,9 @@ use crate::transmit::Written;
 
 /// Shortest time between two looks at the path.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Time for which a path has to have room to spare before parity is sent.
+const SPARE: Duration = Duration::from_secs(2);
 
 /// What is chosen when a session with such a sender is built.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -39,10 +43,13 @@ pub(crate) struct Measuring {
     /// Bytes of UDP payload around KCP's datagrams, with room for a FEC header.
     headers: usize,
     next_look: Instant,
+    /// Until then the path is taken for full: there was more to send than it takes, or nothing is known yet.
+    limited_until: Instant,
     last_look: Instant,
     /// Datagrams of our own since the last look.
     datagrams: u64,
     copied_bytes: u64,
+    copied_at_look: u64,
     /// The number that the next FEC packet has, while there is no encoder.
     seqid: u32,
     counted: Reported,
@@ -72,9 +79,11 @@ impl Measuring {
             mtu,
             headers,
             next_look: Instant::ZERO,
+            limited_until: Instant::ZERO,
             last_look: Instant::ZERO,
             datagrams: 0,
             copied_bytes: 0,
+            copied_at_look: 0,
             seqid: 0,
             counted: Reported::default(),
         }
@@ -96,6 +105,7 @@ impl Measuring {
         now: Instant,
         kcp: &mut Kcp,
         encoder: &mut Option<fec::Encoder>,
+        streams: usize,
     ) {
         self.look_at_sizes(now, kcp);
         if kcp.in_flight() > 0 {
@@ -109,20 +119,30 @@ impl Measuring {
         if now >= self.next_look
             && let Some(path) = kcp.path()
         {
+            if path.network_limited || self.last_look == Instant::ZERO {
+                self.limited_until = now + SPARE;
+            }
             let since = now.since(self.last_look).max(Duration::from_millis(1));
             let view = PathView {
                 loss: path.loss,
                 burst: path.burst.max(1.0),
                 packets_per_second: self.datagrams as f32 / since.as_secs_f32(),
                 rtt: path.srtt,
-                network_limited: path.network_limited,
+                network_limited: now < self.limited_until,
                 samples: path.loss_samples,
             };
             self.redundancy.update(now, &view);
             self.datagrams = 0;
             self.last_look = now;
             self.next_look = now + path.srtt.max(LOOK_EVERY);
-            kcp.control_mut().set_copies(self.redundancy.copies());
+            // Two copies of all that the streams' own budget lets be sparse keep within it; a third does while not much is copied.
+            let copied = kcp.counters().copied_bytes;
+            let rate = copied.saturating_sub(self.copied_at_look) as f32 / since.as_secs_f32();
+            self.copied_at_look = copied;
+            let most = SPARSE_RATE as f32 * streams.max(1) as f32;
+            let copies = self.redundancy.copies();
+            let copies = if rate > most { copies.min(2) } else { copies };
+            kcp.control_mut().set_copies(copies);
             if self.parity {
                 self.follow_shape(encoder);
             }

@@ -318,7 +318,8 @@ impl Session {
             }
         }
         if let Some(measuring) = &mut self.measuring {
-            measuring.before_flush(now, &mut self.kcp, &mut self.encoder);
+            let streams = self.layer.streams();
+            measuring.before_flush(now, &mut self.kcp, &mut self.encoder, streams);
         }
         let mut more = false;
         let mut flushed = false;

@@ -351,6 +351,12 @@ fn known(settings: &Settings, compression: bool, version: Version, now: Instant)
         keepalive: settings.keep_alive,
         keepalive_timeout: KEEPALIVE_TIMEOUT,
         fin_hold: settings.fin_hold,
+        // So that a stream has something whenever the pace lets it leave.
+        send_buffer: if settings.auto.is_some() {
+            256 * 1024
+        } else {
+            MuxConfig::new(version, role).send_buffer
+        },
         ..MuxConfig::new(version, role)
     };
     Known {

@@ -40,6 +40,8 @@ const LATE: u64 = 2_000_000;
 const FIRST_PACE: f64 = 1.4e6;
 /// Segments that leave at once then (RFC 6928).
 const FIRST_BURST: u64 = 10;
+/// Time without anything to send after which the application is the limit, microseconds.
+const IDLE: u64 = 3_000;
 /// Shortest interval that a rate is measured over, microseconds.
 const SHORTEST_SAMPLE: u64 = 500;
 
@@ -70,6 +72,8 @@ pub struct Auto {
     spurious: u64,
     probes: u64,
     lost_bytes: u64,
+    /// Since when there is nothing to send although it could leave.
+    idle_since: Option<u64>,
     /// Payload of a full segment, and what became of such and of small ones.
     mss: usize,
     sizes: Sizes,
@@ -102,6 +106,7 @@ impl Auto {
             spurious: 0,
             probes: 0,
             lost_bytes: 0,
+            idle_since: None,
             mss: config.mss(),
             sizes: Sizes::default(),
             clock: 0,
@@ -141,7 +146,7 @@ impl Auto {
         let those = share * sent.in_flight as f32;
         let worth = |copies: u8| {
             let left = those * loss.powi(1 + i32::from(copies));
-            left < 0.2 && share * f32::from(copies) < 0.02
+            left < 0.2 && share * f32::from(copies) < 0.006
         };
         (1..=2).find(|c| worth(*c)).unwrap_or(0)
     }
@@ -155,8 +160,17 @@ impl Auto {
             // The next run begins when there is time for all of it.
             self.paid + self.quantum.min(QUANTUM).saturating_sub(price)
         } else {
-            self.paid
+            // A run that is being waited for is waited for.
+            self.gate.max(self.paid)
         };
+    }
+
+    /// An application that is read from in turns has nothing for a moment; one that has nothing for longer limits what is sent.
+    fn notice_idleness(&mut self) {
+        if self.idle_since.is_some_and(|at| self.clock - at >= IDLE) {
+            self.flight.app_limited();
+            self.model.drained();
+        }
     }
 
     /// Unfolds a time on the wire clock, which is not later than now.
@@ -243,6 +257,10 @@ impl SenderControl for Auto {
         self.clock = now.as_micros();
         let cost = self.cost(sent.len);
         let before = self.flight.sent(self.clock, sent.sn, cost, self.model.is_calm());
+        if sent.cause == Cause::First {
+            self.notice_idleness();
+            self.idle_since = None;
+        }
         if sent.cause != Cause::First && sent.len >= self.mss {
             self.sizes.large_lost = self.sizes.large_lost.saturating_add(1);
         }
@@ -254,6 +272,9 @@ impl SenderControl for Auto {
         }
         if self.copies(sent) > 0 {
             self.flight.copied(sent.sn);
+        }
+        if sent.in_flight >= self.flight_limit {
+            self.model.full();
         }
         self.recovery.sent(self.clock);
         self.pay(now, cost);
@@ -344,6 +365,7 @@ impl SenderControl for Auto {
             return;
         }
         self.recovery.acked(self.clock);
+        self.notice_idleness();
         let shortest = self.model.min_rtt().max(SHORTEST_SAMPLE);
         let news = News {
             now: self.clock,
@@ -369,10 +391,10 @@ impl SenderControl for Auto {
 
     fn on_drained(&mut self, now: Instant, in_flight: u32) {
         self.clock = now.as_micros();
-        if in_flight < self.flight_limit && self.gate <= self.clock * 1_000 + QUANTUM {
-            self.flight.app_limited();
-            self.model.drained();
+        if in_flight < self.flight_limit && self.gate <= self.clock * 1_000 {
+            self.idle_since.get_or_insert(self.clock);
         }
+        self.notice_idleness();
     }
 
     fn release(&mut self) {
@@ -411,6 +433,9 @@ impl SenderControl for Auto {
     fn set_mss(&mut self, mss: usize) {
         self.mss = mss;
         self.sizes = Sizes::default();
+        self.segment = mss as u64 + u64::from(self.overhead);
+        self.model.set_segment(self.segment);
+        self.adjust();
     }
 
     fn set_copies(&mut self, copies: u8) {

@@ -27,6 +27,8 @@ use super::flight::Sample;
 const ROUNDS: usize = 10;
 /// Gain that doubles the rate each round (the draft, section 2.4).
 const STARTUP_GAIN: f64 = 2.77;
+/// What may be in flight in startup: twice what is known to fit, and a little for what measuring lags behind.
+const STARTUP_FLIGHT: f64 = 2.77;
 /// Gains of a probe: the first, and by how much more each that has found something is followed.
 const PROBE_GAIN: f64 = 1.25;
 const PROBE_STEP: f64 = 1.3;
@@ -106,6 +108,8 @@ pub(super) struct Model {
     round_began: (u64, u64),
     /// Whether the application had nothing more to send in this round, and in the one before.
     drained: (bool, bool),
+    /// Whether as much was in flight as may be, likewise.
+    full: (bool, bool),
 
     /// Largest rate when growth was last looked at, and looks without growth.
     full_rate: f64,
@@ -155,6 +159,7 @@ impl Model {
             round_ends: 0,
             round_began: (0, 0),
             drained: (true, true),
+            full: (false, false),
             full_rate: 0.0,
             full_looks: 0,
             slow_start: FIRST_FLIGHT * segment as f64,
@@ -175,6 +180,11 @@ impl Model {
         }
     }
 
+    /// Full segments take so many bytes from now on.
+    pub(super) const fn set_segment(&mut self, bytes: u64) {
+        self.segment = bytes as f64;
+    }
+
     pub(super) const fn phase(&self) -> Phase {
         self.phase
     }
@@ -193,13 +203,19 @@ impl Model {
     }
 
     /// Whether there was more to send than the path takes.
+    #[inline]
     pub(super) const fn is_network_limited(&self) -> bool {
-        !self.drained.0 && !self.drained.1
+        self.full.0 || self.full.1 || !self.drained.0 && !self.drained.1
     }
 
     /// Whether what is sent now goes out no faster than it is known to arrive.
     pub(super) const fn is_calm(&self) -> bool {
         matches!(self.phase, Phase::Drain | Phase::ProbeRtt) || self.drained.0
+    }
+
+    /// As much is in flight as may be.
+    pub(super) const fn full(&mut self) {
+        self.full.0 = true;
     }
 
     /// There was nothing more to send.
@@ -256,7 +272,7 @@ impl Model {
     pub(super) fn flight_limit(&self) -> u32 {
         let holds = self.holds();
         if self.phase == Phase::Startup {
-            let most = (STARTUP_GAIN * holds).max(FIRST_FLIGHT * self.segment);
+            let most = (STARTUP_FLIGHT * holds).max(FIRST_FLIGHT * self.segment);
             return (self.slow_start.min(most) / self.segment) as u32;
         }
         let gain = match self.phase {
@@ -299,7 +315,9 @@ impl Model {
             self.end_round(news);
         }
         // Of many measurements the largest is mostly chance; growth must be seen at once, the rest can wait for the round.
-        if self.phase == Phase::Startup && (!sample.app_limited || sample.rate > self.bandwidth()) {
+        let growing = self.phase == Phase::Startup
+            || self.phase == Phase::Drain && self.drain_gain == FIRST_DRAIN_GAIN;
+        if growing && (!sample.app_limited || sample.rate > self.bandwidth()) {
             let rate = &mut self.rates[self.round % ROUNDS];
             *rate = rate.max(sample.rate);
         }
@@ -343,6 +361,7 @@ impl Model {
         self.rates[self.round % ROUNDS] = 0.0;
         self.round_ends = news.delivered;
         self.drained = (false, self.drained.0);
+        self.full = (false, self.full.0);
         self.last_round_rtt = std::mem::replace(&mut self.round_rtt, NEVER);
         let limit = 1.25 * self.min_rtt() as f64 + 4_000.0;
         let long = self.last_round_rtt != NEVER && self.last_round_rtt as f64 > limit;
