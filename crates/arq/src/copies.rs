@@ -1,9 +1,9 @@
-//! What is sent more than once on purpose: copies of segments of sparse flows, and acknowledgements that get lost.
+//! What is sent more than once on purpose: copies of segments whose latency is worth more than their bytes.
 
 use std::collections::VecDeque;
 
 use fulmar_wire::seq::Seq;
-use fulmar_wire::time::{Instant, Millis};
+use fulmar_wire::time::Instant;
 
 /// A segment that goes along with later ones.
 #[derive(Copy, Clone, Debug)]
@@ -100,88 +100,6 @@ impl Copies {
     }
 }
 
-/// Arrivals that are judged together.
-const SPAN: u32 = 8_192;
-/// Repetitions among [`SPAN`] arrivals that make it worth saying acknowledgements twice, and a third time: what that costs is
-/// a fiftieth of a segment for each.
-const WORTH: [u32; 2] = [SPAN / 100, SPAN / 33];
-/// Spans after which it is tried with less: while it helps, nothing shows that it is needed.
-const TRY_WITH_LESS: u32 = 16;
-
-/// Acknowledgements of the last flushes, to be said once more.
-///
-/// An acknowledgement says once that a segment has arrived behind a gap. When it gets lost, a sender that finds losses by time sends
-/// the segment again, and on a path that loses 5 % each way that doubles the retransmissions. What arrives a second
-/// time tells that this happens.
-#[derive(Debug)]
-pub(crate) struct RepeatedAcks {
-    pub(crate) on: bool,
-    /// Arrivals of this span, and those of them that had been here before.
-    arrived: u32,
-    again: u32,
-    /// Times that each is repeated, and spans since that was last found worth while.
-    times: u8,
-    idle: u32,
-    /// What the last flush acknowledged, and the one before.
-    pub(crate) last: [Vec<(Seq, Millis)>; 2],
-}
-
-impl Default for RepeatedAcks {
-    fn default() -> Self {
-        Self {
-            on: false,
-            arrived: 0,
-            again: 0,
-            // Nothing is behind a gap on a path that loses nothing, so this costs only where it may help.
-            times: 1,
-            idle: 0,
-            last: Default::default(),
-        }
-    }
-}
-
-impl RepeatedAcks {
-    /// A data segment has arrived from the wire.
-    #[inline]
-    pub(crate) fn arrived(&mut self, repeated: bool) {
-        if self.on {
-            self.arrived += 1;
-            self.again += u32::from(repeated);
-            if self.arrived == SPAN {
-                self.judge();
-            }
-        }
-    }
-
-    fn judge(&mut self) {
-        let again = std::mem::take(&mut self.again);
-        self.arrived = 0;
-        self.idle += 1;
-        match WORTH.get(usize::from(self.times)) {
-            Some(worth) if again > *worth => {
-                self.times += 1;
-                self.idle = 0;
-            }
-            None if again > WORTH[1] => self.idle = 0,
-            _ if self.idle >= TRY_WITH_LESS => {
-                self.times = self.times.saturating_sub(1);
-                self.idle = 0;
-            }
-            _ => {}
-        }
-    }
-
-    /// How often to repeat each, 0 to 2.
-    #[inline]
-    pub(crate) fn times(&self) -> u8 {
-        if self.on { self.times } else { 0 }
-    }
-
-    pub(crate) fn release(&mut self) {
-        self.last = [Vec::new(), Vec::new()];
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,10 +113,16 @@ mod tests {
         assert_eq!(c.take_now(), [Seq(1), Seq(2)]);
         assert_eq!(c.poll_timeout(), Some(at(20)));
         let mut offered = Vec::new();
-        c.offer(at(5), false, at(25), |_| true, |sn, _| {
-            offered.push(sn);
-            true
-        });
+        c.offer(
+            at(5),
+            false,
+            at(25),
+            |_| true,
+            |sn, _| {
+                offered.push(sn);
+                true
+            },
+        );
         assert!(offered.is_empty());
         // With company, but without a place in the datagram.
         c.offer(at(5), true, at(25), |_| true, |_, due| due);
@@ -213,22 +137,5 @@ mod tests {
         assert!(c.has_later());
         c.offer(at(31), false, at(50), |_| false, |_, _| true);
         assert!(!c.has_later());
-    }
-
-    #[test]
-    fn acknowledgements_are_repeated_when_repetitions_arrive() {
-        let mut r = RepeatedAcks::default();
-        let spans = |r: &mut RepeatedAcks, n: u32, percent: u32| {
-            (0..n * SPAN).for_each(|i| r.arrived(i % 100 < percent));
-            r.times()
-        };
-        assert_eq!(spans(&mut r, 3, 50), 0, "nobody asked for it");
-        r.on = true;
-        // Once helps enough.
-        assert_eq!(spans(&mut r, TRY_WITH_LESS - 1, 1), 1);
-        assert_eq!(spans(&mut r, 1, 5), 2);
-        assert_eq!(spans(&mut r, TRY_WITH_LESS, 0), 1);
-        assert_eq!(spans(&mut r, TRY_WITH_LESS, 0), 0);
-        assert_eq!(spans(&mut r, 1, 5), 1);
     }
 }

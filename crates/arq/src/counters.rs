@@ -26,8 +26,8 @@ pub struct Counters {
     pub copied_segs: u64,
     /// Payload bytes of these.
     pub copied_bytes: u64,
-    /// Acknowledgements that were sent once more. Not in upstream's log.
-    pub repeated_acks: u64,
+    /// Ranges in acknowledgements sent ([`crate::Kcp::send_ack_ranges`]). Not in upstream's log.
+    pub out_ranges: u64,
     /// Probes of a silent path: segments that were sent again for their acknowledgement. Not in upstream's log.
     pub probed_segs: u64,
     /// `RepeatSegs`: data segments that had already arrived, in datagrams from the wire.

@@ -8,10 +8,14 @@ use fulmar_wire::time::{Instant, Millis};
 
 use crate::control::{Cause, Evidence, Limits, Lost, SenderControl, Sent};
 use crate::kcp::{DatagramSink, Flush, FlushWanted, Kcp, LARGEST_PROBE, LimitedBy};
+use crate::ranges;
 use crate::send::State;
 
 /// Segments that are looked out for each datagram the sink has room for; most datagrams hold one.
 const RESENDS_PER_DATAGRAM: usize = 4;
+
+/// Segments that the ranges of one acknowledgement reach back, at least: what arrived in a few datagrams' time.
+const RANGE_SPAN: u32 = 1_024;
 
 impl<C: SenderControl> Kcp<C> {
     /// Writes what is due: acknowledgements, window messages, and if `kind` is [`Flush::Full`] new data and data
@@ -86,27 +90,48 @@ impl<C: SenderControl> Kcp<C> {
         header: &mut Header,
     ) -> bool {
         let format = self.config.rules.format;
-        if !self.acks.is_empty() && !self.write_repeats(packer, *header) {
-            return false;
-        }
         let last = self.acks.len().wrapping_sub(1);
-        let mut written = 0;
-        for (i, &(sn, ts)) in self.acks.iter().enumerate() {
-            if i == last || sn.at_or_after(header.una) {
-                let next = Header { sn, ts, ..*header };
-                if !packer.push(format.emit(&next), &[]) {
-                    break;
+        // What ranges say need not be said one by one; from here on they say it.
+        let mut ranges = [0; ranges::MOST * ranges::LEN];
+        let (ranges, ranged_from) = if self.ack_ranges && !self.acks.is_empty() {
+            let span = RANGE_SPAN.max(4 * u32::try_from(self.acks.len()).unwrap_or(u32::MAX));
+            self.rx.ranges(format, span, &mut ranges)
+        } else {
+            (&[][..], None)
+        };
+        // What came again, far behind the ranges, is said twice as well.
+        for &(sn, ts) in &self.said {
+            if sn.at_or_after(header.una) && ranged_from.is_some_and(|from| sn.before(from)) {
+                let again = Header { sn, ts, ..*header };
+                if !packer.push(format.emit(&again), &[]) {
+                    return false;
                 }
-                *header = next;
                 self.counters.out_segs += 1;
             }
-            written = i + 1;
         }
-        if self.repeats.on {
-            self.repeats.last.swap(0, 1);
-            self.repeats.last[0].clear();
-            let behind_gap = self.acks[..written].iter().copied();
-            self.repeats.last[0].extend(behind_gap.filter(|(sn, _)| sn.at_or_after(header.una)));
+        self.said.clear();
+        let mut written = 0;
+        for (i, &(sn, ts)) in self.acks.iter().enumerate() {
+            let is_ranged = ranged_from.is_some_and(|from| sn.at_or_after(from));
+            if i == last || sn.at_or_after(header.una) && !is_ranged {
+                let data = if i == last { ranges } else { &[] };
+                let next = Header {
+                    sn,
+                    ts,
+                    len: u32::try_from(data.len()).unwrap_or(0),
+                    ..*header
+                };
+                if !packer.push(format.emit(&next), data) {
+                    break;
+                }
+                *header = Header { len: 0, ..next };
+                if self.ack_ranges && !is_ranged {
+                    self.said.push((sn, ts));
+                }
+                self.counters.out_segs += 1;
+                self.counters.out_ranges += (data.len() / ranges::LEN) as u64;
+            }
+            written = i + 1;
         }
         if written == self.acks.len() {
             self.acks.clear();
@@ -115,27 +140,6 @@ impl<C: SenderControl> Kcp<C> {
             self.acks.drain(..written);
             false
         }
-    }
-
-    /// The acknowledgements of the last flushes once more, ahead of the new ones: a round trip is measured by the last of a datagram.
-    fn write_repeats<S: DatagramSink + ?Sized>(
-        &mut self,
-        packer: &mut Packer<'_, S>,
-        header: Header,
-    ) -> bool {
-        let format = self.config.rules.format;
-        for i in (0..usize::from(self.repeats.times())).rev() {
-            for &(sn, ts) in &self.repeats.last[i] {
-                if sn.at_or_after(header.una) {
-                    if !packer.push(format.emit(&Header { sn, ts, ..header }), &[]) {
-                        return false;
-                    }
-                    self.counters.repeated_acks += 1;
-                    self.counters.out_segs += 1;
-                }
-            }
-        }
-        true
     }
 
     /// Asks about a window that is closed, ever less often.

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use fulmar_wire::kcp::{Command, HEADER_LEN, Header};
-use fulmar_wire::time::{Instant, Millis};
+use fulmar_wire::time::Instant;
 
 use crate::config::MAX_WINDOW;
-use crate::control::{Acked, Delivered, SenderControl};
+use crate::control::{Acked, Delivered, SenderControl, Source};
 use crate::kcp::{FlushWanted, InputError, Kcp, Origin};
+use crate::ranges;
 use crate::receive::Arrival;
 use crate::send::Done;
 
@@ -72,6 +73,9 @@ impl<C: SenderControl> Kcp<C> {
                 Command::Ack => {
                     if self.restart.remembers(header.una) {
                         self.last_answer = Some(now);
+                    }
+                    if data.len() >= ranges::LEN {
+                        self.acknowledged_ranges(now, &header, data, &mut tally);
                     }
                     slid |= self.acknowledged(now, &header, &mut tally);
                     echo = Some(header.ts);
@@ -154,7 +158,7 @@ impl<C: SenderControl> Kcp<C> {
         let control = &mut self.control;
         let news = self.tx.acknowledge_before(header.una, |done| {
             tally.add(&done);
-            control.on_delivered(now, &delivered(done, None));
+            control.on_delivered(now, &delivered(done, Source::Una));
         });
         match news {
             Some(true) => {
@@ -177,7 +181,7 @@ impl<C: SenderControl> Kcp<C> {
         let before = tally.segments;
         let known = self.tx.acknowledge(header.sn, |done| {
             tally.add(&done);
-            control.on_delivered(now, &delivered(done, Some(header.ts)));
+            control.on_delivered(now, &delivered(done, Source::Echo(header.ts)));
         });
         if known {
             control.on_echo(now, header.sn, header.ts);
@@ -188,6 +192,35 @@ impl<C: SenderControl> Kcp<C> {
             self.progress = now;
         }
         self.tx.skip(header.sn, header.ts)
+    }
+
+    /// Ranges of segments have arrived (see [`crate::ranges`]).
+    fn acknowledged_ranges(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        data: &[u8],
+        tally: &mut Tally,
+    ) {
+        let before = tally.segments;
+        let mut left = ranges::MOST_NAMED;
+        for (lowest, count) in ranges::parse(self.config.rules.format, header.una, data) {
+            if count > left || !lowest.plus(count - 1).before(self.tx.unsent()) {
+                self.counters.invalid_acks += 1;
+                break;
+            }
+            left -= count;
+            let control = &mut self.control;
+            for i in 0..count {
+                self.tx.acknowledge(lowest.plus(i), |done| {
+                    tally.add(&done);
+                    control.on_delivered(now, &delivered(done, Source::Range));
+                });
+            }
+        }
+        if tally.segments != before {
+            self.progress = now;
+        }
     }
 
     #[inline]
@@ -202,7 +235,6 @@ impl<C: SenderControl> Kcp<C> {
             Arrival::New | Arrival::Repeated => {}
         }
         if origin == Origin::Wire {
-            self.repeats.arrived(arrival == Arrival::Repeated);
             self.arrivals = match self.arrivals {
                 (since, n, _) if now.since(since) >= RATE_SPAN => {
                     let fresh = now.since(since) < 2 * RATE_SPAN;
@@ -262,9 +294,9 @@ impl Tally {
 }
 
 #[inline]
-fn delivered(done: Done, echo: Option<Millis>) -> Delivered {
+fn delivered(done: Done, source: Source) -> Delivered {
     Delivered {
-        echo,
+        source,
         sn: done.sn,
         len: done.len,
         sent: done.sent,

@@ -10,7 +10,7 @@ use fulmar_wire::time::{Instant, Millis};
 
 use crate::config::{Config, window};
 use crate::control::{Auto, Classic, Congestion, PathStats, SenderControl, Strategy, StrategyKind};
-use crate::copies::{Copies, RepeatedAcks};
+use crate::copies::Copies;
 use crate::counters::Counters;
 use crate::receive::ReceiveBuffer;
 use crate::restart::Restart;
@@ -186,7 +186,10 @@ pub struct Kcp<C = Strategy> {
     /// Everything last sent at or before it is to be sent again, whatever the strategy says.
     pub(crate) lost_until: Option<Millis>,
     pub(crate) copies: Copies,
-    pub(crate) repeats: RepeatedAcks,
+    /// Acknowledgements are sent as ranges.
+    pub(crate) ack_ranges: bool,
+    /// What the last flush acknowledged one by one beside the ranges.
+    pub(crate) said: Vec<(Seq, Millis)>,
     /// A datagram of so many bytes is to ask for the window, to see whether it arrives.
     pub(crate) size_probe: Option<usize>,
     /// The window has been told since such a question was sent.
@@ -250,7 +253,8 @@ impl<C: SenderControl> Kcp<C> {
             work: Vec::new(),
             lost_until: None,
             copies: Copies::default(),
-            repeats: RepeatedAcks::default(),
+            ack_ranges: false,
+            said: Vec::new(),
             size_probe: None,
             size_answer: false,
             arrivals: (Instant::ZERO, 0, 0),
@@ -368,7 +372,6 @@ impl<C: SenderControl> Kcp<C> {
     pub fn release_memory(&mut self) {
         self.tx.release();
         self.rx.release();
-        self.repeats.release();
         self.copies.release();
         if self.tx.waiting() == 0 {
             self.control.release();
@@ -377,6 +380,7 @@ impl<C: SenderControl> Kcp<C> {
             self.acks = Vec::new();
         }
         self.work = Vec::new();
+        self.said = Vec::new();
     }
 
     /// Conversation number.
@@ -432,10 +436,10 @@ impl<C: SenderControl> Kcp<C> {
         std::mem::replace(&mut self.size_answer, false)
     }
 
-    /// From now on acknowledgements are sent twice while something is missing and what arrives shows that they get lost. Only for a peer
-    /// that finds losses by time: one that counts acknowledgements takes a repetition for evidence of loss.
-    pub const fn repeat_acks(&mut self, on: bool) {
-        self.repeats.on = on;
+    /// From now on what has arrived behind a gap is acknowledged in ranges, several times. Only for a peer that is known to
+    /// understand it, and that finds losses by time: it counts no acknowledgements.
+    pub const fn send_ack_ranges(&mut self, on: bool) {
+        self.ack_ranges = on;
     }
 
     /// Everything that the streams had has been sent: to be called after a flush, when there is nothing more.
@@ -462,8 +466,7 @@ impl<C: SenderControl> Kcp<C> {
     #[inline]
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.tx.waiting() < self.config.snd_wnd
-            && self.tx.not_sent() < self.control.queue_limit()
+        self.tx.waiting() < self.config.snd_wnd && self.tx.not_sent() < self.control.queue_limit()
     }
 
     /// Segments sent and not acknowledged.

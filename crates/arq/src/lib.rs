@@ -69,6 +69,7 @@ mod deadlines;
 mod flush;
 mod input;
 mod kcp;
+mod ranges;
 mod receive;
 mod restart;
 mod rtt;

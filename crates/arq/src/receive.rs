@@ -4,8 +4,10 @@
 //! is copied once, on arrival, and the filling of a gap moves nothing. The ring grows to what the window allows, and only
 //! when segments really arrive that far ahead.
 
+use fulmar_wire::kcp::Format;
 use fulmar_wire::seq::Seq;
 
+use crate::ranges;
 use crate::slab::Slab;
 
 /// No segment here.
@@ -48,6 +50,8 @@ pub(crate) struct ReceiveBuffer {
     nxt: Seq,
     /// Segments at or after `nxt` that are here.
     ahead: u32,
+    /// One past the highest segment that has arrived.
+    end: Seq,
     window: u32,
 }
 
@@ -59,6 +63,7 @@ impl ReceiveBuffer {
             head: first,
             nxt: first,
             ahead: 0,
+            end: first,
             window,
         }
     }
@@ -122,6 +127,9 @@ impl ReceiveBuffer {
             len: u32::try_from(payload.len()).unwrap_or(0),
         };
         self.ahead += 1;
+        if self.end.before(sn.next()) {
+            self.end = sn.next();
+        }
         self.advance();
         Arrival::New
     }
@@ -168,6 +176,60 @@ impl ReceiveBuffer {
             self.ring = Vec::new();
             self.slab.release();
         }
+    }
+
+    /// What has arrived ahead of a gap, as ranges from the highest downwards (see [`crate::ranges`]), as far as `out` has room and at most
+    /// `span` segments far. Also the lowest segment that they name; nothing when nothing is ahead.
+    pub(crate) fn ranges<'a>(
+        &self,
+        format: Format,
+        span: u32,
+        out: &'a mut [u8; ranges::MOST * ranges::LEN],
+    ) -> (&'a [u8], Option<Seq>) {
+        let mut len = 0;
+        let mut lowest = None;
+        let mut sn = self.end;
+        let reach = self.end.0.wrapping_sub(self.nxt.0).min(span);
+        let floor = Seq(self.end.0.wrapping_sub(reach));
+        // `nxt` itself may be there already, behind a queue that is full; `una` is no place for a range.
+        let floor = if floor == self.nxt {
+            floor.next()
+        } else {
+            floor
+        };
+        if self.ahead == 0 {
+            return (&[], None);
+        }
+        let here = |sn: Seq| self.ring[self.at(sn)].slot != ABSENT;
+        for place in out.chunks_exact_mut(ranges::LEN) {
+            let mut gap = u32::from(lowest.is_some());
+            while floor.before(sn) && !here(Seq(sn.0.wrapping_sub(1))) {
+                sn = Seq(sn.0.wrapping_sub(1));
+                gap += 1;
+            }
+            let top = Seq(sn.0.wrapping_sub(1));
+            let mut count = 0;
+            while floor.before(sn) && here(Seq(sn.0.wrapping_sub(1))) {
+                sn = Seq(sn.0.wrapping_sub(1));
+                count += 1;
+            }
+            if lowest.is_none() {
+                gap = top.0.wrapping_sub(self.nxt.0);
+            }
+            let (Ok(gap), Ok(count)) = (u16::try_from(gap), u16::try_from(count)) else {
+                break;
+            };
+            if count == 0 {
+                break;
+            }
+            let Ok(place) = place.try_into() else {
+                break;
+            };
+            ranges::emit(format, gap, count, place);
+            len += ranges::LEN;
+            lowest = Some(sn);
+        }
+        (&out[..len], lowest)
     }
 
     /// Makes segments that follow without a gap available, as far as the queue has places.
@@ -260,6 +322,45 @@ mod tests {
         assert!(b.front_is_empty() && b.front().is_none());
         assert_eq!(drain(&mut b), [[7]]);
         assert_eq!(b.queued(), 0);
+    }
+
+    #[test]
+    fn ranges_name_what_is_ahead() {
+        let first = Seq(u32::MAX - 20);
+        let format = Format::LittleEndian;
+        for span in [1000, 25] {
+            let mut b = ReceiveBuffer::new(first, 1000, 4);
+            let there = [1u32, 2, 5, 9, 10, 11, 30, 40];
+            for i in there {
+                b.insert(first.plus(i), &[1]);
+            }
+            let mut out = [0; ranges::MOST * ranges::LEN];
+            let (bytes, lowest) = b.ranges(format, span, &mut out);
+            let named: Vec<u32> = ranges::parse(format, b.nxt(), bytes)
+                .flat_map(|(from, count)| {
+                    (0..count).map(move |i| from.plus(i).0.wrapping_sub(first.0))
+                })
+                .collect();
+            let mut sorted = named.clone();
+            sorted.sort_unstable();
+            let from = if span == 25 { 16 } else { 1 };
+            assert_eq!(
+                sorted,
+                there.into_iter().filter(|i| *i >= from).collect::<Vec<_>>()
+            );
+            assert_eq!(lowest, Some(first.plus(if span == 25 { 30 } else { 1 })));
+        }
+        let mut b = ReceiveBuffer::new(first, 1000, 4);
+        b.insert(first, &[1]);
+        let mut out = [0; ranges::MOST * ranges::LEN];
+        assert_eq!(b.ranges(format, 1000, &mut out), (&[][..], None));
+        // One segment in each of more gaps than there is room for.
+        for i in 1..200 {
+            b.insert(first.plus(2 * i), &[1]);
+        }
+        let (bytes, lowest) = b.ranges(format, 1000, &mut out);
+        assert_eq!(bytes.len(), ranges::MOST * ranges::LEN);
+        assert_eq!(lowest, Some(first.plus(2 * (200 - 64))));
     }
 
     #[test]

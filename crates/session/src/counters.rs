@@ -134,8 +134,8 @@ counters! {
         streams_reset = "StreamsReset",
         /// Segments of sparse flows, or lost before, that were sent once more beside the first.
         copied_segs = "CopiedSegs",
-        /// Acknowledgements said once more because they get lost.
-        repeated_acks = "RepeatedAcks",
+        /// Ranges in acknowledgements sent, between two Fulmar ends in mode auto.
+        ack_ranges = "AckRanges",
         /// Segments sent again to find out whether the path is alive.
         probed_segs = "ProbedSegs",
         /// Mode auto: bytes sent that are neither parity nor copies.

@@ -118,12 +118,8 @@ pub trait StreamLayer: Send {
 
     /// Gives the next frame to `sink`, as one or more pieces with its class; `false` when there is none. It has no
     /// more than `limit` bytes of a stream, where the dialect has a choice; what it adds to them is not counted.
-    fn poll_output(
-        &mut self,
-        now: Instant,
-        limit: u32,
-        sink: &mut dyn FnMut(&[u8], Class),
-    ) -> bool;
+    fn poll_output(&mut self, now: Instant, limit: u32, sink: &mut dyn FnMut(&[u8], Class))
+    -> bool;
 
     /// When [`StreamLayer::handle_timeout`] is due.
     fn poll_timeout(&self) -> Option<Instant>;
@@ -145,6 +141,9 @@ pub trait StreamLayer: Send {
 
     /// Whether the other end is known to be one of ours.
     fn peer_is_fulmar(&self) -> bool;
+
+    /// Whether the other end takes ranges for acknowledgements ([`fulmar_arq::Kcp::send_ack_ranges`]).
+    fn peer_takes_ack_ranges(&self) -> bool;
 
     /// Streams that exist now.
     fn streams(&self) -> usize;

@@ -7,7 +7,6 @@ use core::time::Duration;
 
 use fulmar_arq::{Kcp, SenderControl};
 use fulmar_fec as fec;
-use fulmar_mux::smux::SPARSE_RATE;
 use fulmar_wire::fec::HEADER_LEN as FEC_HEADER_LEN;
 use fulmar_wire::time::Instant;
 
@@ -49,7 +48,6 @@ pub(crate) struct Measuring {
     /// Datagrams of our own since the last look.
     datagrams: u64,
     copied_bytes: u64,
-    copied_at_look: u64,
     /// The number that the next FEC packet has, while there is no encoder.
     seqid: u32,
     counted: Reported,
@@ -83,7 +81,6 @@ impl Measuring {
             last_look: Instant::ZERO,
             datagrams: 0,
             copied_bytes: 0,
-            copied_at_look: 0,
             seqid: 0,
             counted: Reported::default(),
         }
@@ -105,7 +102,6 @@ impl Measuring {
         now: Instant,
         kcp: &mut Kcp,
         encoder: &mut Option<fec::Encoder>,
-        streams: usize,
     ) {
         self.look_at_sizes(now, kcp);
         if kcp.in_flight() > 0 {
@@ -135,14 +131,7 @@ impl Measuring {
             self.datagrams = 0;
             self.last_look = now;
             self.next_look = now + path.srtt.max(LOOK_EVERY);
-            // Two copies of all that the streams' own budget lets be sparse keep within it; a third does while not much is copied.
-            let copied = kcp.counters().copied_bytes;
-            let rate = copied.saturating_sub(self.copied_at_look) as f32 / since.as_secs_f32();
-            self.copied_at_look = copied;
-            let most = SPARSE_RATE as f32 * streams.max(1) as f32;
-            let copies = self.redundancy.copies();
-            let copies = if rate > most { copies.min(2) } else { copies };
-            kcp.control_mut().set_copies(copies);
+            kcp.control_mut().set_copies(self.redundancy.copies());
             if self.parity {
                 self.follow_shape(encoder);
             }

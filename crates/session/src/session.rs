@@ -267,8 +267,7 @@ impl Session {
         }
         if self.layer.is_proven() {
             self.traces.frame();
-            self.kcp
-                .repeat_acks(self.measuring.is_some() && self.layer.peer_is_fulmar());
+            self.kcp.send_ack_ranges(self.layer.peer_takes_ack_ranges());
         }
         let payload = self.layer.payload_received();
         if self.watches_quiet && payload != self.payload_seen {
@@ -318,8 +317,7 @@ impl Session {
             }
         }
         if let Some(measuring) = &mut self.measuring {
-            let streams = self.layer.streams();
-            measuring.before_flush(now, &mut self.kcp, &mut self.encoder, streams);
+            measuring.before_flush(now, &mut self.kcp, &mut self.encoder);
         }
         let mut more = false;
         let mut flushed = false;
@@ -343,7 +341,11 @@ impl Session {
                 self.kcp.drained(now);
             }
             // A strategy that keeps its queue short has taken only a part of what may leave now.
-            if self.measuring.is_none() || filled.empty || written.datagrams == 0 || !self.kcp.has_room() {
+            if self.measuring.is_none()
+                || filled.empty
+                || written.datagrams == 0
+                || !self.kcp.has_room()
+            {
                 break;
             }
             more = true;
@@ -511,7 +513,7 @@ impl Session {
         to.fec_shard_set = fec.shard_sets;
         to.fec_shard_min = fec.newest_group.into();
         to.copied_segs += kcp.copied_segs - k.copied_segs;
-        to.repeated_acks += kcp.repeated_acks - k.repeated_acks;
+        to.ack_ranges += kcp.out_ranges - k.out_ranges;
         to.probed_segs += kcp.probed_segs - k.probed_segs;
         if let Some(measuring) = &mut self.measuring {
             measuring.count(&self.kcp, to);

@@ -318,6 +318,14 @@ pub struct Features(pub u16);
 impl Features {
     /// `FIN` ends one direction only, and [`Command::Rst`] is understood.
     pub const HALF_CLOSE: Self = Self(1);
+    /// Acknowledgements of KCP may be ranges (docs/design/sender.md), and are not counted.
+    pub const ACK_RANGES: Self = Self(2);
+
+    /// These and those.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 
     /// Whether all features of `other` are here.
     #[must_use]

@@ -109,8 +109,19 @@ pub struct Delivered {
     pub sent: Millis,
     /// How often it was transmitted.
     pub transmissions: u32,
-    /// The time of the transmission that was acknowledged; `None` when only a later `una` told of it.
-    pub echo: Option<Millis>,
+    /// How it is known.
+    pub source: Source,
+}
+
+/// How it is known that a segment has arrived.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// An acknowledgement of its own, which echoes the time of the transmission that arrived.
+    Echo(Millis),
+    /// A range in an acknowledgement ([`crate::Kcp::send_ack_ranges`]): one of its transmissions arrived not long ago.
+    Range,
+    /// Everything up to a later one has arrived; it may have been the first of them.
+    Una,
 }
 
 /// What one datagram acknowledged.

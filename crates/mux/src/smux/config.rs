@@ -1,7 +1,7 @@
 //! The settings of a smux session, and the rules for them (spec/kcptun.md, section 2.7).
 
 use core::time::Duration;
-use fulmar_wire::smux::{MAX_PAYLOAD, Version};
+use fulmar_wire::smux::{Features, MAX_PAYLOAD, Version};
 
 /// Which end of the session we are.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -50,7 +50,12 @@ pub struct Config {
     pub linger: Duration,
     /// Whether we say and understand hello. Off, the peer is taken for a Go program whatever it is.
     pub hello: bool,
+    /// What our hello says that this end can do.
+    pub features: Features,
 }
+
+/// What every end can do.
+pub(super) const FEATURES: Features = Features::HALF_CLOSE;
 
 impl Config {
     /// Upstream's defaults where it has them.
@@ -69,6 +74,7 @@ impl Config {
             fin_hold: Duration::from_secs(3),
             linger: Duration::from_secs(30),
             hello: true,
+            features: FEATURES,
         }
     }
 

@@ -109,8 +109,6 @@ use schedule::Schedule;
 use std::collections::{BTreeMap, BTreeSet};
 use stream::{Changes, Holder, Inbound, Next, Outbound, Stream};
 
-/// What this end can do.
-const FEATURES: Features = Features::HALF_CLOSE;
 /// Streams that wait for the application: the length of upstream's accept queue.
 const ACCEPT_QUEUE: u32 = 1024;
 /// Memory for received bytes beyond twice the session buffer: a few chunks, so that tiny session buffers work.
@@ -413,7 +411,9 @@ impl Smux {
 
     /// The first frame of the peer has told who it is.
     fn meet(&mut self, now: Instant, hello: Option<Hello>) {
-        let common = hello.map_or(Features::default(), |hello| FEATURES.common(hello.features));
+        let common = hello.map_or(Features::default(), |hello| {
+            self.config.features.common(hello.features)
+        });
         let known = Peer::Fulmar(common);
         self.peer = if known.half_close() {
             known

@@ -1,6 +1,6 @@
 //! Frames that leave: one at a time, when the layer below has room.
 
-use super::{Class, Config, FEATURES, Smux};
+use super::{Class, Config, Smux};
 use crate::event::ResetReason;
 use crate::pool::Span;
 use crate::smux::stream::{Changes, Next, Outbound};
@@ -137,7 +137,9 @@ impl Smux {
     /// A frame that belongs to no stream.
     fn session_frame(&mut self) -> Option<Draft> {
         if core::mem::take(&mut self.hello_due) {
-            let hello = Hello { features: FEATURES };
+            let hello = Hello {
+                features: self.config.features,
+            };
             return Some(Draft::control(hello.header(self.config.version)));
         }
         if core::mem::take(&mut self.nop_due) {

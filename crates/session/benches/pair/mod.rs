@@ -100,7 +100,7 @@ impl Flags {
             compression: self.compression,
             qpp: None,
             rate_limit: None,
-        auto: None,
+            auto: None,
         }
     }
 }

@@ -17,7 +17,7 @@ use fulmar_mux::smux::{Config as MuxConfig, Role};
 use fulmar_mux::{self as mux, Event as MuxEvent, ReadState, Smux, WriteState};
 use fulmar_wire::kcp::HEADER_LEN;
 use fulmar_wire::kcptun::{self as wire, Method};
-use fulmar_wire::smux::Version;
+use fulmar_wire::smux::{Features, Version};
 use fulmar_wire::time::Instant;
 
 use crate::endpoint::{Dialect, Stranger};
@@ -352,6 +352,11 @@ fn known(settings: &Settings, compression: bool, version: Version, now: Instant)
         keepalive_timeout: KEEPALIVE_TIMEOUT,
         fin_hold: settings.fin_hold,
         // So that a stream has something whenever the pace lets it leave.
+        features: if settings.auto.is_some() {
+            Features::HALF_CLOSE.with(Features::ACK_RANGES)
+        } else {
+            Features::HALF_CLOSE
+        },
         send_buffer: if settings.auto.is_some() {
             256 * 1024
         } else {
@@ -477,6 +482,12 @@ impl StreamLayer for Layer {
     fn peer_is_fulmar(&self) -> bool {
         self.mux()
             .is_some_and(|m| matches!(m.peer(), mux::Peer::Fulmar(_)))
+    }
+
+    fn peer_takes_ack_ranges(&self) -> bool {
+        self.mux().is_some_and(
+            |m| matches!(m.peer(), mux::Peer::Fulmar(f) if f.contains(Features::ACK_RANGES)),
+        )
     }
 
     fn payload_received(&self) -> u64 {

@@ -32,8 +32,9 @@ pub(super) struct Record {
     app_limited: bool,
     /// Bytes on the path.
     pub(super) cost: u32,
-    /// Microseconds.
+    /// When it left, and when it had left the time before; microseconds.
     pub(super) sent: u64,
+    pub(super) sent_before: Option<u64>,
     delivered: u64,
     delivered_at: u64,
     first_sent: u64,
@@ -110,6 +111,7 @@ impl Flight {
             app_limited: self.is_app_limited(),
             cost,
             sent: now,
+            sent_before: before.map(|b| b.sent),
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             first_sent: self.first_sent,

@@ -24,7 +24,7 @@ use fulmar_wire::time::{Instant, Millis};
 
 use super::{
     Acked, Cause, Congestion, Delivered, Evidence, Limits, Lost, PathStats, SenderControl, Sent,
-    Sizes,
+    Sizes, Source,
 };
 use crate::config::Config;
 use flight::{Flight, Named};
@@ -69,6 +69,8 @@ pub struct Auto {
     /// When the newest transmission left whose round trip was measured, and what the present datagram measures.
     measured: u64,
     rtt: Option<u64>,
+    /// When the newest transmission left that earlier datagrams told the arrival of: a datagram names what it acknowledges in any order.
+    newest_before: Option<u64>,
     spurious: u64,
     probes: u64,
     lost_bytes: u64,
@@ -103,6 +105,7 @@ impl Auto {
             copies: 0,
             measured: 0,
             rtt: None,
+            newest_before: None,
             spurious: 0,
             probes: 0,
             lost_bytes: 0,
@@ -116,7 +119,9 @@ impl Auto {
     }
 
     fn cost(&self, len: usize) -> u32 {
-        u32::try_from(len).unwrap_or(u32::MAX).saturating_add(self.overhead)
+        u32::try_from(len)
+            .unwrap_or(u32::MAX)
+            .saturating_add(self.overhead)
     }
 
     /// Takes over what the model says.
@@ -146,7 +151,7 @@ impl Auto {
         let those = share * sent.in_flight as f32;
         let worth = |copies: u8| {
             let left = those * loss.powi(1 + i32::from(copies));
-            left < 0.2 && share * f32::from(copies) < 0.006
+            left < 0.2 && losses > 1 && share * f32::from(copies) < 0.017
         };
         (1..=2).find(|c| worth(*c)).unwrap_or(0)
     }
@@ -250,13 +255,17 @@ impl SenderControl for Auto {
             return Duration::from_millis(2).min(interval);
         }
         let share = Duration::from_micros(self.recovery.srtt() / 16);
-        share.clamp(Duration::from_millis(2), Duration::from_millis(10)).min(interval)
+        share
+            .clamp(Duration::from_millis(2), Duration::from_millis(5))
+            .min(interval)
     }
 
     fn on_sent(&mut self, now: Instant, sent: &Sent) {
         self.clock = now.as_micros();
         let cost = self.cost(sent.len);
-        let before = self.flight.sent(self.clock, sent.sn, cost, self.model.is_calm());
+        let before = self
+            .flight
+            .sent(self.clock, sent.sn, cost, self.model.is_calm());
         if sent.cause == Cause::First {
             self.notice_idleness();
             self.idle_since = None;
@@ -289,11 +298,25 @@ impl SenderControl for Auto {
         self.clock = now.as_micros();
         // A copy that leaves at once says that it left a millisecond earlier.
         let by_copy = |ts: Millis| ts.0.wrapping_add(1) == d.sent.0;
-        let (measures, needless) = match d.echo {
-            Some(ts) if ts == d.sent || by_copy(ts) => (true, false),
-            Some(_) => (false, d.transmissions > 1),
-            None => (d.transmissions == 1, false),
+        // Whether it was the last transmission that arrived, and if not, when the one left that did.
+        let (measures, earlier) = match d.source {
+            Source::Echo(ts) if ts == d.sent || by_copy(ts) => (true, None),
+            Source::Echo(ts) => (false, Some(self.unfold(ts))),
+            Source::Range if d.transmissions > 1 => {
+                // What cannot have come back yet was the one before.
+                let record = self.flight.remembered(d.sn).copied();
+                let soonest = self.model.min_rtt() * 7 / 8;
+                match record {
+                    Some(r) if self.clock.saturating_sub(r.sent) < soonest => {
+                        (false, r.sent_before)
+                    }
+                    _ => (true, None),
+                }
+            }
+            Source::Range => (true, None),
+            Source::Una => (d.transmissions == 1, None),
         };
+        let needless = earlier.is_some() && d.transmissions > 1;
         let Some(record) = self.flight.delivered_one(self.clock, d.sn, measures) else {
             return;
         };
@@ -307,21 +330,24 @@ impl SenderControl for Auto {
             self.loss.arrived(record.calm);
         }
         if measures {
-            if d.echo.is_some()
+            if d.source != Source::Una
                 && d.transmissions == 1
-                && let Some(newest) = self.recovery.newest()
+                && let Some(newest) = self.newest_before
                 && newest > record.sent + 1_000
             {
                 self.recovery.reordered(self.clock, newest - record.sent);
             }
             self.recovery.delivered(record.sent);
-        } else if let Some(ts) = d.echo {
-            let sent = self.unfold(ts);
+        } else if let Some(sent) = earlier {
             if needless {
                 self.spurious += 1;
                 self.loss.not_lost(record.calm);
-                if let Some(newest) = self.recovery.newest() {
-                    self.recovery.reordered(self.clock, newest.saturating_sub(sent));
+                // A range may tell of it late only because others that told it were lost.
+                if let Source::Echo(_) = d.source
+                    && let Some(newest) = self.recovery.newest()
+                {
+                    self.recovery
+                        .reordered(self.clock, newest.saturating_sub(sent));
                 }
             }
             self.recovery.delivered(sent);
@@ -361,6 +387,7 @@ impl SenderControl for Auto {
     fn on_acked(&mut self, now: Instant, acked: &Acked) {
         self.clock = now.as_micros();
         let rtt = self.rtt.take();
+        self.newest_before = self.recovery.newest();
         if acked.segments == 0 {
             return;
         }

@@ -47,7 +47,7 @@ const DOUBT: u64 = 1_000_000;
 /// Shortest time of a round-trip probe, microseconds.
 const PROBE_RTT: u64 = 60_000;
 /// Segments in flight before anything is known.
-const FIRST_FLIGHT: f64 = 64.0;
+const FIRST_FLIGHT: f64 = 96.0;
 /// Segments that may always be in flight.
 const LEAST_FLIGHT: f64 = 8.0;
 

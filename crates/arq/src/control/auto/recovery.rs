@@ -91,7 +91,9 @@ impl Recovery {
             return usual;
         }
         // Half as much again, but what takes longer than a round trip costs more to wait for than to send again.
-        usual.max(extent + extent / 2 + 1_000).min(self.srtt.max(usual))
+        usual
+            .max(extent + extent / 2 + 1_000)
+            .min(self.srtt.max(usual))
     }
 
     /// What last left at or before this is lost.
@@ -167,7 +169,10 @@ mod tests {
         // Not before a round trip and a quarter have passed, however much was overtaken.
         assert_eq!(r.lost_before(10_000_000), Some(9_900_000));
         assert_eq!(r.lost_before(10_200_000), Some(9_949_000));
-        assert_eq!(r.overdue_at(10_000_000, 9_949_000), Some(9_949_000 + 100_000));
+        assert_eq!(
+            r.overdue_at(10_000_000, 9_949_000),
+            Some(9_949_000 + 100_000)
+        );
         assert_eq!(r.overdue_at(10_000_000, 9_950_000), None);
         // The two agree: at the time that is told, it is lost.
         let at = r.overdue_at(10_000_000, 9_940_000).expect("overdue");

@@ -10,6 +10,7 @@ mod model;
 mod timers;
 mod vectors;
 
+use super::config::FEATURES;
 use super::schedule::Lane;
 use super::stream::Holder;
 use super::*;
