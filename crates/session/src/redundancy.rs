@@ -14,7 +14,7 @@ use core::time::Duration;
 use fulmar_wire::time::Instant;
 
 /// A segment of a sparse flow may stay missing, after all its copies, this rarely.
-const MISSING: f32 = 0.001;
+const MISSING: f32 = 0.0003;
 /// Most copies.
 const MOST_COPIES: u8 = 3;
 /// Packets that an estimate of loss has to rest on before it is taken as it is. Until then it is mixed with an assumption, so

@@ -238,7 +238,7 @@ impl SenderControl for Auto {
         match sent.cause {
             Cause::First if sent.sparse => self.copies,
             // What got lost with all its copies holds up everything behind it.
-            Cause::Overdue | Cause::Probe if sent.sparse && self.copies > 0 => 1,
+            Cause::Overdue | Cause::Probe if sent.sparse => self.copies.min(2),
             Cause::Overdue => self.last_attempts(sent),
             _ => 0,
         }

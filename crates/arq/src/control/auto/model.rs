@@ -28,7 +28,7 @@ const ROUNDS: usize = 10;
 /// Gain that doubles the rate each round (the draft, section 2.4).
 const STARTUP_GAIN: f64 = 2.77;
 /// What may be in flight in startup: twice what is known to fit, and a little for what measuring lags behind.
-const STARTUP_FLIGHT: f64 = 2.77;
+const STARTUP_FLIGHT: f64 = 2.25;
 /// Gains of a probe: the first, and by how much more each that has found something is followed.
 const PROBE_GAIN: f64 = 1.25;
 const PROBE_STEP: f64 = 1.3;
