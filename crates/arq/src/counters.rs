@@ -41,3 +41,12 @@ pub struct Counters {
     /// Datagrams written. Not in upstream's log, which counts them behind FEC.
     pub out_datagrams: u64,
 }
+
+impl Counters {
+    /// A copy of a segment with `len` bytes of payload was written.
+    pub(crate) const fn copied(&mut self, len: usize) {
+        self.out_segs += 1;
+        self.copied_segs += 1;
+        self.copied_bytes += len as u64;
+    }
+}

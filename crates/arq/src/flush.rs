@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fulmar_wire::kcp::{Command, HEADER_LEN, Header};
+use fulmar_wire::kcp::{Command, Format, HEADER_LEN, Header};
 use fulmar_wire::seq::Seq;
 use fulmar_wire::time::{Instant, Millis};
 
@@ -269,6 +269,9 @@ impl<C: SenderControl> Kcp<C> {
         if go_on != Go::NoRoom {
             by_timeout += self.write_probes(now, packer, header);
         }
+        if go_on != Go::NoRoom {
+            self.write_earlier(now, packer, header);
+        }
         while go_on == Go::On
             && self.tx.unsent() != self.tx.nxt()
             && self.tx.in_flight() < self.control.flight_limit()
@@ -340,7 +343,51 @@ impl<C: SenderControl> Kcp<C> {
         written
     }
 
-    /// Copies of segments that have been sent. Whether there was room.
+    /// Further copies of earlier segments: in front of a new one that they fit beside, or by themselves when they have waited for too long.
+    /// In front, so that what is acknowledged last tells whether the new one arrived.
+    fn write_earlier<S: DatagramSink + ?Sized>(
+        &mut self,
+        now: Instant,
+        packer: &mut Packer<'_, S>,
+        header: Header,
+    ) {
+        if !self.copies.has_later() {
+            return;
+        }
+        let next = self.tx.unsent();
+        let company = (next != self.tx.nxt()
+            && self.tx.get(next).sparse
+            && self.control.next_send_time(now).is_none_or(|t| t <= now))
+        .then(|| HEADER_LEN + self.tx.payload(next).len());
+        let again = now + self.control.copy_delay();
+        let Self {
+            tx,
+            copies,
+            control,
+            counters,
+            config,
+            ..
+        } = self;
+        copies.offer(
+            now,
+            company.is_some(),
+            again,
+            |sn| tx.is_in_flight(sn),
+            |sn, due| {
+                let len = HEADER_LEN + tx.payload(sn).len();
+                let fits = company.is_some_and(|next| packer.used + len + next <= packer.mtu);
+                (due || fits)
+                    && packer.copy(config.rules.format, &header, sn, tx.payload(sn))
+                    && {
+                        counters.copied(len - HEADER_LEN);
+                        control.on_copied(now, len - HEADER_LEN);
+                        true
+                    }
+            },
+        );
+    }
+
+    /// The first copies of segments that have just been sent. Whether there was room.
     fn write_copies<S: DatagramSink + ?Sized>(
         &mut self,
         now: Instant,
@@ -348,60 +395,28 @@ impl<C: SenderControl> Kcp<C> {
         mut header: Header,
     ) -> bool {
         let list = self.copies.take_now();
-        if list.is_empty() && !self.copies.has_later() {
+        if list.is_empty() {
             return true;
         }
-        let format = self.config.rules.format;
-        let Self {
-            tx,
-            copies,
-            control,
-            counters,
-            ..
-        } = self;
-        let mut emit = |packer: &mut Packer<'_, S>, header: &Header, sn: Seq| {
-            let payload = tx.payload(sn);
-            let header = Header {
-                sn,
-                len: u32::try_from(payload.len()).unwrap_or(0),
-                ..*header
-            };
-            let done = packer.push(format.emit(&header), payload);
-            if done {
-                counters.out_segs += 1;
-                counters.copied_segs += 1;
-                counters.copied_bytes += payload.len() as u64;
-                control.on_copied(now, payload.len());
-            }
-            done
-        };
-        // Earlier ones first, in the datagram that is being filled if they fit there.
-        if copies.has_later() {
-            let company = packer.used > 0 && !list.is_empty();
-            let again = now + Duration::from_millis(20);
-            copies.offer(
-                now,
-                company,
-                again,
-                |sn| tx.is_in_flight(sn),
-                |sn, due| {
-                    let fits = packer.used + HEADER_LEN + tx.payload(sn).len() <= packer.mtu;
-                    (due || packer.used > 0 && fits) && emit(packer, &header, sn)
-                },
-            );
-        }
-        // Each of the first copies in a datagram of its own, with a time of its own, so that its acknowledgement tells it from the first.
+        // In datagrams of their own, with a time of their own, so that their acknowledgements tell them from the first.
         header.ts = Millis(header.ts.0.wrapping_sub(1));
-        let mut room = true;
         packer.finish();
+        let mut room = true;
         for &sn in &list {
-            room = tx.is_in_flight(sn) && emit(packer, &header, sn);
+            if !self.tx.is_in_flight(sn) {
+                continue;
+            }
+            let payload = self.tx.payload(sn);
+            let len = payload.len();
+            room = packer.copy(self.config.rules.format, &header, sn, payload);
             if !room {
                 break;
             }
+            self.counters.copied(len);
+            self.control.on_copied(now, len);
         }
         packer.finish();
-        copies.recycle(list);
+        self.copies.recycle(list);
         room
     }
 
@@ -544,6 +559,16 @@ impl<S: DatagramSink + ?Sized> Packer<'_, S> {
         body.copy_from_slice(payload);
         self.used += len;
         true
+    }
+
+    /// Appends a copy of the segment `sn`.
+    fn copy(&mut self, format: Format, header: &Header, sn: Seq, payload: &[u8]) -> bool {
+        let header = Header {
+            sn,
+            len: u32::try_from(payload.len()).unwrap_or(0),
+            ..*header
+        };
+        self.push(format.emit(&header), payload)
     }
 
     /// Ends the datagram.
