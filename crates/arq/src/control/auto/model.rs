@@ -8,6 +8,8 @@
 //!   (see [`super::loss`]), so a full queue or a policer is not answered with more.
 //! * *The queue is looked at.* While round trips are longer than the shortest by more than a target, the pace is lower, by 15 % at most:
 //!   alone, the queue melts within a few round trips; beside a flow that fills it, what is probed for keeps our share.
+//! * *Losses beyond chance make room.* A round that loses clearly more than chance ends a probe, and the pace is 15 % lower until the
+//!   next: a flow that needs losses to be told finds its share.
 //! * *A probe that finds something goes on*, faster each round, so that a path that has become ten times as fast is filled within seconds.
 //! * *A path that has become much slower is believed at once*: when rounds are long and deliver less than half of what
 //!   was thought, older rounds are forgotten.
@@ -30,7 +32,7 @@ const STARTUP_GAIN: f64 = 2.77;
 /// What may be in flight in startup: twice what is known to fit, and a little for what measuring lags behind.
 const STARTUP_FLIGHT: f64 = 2.25;
 /// Gains of a probe: the first, and by how much more each that has found something is followed.
-const PROBE_GAIN: f64 = 1.25;
+const PROBE_GAIN: f64 = 1.15;
 const PROBE_STEP: f64 = 1.3;
 /// Gain while a queue that we have made melts.
 const DRAIN_GAIN: f64 = 0.75;
@@ -133,6 +135,10 @@ pub(super) struct Model {
     rtt: f64,
     /// Since when every round has been longer than the shortest round trip.
     long_since: Option<u64>,
+    /// More was lost in a round of this cycle than chance loses: someone needs the room.
+    crowded: bool,
+    /// What had been delivered and lost when the round began.
+    round_lost: (u64, u64),
     /// The flight has been small since then (in a round-trip probe).
     small_since: Option<u64>,
     /// Longest time between acknowledgements lately, and when the last came.
@@ -173,6 +179,8 @@ impl Model {
             last_round_rtt: NEVER,
             rtt: 0.0,
             long_since: None,
+            crowded: false,
+            round_lost: (0, 0),
             small_since: None,
             ack_gap: 0.0,
             last_ack: 0,
@@ -251,10 +259,13 @@ impl Model {
 
     /// Queue that is tolerated, microseconds.
     fn target(&self) -> f64 {
-        (self.min_rtt() as f64 / 8.0).clamp(4_000.0, 12_000.0)
+        (self.min_rtt() as f64 / 10.0).clamp(3_000.0, 10_000.0)
     }
 
     fn cruise_gain(&self) -> f64 {
+        if self.crowded {
+            return LOWEST_GAIN;
+        }
         let above = self.queue() - self.target();
         if above <= 0.0 {
             return 1.0;
@@ -356,6 +367,7 @@ impl Model {
             }
         }
         self.round_began = (news.now, news.delivered);
+        self.look_at_losses(news);
         self.round += 1;
         self.rounds_in_phase += 1;
         self.rates[self.round % ROUNDS] = 0.0;
@@ -369,6 +381,23 @@ impl Model {
             self.long_since.get_or_insert(news.now);
         } else {
             self.long_since = None;
+        }
+    }
+
+    /// Whether a round has lost clearly more than chance does (BBR's limit of 2 % beyond that, and what chance deviates by).
+    fn look_at_losses(&mut self, news: &News) {
+        let (delivered, lost) =
+            std::mem::replace(&mut self.round_lost, (news.delivered, news.lost));
+        let (delivered, lost) = (news.delivered - delivered, news.lost - lost);
+        let packets = (delivered + lost) as f64 / self.segment;
+        if packets < 8.0 || self.phase == Phase::Startup {
+            return;
+        }
+        let share = lost as f64 / (delivered + lost) as f64;
+        let chance = self.loss;
+        let deviation = (chance.max(0.01) * (1.0 - chance) / packets).sqrt();
+        if share > chance + 0.02 + 3.0 * deviation {
+            self.crowded = true;
         }
     }
 
@@ -412,7 +441,7 @@ impl Model {
             Phase::ProbeUp => {
                 let waited = now.saturating_sub(self.since) >= self.min_rtt();
                 let queued = self.queue() > 1.5 * self.target();
-                if waited && queued || self.drained.0 {
+                if waited && queued || self.drained.0 || self.crowded {
                     self.enter(Phase::Drain, now);
                 } else if round_ended && self.rounds_in_phase >= 2 {
                     if self.bandwidth() > 1.1 * self.full_rate {
@@ -500,6 +529,7 @@ impl Model {
                 self.cruise = 4 + self.dice % 5;
             }
             Phase::ProbeUp => {
+                self.crowded = false;
                 self.probe_gain = PROBE_GAIN;
                 self.full_rate = self.bandwidth();
             }
