@@ -45,10 +45,9 @@ fn measures(rng: &mut Rng, end: Options) -> Options {
     if rng.chance(0.15) {
         // Parity of a fixed shape, as the operator may want.
         end.fec = Some((10, 3));
-        end.sender = end.sender.map(|s| measuring::Settings {
-            parity: false,
-            ..s
-        });
+        end.sender = end
+            .sender
+            .map(|s| measuring::Settings { parity: false, ..s });
     }
     if rng.chance(0.3) {
         // A peer with little memory.
@@ -163,6 +162,8 @@ struct Watch {
     /// What the client's and the server's applications have read, and since when they wait for more.
     read: [u64; 2],
     since: [Instant; 2],
+    /// What was sent down to an address that the client no longer has.
+    astray: u64,
     /// The longest round trip that the links of the history make, queues included.
     round_trip: Duration,
 }
@@ -174,6 +175,7 @@ impl Watch {
             sent: [None; 2],
             read: [0; 2],
             since: [sim.now; 2],
+            astray: 0,
             round_trip: Duration::ZERO,
         };
         it.links_changed(sim);
@@ -201,6 +203,11 @@ impl Watch {
         let hosts = [sim.client(), &sim.server];
         for (host, sent) in hosts.iter().zip(&mut self.sent) {
             windows(host, sent, sim);
+        }
+        // Until the client says something, nobody can know where it is.
+        let astray = sim.net.counters(Direction::Down).lost_address;
+        if std::mem::replace(&mut self.astray, astray) != astray {
+            self.excuse(sim.now);
         }
         let wrote = hosts.map(|h| h.apps.iter().map(|(_, a)| a.wrote).sum::<u64>());
         for (i, sender) in [(0, Ends::Server), (1, Ends::Client)] {
@@ -289,7 +296,6 @@ fn misfortune(rng: &mut Rng, sim: &mut Sim, watch: &mut Watch) {
         2 => {
             let host = rng.chance(0.5).then(|| [198, 51, 100, 7].into());
             sim.net.change_address(now, Direction::Up, host);
-            watch.excuse(now);
         }
         3 => sim.net.path_mut(direction).rate = rate(rng, watch.ends),
         4 => sim.net.path_mut(direction).delay = ms(pick(rng, &[1, 20, 80, 200])),
@@ -378,5 +384,33 @@ fn histories_of_two_measuring_ends() {
 fn histories_of_a_measuring_and_a_classic_end() {
     for seed in seeds(40) {
         history(seed, [Ends::Client, Ends::Server][seed as usize % 2]);
+    }
+}
+
+/// What little an application had to say in between is not taken for what the path carries.
+#[test]
+fn a_transfer_after_requests_is_as_fast_as_the_one_before() {
+    for seed in seeds(1) {
+        for (loss, requested, gap) in [(0.0, 10, 20), (0.0, 20, 200), (0.01, 20, 1000)] {
+            let path = Link {
+                rate: Some(Rate::with_queue_time(50_000_000, ms(100))),
+                ..crate::harness::link(20, loss)
+            };
+            let ends = (
+                &Options::client().measuring(),
+                &Options::server().measuring(),
+            );
+            let mut sim = Sim::new("in between", seed, path.clone(), path, ends);
+            sim.open(bulk(100, 10_000_000));
+            let first = sim.finish(secs(60));
+            sim.open(requests(requested, 100, 100, ms(gap)));
+            sim.finish(secs(60));
+            sim.open(bulk(100, 10_000_000));
+            let second = sim.finish(secs(60));
+            assert!(
+                second <= first + ms(200),
+                "{first:?}, then {second:?} after {requested} requests {gap} ms apart"
+            );
+        }
     }
 }
