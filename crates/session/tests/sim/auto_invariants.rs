@@ -31,10 +31,10 @@ enum Ends {
 }
 
 /// One end in mode auto, with some of the settings that this mode leaves to its user.
-fn measures(rng: &mut Rng, end: Options) -> Options {
+fn measures(rng: &mut Rng, defaults: &Options) -> Options {
     let mut end = Options {
         mtu: pick(rng, &[600, 1350, 1350, 1472]),
-        ..end
+        ..defaults.clone()
     }
     .measuring();
     end.sender = Some(measuring::Settings {
@@ -77,11 +77,11 @@ fn options(rng: &mut Rng, ends: Ends) -> (Options, Options) {
     );
     let client = match ends {
         Ends::Server => client,
-        Ends::Both | Ends::Client => measures(rng, client),
+        Ends::Both | Ends::Client => measures(rng, &client),
     };
     let server = match ends {
         Ends::Client => server,
-        Ends::Both | Ends::Server => measures(rng, server),
+        Ends::Both | Ends::Server => measures(rng, &server),
     };
     (client, server)
 }
@@ -236,7 +236,7 @@ fn windows(host: &Host, sent: &mut Option<Seq>, sim: &Sim) {
     let key = host.endpoint.sessions().next();
     let Some(kcp) = key
         .and_then(|key| host.endpoint.session(key))
-        .map(|s| s.kcp())
+        .map(fulmar_session::session::Session::kcp)
     else {
         return;
     };
