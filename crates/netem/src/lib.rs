@@ -23,7 +23,7 @@
 //! ```
 //!
 //! What a datagram meets, in this order: the sender's address translation ([`Net::change_address`]), a blackout, the
-//! MTU, the bottleneck and its queue, random and bursty loss, corruption, truncation, duplication, delay
+//! MTU, a policer, the bottleneck and its queue, random and bursty loss, corruption, truncation, duplication, delay
 //! with jitter and reordering, the receiver's address translation. So lost datagrams have used up the
 //! bottleneck's capacity: goodput is at most rate × (1 − loss).
 #![forbid(unsafe_code)]
@@ -34,5 +34,5 @@ mod path;
 mod rng;
 
 pub use net::{Delivery, Net};
-pub use path::{Bursts, Counters, Direction, Path, Rate, Reordering};
+pub use path::{Bursts, Counters, Direction, Path, Policer, Rate, Reordering};
 pub use rng::Rng;

@@ -256,6 +256,8 @@ struct Lane {
     /// When the bottleneck has passed all that it took, in nanoseconds: finer than an [`Instant`], because
     /// a datagram may take less than a microsecond.
     busy_until_nanos: u64,
+    /// When the bucket of the policer is full again, in nanoseconds.
+    bucket_full_at_nanos: u64,
     /// When the latest datagram arrives of those that keep their order.
     latest: Instant,
     in_flight: usize,
@@ -283,6 +285,7 @@ impl Lane {
             rng: Rng::new(seed),
             burst: false,
             busy_until_nanos: 0,
+            bucket_full_at_nanos: 0,
             latest: Instant::ZERO,
             in_flight: 0,
         }
@@ -314,6 +317,18 @@ impl Lane {
         }
         if path.mtu.is_some_and(|mtu| len > mtu) {
             counters.lost_mtu += 1;
+            return None;
+        }
+        let now_nanos = now.as_micros().saturating_mul(1000);
+        let passes = path.policer.is_none_or(|policer| {
+            policer.passes(
+                &mut self.bucket_full_at_nanos,
+                now_nanos,
+                len + Rate::HEADERS,
+            )
+        });
+        if !passes {
+            counters.lost_policer += 1;
             return None;
         }
         let Some(sent) = pass(path.rate, &mut self.busy_until_nanos, now, len) else {

@@ -47,6 +47,8 @@ pub struct Path {
     pub corruption: f64,
     /// Probability that a datagram arrives without its end; how much is missing is random, at least one byte.
     pub truncation: f64,
+    /// What drops datagrams above a rate, ahead of the bottleneck. None: nothing does.
+    pub policer: Option<Policer>,
     /// The bottleneck. None: unlimited.
     pub rate: Option<Rate>,
     /// Datagrams (UDP payloads) of more bytes vanish without a word. None: all sizes pass.
@@ -69,6 +71,7 @@ impl Default for Path {
             duplication: 0.0,
             corruption: 0.0,
             truncation: 0.0,
+            policer: None,
             rate: None,
             mtu: None,
             blackouts: Vec::new(),
@@ -128,14 +131,51 @@ impl Rate {
 
     /// Nanoseconds that `bytes` take to pass.
     pub(crate) fn nanos(self, bytes: usize) -> u64 {
-        let nanos = (bytes as u128 * 8_000_000_000).div_ceil(u128::from(self.bits_per_second));
-        u64::try_from(nanos).unwrap_or(u64::MAX)
+        nanos(self.bits_per_second, bytes)
     }
 
     /// Bytes that pass in that many nanoseconds.
     pub(crate) fn bytes(self, nanos: u64) -> u128 {
         u128::from(nanos) * u128::from(self.bits_per_second) / 8_000_000_000
     }
+}
+
+/// A token bucket, as providers enforce a tariff: what exceeds the rate is dropped at once, nothing ever waits. So unlike
+/// a [`Rate`] it shows by loss alone, not by a longer round trip.
+///
+/// The bucket begins full. A datagram that finds fewer tokens than its size is dropped and takes none.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Policer {
+    /// Bits per second that tokens come in for, headers ([`Rate::HEADERS`]) included; 0 lets nothing pass.
+    pub bits_per_second: u64,
+    /// Bytes that the bucket holds, headers included: what passes at once after a pause. Less than a datagram lets none of
+    /// that size pass.
+    pub burst_bytes: usize,
+}
+
+impl Policer {
+    /// Whether a datagram of `size` bytes, headers included, passes now. `full_at` is when the bucket will be full again, in
+    /// nanoseconds.
+    pub(crate) fn passes(self, full_at: &mut u64, now_nanos: u64, size: usize) -> bool {
+        if self.bits_per_second == 0 {
+            return false;
+        }
+        let nanos = |bytes| nanos(self.bits_per_second, bytes);
+        // What is missing from the bucket now, and then.
+        let missing = full_at.saturating_sub(now_nanos);
+        let after = missing.saturating_add(nanos(size));
+        if after > nanos(self.burst_bytes) {
+            return false;
+        }
+        *full_at = now_nanos.saturating_add(after);
+        true
+    }
+}
+
+/// Nanoseconds that `bytes` take at so many bits per second.
+fn nanos(bits_per_second: u64, bytes: usize) -> u64 {
+    let nanos = (bytes as u128 * 8_000_000_000).div_ceil(u128::from(bits_per_second));
+    u64::try_from(nanos).unwrap_or(u64::MAX)
 }
 
 /// What happened to the datagrams of one direction.
@@ -159,6 +199,8 @@ pub struct Counters {
     pub lost_blackout: u64,
     /// Larger than the MTU.
     pub lost_mtu: u64,
+    /// Dropped by [`Path::policer`].
+    pub lost_policer: u64,
     /// Found the queue of the bottleneck full, or too many under way.
     pub lost_queue: u64,
     /// Sent to an address that its receiver no longer has.
@@ -181,6 +223,7 @@ impl Counters {
             + self.lost_burst
             + self.lost_blackout
             + self.lost_mtu
+            + self.lost_policer
             + self.lost_queue
             + self.lost_address
     }

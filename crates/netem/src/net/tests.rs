@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::path::{Bursts, Reordering};
+use crate::path::{Bursts, Policer, Reordering};
 
 fn client() -> SocketAddr {
     "10.0.0.1:5000".parse().unwrap()
@@ -300,6 +300,58 @@ fn zero_rate_and_full_flight_let_nothing_pass() {
 }
 
 #[test]
+fn a_policer_passes_a_burst_and_then_its_rate() {
+    // 1000 bytes on the wire at 8 Mbit/s: one per millisecond, ten in the bucket.
+    let path = Path {
+        policer: Some(Policer {
+            bits_per_second: 8_000_000,
+            burst_bytes: 10_000,
+        }),
+        ..Path::default()
+    };
+    // All at once: what the bucket holds, without a queue.
+    let (all, counters) = run(path.clone(), 100, 972, 0);
+    assert_eq!(numbers(&all), (0..10).collect::<Vec<_>>());
+    assert!(all.iter().all(|d| d.at == Instant::ZERO));
+    assert_eq!((counters.lost_policer, counters.lost()), (90, 90));
+    // Offered twice the rate for a second: half of it passes, and nothing is late.
+    let (all, _) = run(path.clone(), 2000, 972, 500);
+    assert!((1000..=1010).contains(&all.len()), "{}", all.len());
+    assert!(
+        all.iter()
+            .zip(numbers(&all))
+            .all(|(d, i)| d.at == Instant::from_micros(u64::from(i) * 500))
+    );
+    // Offered the rate, or less: all of it.
+    let (_, counters) = run(path.clone(), 500, 972, 1000);
+    assert_eq!(counters.delivered, 500);
+    // A pause fills the bucket, and not above its rim.
+    let mut net = Net::new(1, path, Path::default());
+    for now in [0, 5, 1000] {
+        for _ in 0..50 {
+            net.send(at(now), Direction::Up, client(), server(), &[0; 972]);
+        }
+    }
+    let times: Vec<_> = drain(&mut net).iter().map(|d| d.at.as_millis()).collect();
+    let passed = [0, 5, 1000].map(|t| times.iter().filter(|at| **at == t).count());
+    assert_eq!(passed, [10, 5, 10]);
+}
+
+#[test]
+fn a_policer_without_a_rate_or_with_too_small_a_bucket_lets_nothing_pass() {
+    for (bits_per_second, burst_bytes) in [(0, 10_000), (8_000_000, 999)] {
+        let path = Path {
+            policer: Some(Policer {
+                bits_per_second,
+                burst_bytes,
+            }),
+            ..Path::default()
+        };
+        assert_eq!(run(path, 10, 972, 1000).1.lost_policer, 10);
+    }
+}
+
+#[test]
 fn mtu_swallows_what_is_too_large() {
     let path = Path {
         mtu: Some(100),
@@ -389,6 +441,7 @@ prop_compose! {
         bursts in prop::option::of((0.0..1.0f64, 0.0..1.0f64, 0.0..0.2f64, 0.0..1.0f64)),
         damage in (0.0..1.0f64, 0.0..1.0f64, 0.0..1.0f64),
         rate in prop::option::of((0u64..100_000_000, 0usize..100_000)),
+        policer in prop::option::of((0u64..100_000_000, 0usize..100_000)),
         mtu in prop::option::of(0usize..300),
         blackout in (0u64..100, 0u64..100),
         max_in_flight in 0usize..100,
@@ -403,6 +456,7 @@ prop_compose! {
             corruption: damage.1,
             truncation: damage.2,
             rate: rate.map(|(bits_per_second, queue_bytes)| Rate { bits_per_second, queue_bytes }),
+            policer: policer.map(|(bits_per_second, burst_bytes)| Policer { bits_per_second, burst_bytes }),
             mtu,
             blackouts: vec![at(blackout.0)..at(blackout.1)],
             max_in_flight,

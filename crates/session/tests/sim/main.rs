@@ -13,6 +13,7 @@
 //! | [`raw`] | a peer that says whatever a test wants |
 
 mod apps;
+mod auto_invariants;
 mod auto_lab;
 mod harness;
 mod raw;

@@ -12,7 +12,7 @@ use crate::apps::{Expect, Pace, Pair, Program, Step, bulk, half_close, requests}
 use crate::harness::{Sim, at, ms, secs, seeds};
 use crate::setup::Options;
 
-fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
+pub(crate) fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
     let i = rng.below(of.len() as u64);
     of[usize::try_from(i).expect("small")]
 }
