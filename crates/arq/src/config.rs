@@ -127,6 +127,8 @@ pub struct Config {
     pub strategy: StrategyKind,
     /// How eagerly to send, for [`StrategyKind::Classic`].
     pub profile: Profile,
+    /// Whether a strategy may send copies of segments, to arrive when they do not.
+    pub copies: bool,
     /// Bytes that a segment costs on the path besides its payload: its header and those of all layers below. For
     /// strategies that measure and pace; what is not exact there shifts rates by as much.
     pub overhead: usize,
@@ -158,6 +160,7 @@ impl Default for Config {
             mtu: DEFAULT_MTU,
             strategy: StrategyKind::default(),
             profile: Profile::default(),
+            copies: true,
             // KCP's header, 20 bytes of nonce and checksum, UDP and IPv4.
             overhead: HEADER_LEN + 20 + 28,
             snd_wnd: DEFAULT_WINDOW,

@@ -376,13 +376,11 @@ impl<C: SenderControl> Kcp<C> {
             |sn, due| {
                 let len = HEADER_LEN + tx.payload(sn).len();
                 let fits = company.is_some_and(|next| packer.used + len + next <= packer.mtu);
-                (due || fits)
-                    && packer.copy(config.rules.format, &header, sn, tx.payload(sn))
-                    && {
-                        counters.copied(len - HEADER_LEN);
-                        control.on_copied(now, len - HEADER_LEN);
-                        true
-                    }
+                (due || fits) && packer.copy(config.rules.format, &header, sn, tx.payload(sn)) && {
+                    counters.copied(len - HEADER_LEN);
+                    control.on_copied(now, len - HEADER_LEN);
+                    true
+                }
             },
         );
     }

@@ -355,7 +355,9 @@ impl<C: SenderControl> Kcp<C> {
     pub fn resend_all(&mut self, now: Instant) {
         self.tick(now);
         self.tx.hasten(now.as_millis());
-        self.lost_until = (self.tx.in_flight() > 0).then(|| now.wire_millis());
+        // What left within this millisecond has hardly gone.
+        self.lost_until =
+            (self.tx.in_flight() > 0).then(|| Millis(now.wire_millis().0.wrapping_sub(1)));
         self.next_timeout = self.tx.next_timeout();
         self.wanted = FlushWanted::Full;
     }

@@ -107,7 +107,7 @@ impl<C: SenderControl> Kcp<C> {
         if let Some(oldest) = self.tx.oldest_sent() {
             let age = u64::from(clock.wire_millis().0.wrapping_sub(oldest.0));
             let sent = Instant::from_millis(clock.as_millis().saturating_sub(age));
-            let overdue = if self.lost_until.is_some() {
+            let overdue = if self.lost_until.is_some_and(|until| oldest.diff(until) <= 0) {
                 Some(clock)
             } else {
                 self.control.overdue_at(sent)

@@ -539,7 +539,11 @@ impl Session {
             liveness,
             self.quiet_check,
             self.layer.poll_timeout(),
-            self.measuring.as_ref().and_then(|m| m.poll_timeout()),
+            // While runs wait for the rate limit nothing is asked.
+            self.measuring
+                .as_ref()
+                .filter(|_| paced.is_none())
+                .and_then(|m| m.poll_timeout()),
         ]
         .into_iter()
         .flatten()
@@ -613,7 +617,10 @@ impl DatagramSink for Sink<'_> {
         let parity_len = encoder.parity_len();
         let all = parity * parity_len;
         // What is not sent, receivers bear.
-        let allowed = self.measuring.is_none_or(|m| m.allows(all));
+        let so_far = usize::try_from(self.parity).unwrap_or(usize::MAX);
+        let allowed = self
+            .measuring
+            .is_none_or(|m| m.allows(so_far.saturating_add(all)));
         if parity > 0 && allowed {
             self.parity += all as u64;
             if self.writer.fits_one_run(parity, parity_len) {

@@ -127,6 +127,7 @@ impl Kcptun {
         let config = arq::Config {
             mtu,
             overhead: HEADER_LEN + below + IP_UDP_HEADERS,
+            copies: s.auto.is_some_and(|a| a.redundancy > 0),
             strategy: match s.auto {
                 Some(_) => arq::StrategyKind::Auto,
                 None => arq::StrategyKind::Classic,

@@ -36,6 +36,8 @@ use recovery::Recovery;
 const QUANTUM: u64 = 2_000_000;
 /// Time that a timer may be late without loss of pace, nanoseconds.
 const LATE: u64 = 2_000_000;
+/// Most that is owed, nanoseconds.
+const MOST_OWED: u64 = 100_000_000;
 /// Pace before a round trip is known, bytes per second: a segment each millisecond.
 const FIRST_PACE: f64 = 1.4e6;
 /// Segments that leave at once then (RFC 6928).
@@ -66,6 +68,8 @@ pub struct Auto {
     flight_limit: u32,
     queue_limit: u32,
     copies: u8,
+    /// Whether there are copies at all.
+    may_copy: bool,
     /// When the newest transmission left whose round trip was measured, and what the present datagram measures.
     measured: u64,
     rtt: Option<u64>,
@@ -103,6 +107,7 @@ impl Auto {
             flight_limit: 0,
             queue_limit: 0,
             copies: 0,
+            may_copy: config.copies,
             measured: 0,
             rtt: None,
             newest_before: None,
@@ -127,7 +132,18 @@ impl Auto {
     /// Takes over what the model says.
     fn adjust(&mut self) {
         let pace = self.model.pace();
-        self.byte_ns = 1e9 / pace.unwrap_or(FIRST_PACE);
+        let byte_ns = 1e9 / pace.unwrap_or(FIRST_PACE);
+        // What is owed is owed in bytes.
+        let now = self.clock * 1_000;
+        let change = byte_ns / self.byte_ns;
+        let scaled = |at: u64| now + (at.saturating_sub(now) as f64 * change) as u64;
+        if self.gate > now {
+            self.gate = scaled(self.gate);
+        }
+        if self.paid > now {
+            self.paid = scaled(self.paid);
+        }
+        self.byte_ns = byte_ns;
         // Small runs while nothing is known, except for the first.
         self.quantum = match pace {
             Some(_) => QUANTUM,
@@ -160,7 +176,9 @@ impl Auto {
     fn pay(&mut self, now: Instant, cost: u32) {
         let now = now.as_micros() * 1_000;
         let price = (f64::from(cost) * self.byte_ns) as u64;
-        self.paid = self.paid.max(now.saturating_sub(self.quantum + LATE)) + price;
+        // What is not held back, copies and probes, shall not hold the rest back for long.
+        self.paid = (self.paid.max(now.saturating_sub(self.quantum + LATE)) + price)
+            .min(now + MOST_OWED.max(price));
         self.gate = if self.paid > now {
             // The next run begins when there is time for all of it.
             self.paid + self.quantum.min(QUANTUM).saturating_sub(price)
@@ -235,6 +253,9 @@ impl SenderControl for Auto {
     }
 
     fn copies(&self, sent: &Sent) -> u8 {
+        if !self.may_copy {
+            return 0;
+        }
         match sent.cause {
             Cause::First if sent.sparse => self.copies,
             // What got lost with all its copies holds up everything behind it.

@@ -32,7 +32,7 @@ const STARTUP_GAIN: f64 = 2.77;
 /// What may be in flight in startup: twice what is known to fit, and a little for what measuring lags behind.
 const STARTUP_FLIGHT: f64 = 2.25;
 /// Gains of a probe: the first, and by how much more each that has found something is followed.
-const PROBE_GAIN: f64 = 1.15;
+const PROBE_GAIN: f64 = 1.2;
 const PROBE_STEP: f64 = 1.3;
 /// Gain while a queue that we have made melts.
 const DRAIN_GAIN: f64 = 0.75;
@@ -248,8 +248,8 @@ impl Model {
             Phase::ProbeUp => self.probe_gain / (1.0 - self.loss),
             Phase::Cruise => self.cruise_gain() / (1.0 - self.loss),
         };
-        // Four segments in a second whatever was measured.
-        Some((gain * bandwidth).max(4.0 * self.segment))
+        // Eight segments in a second whatever was measured.
+        Some((gain * bandwidth).max(8.0 * self.segment))
     }
 
     /// Queue on the path, microseconds of waiting.
@@ -368,9 +368,12 @@ impl Model {
         }
         self.round_began = (news.now, news.delivered);
         self.look_at_losses(news);
-        self.round += 1;
         self.rounds_in_phase += 1;
-        self.rates[self.round % ROUNDS] = 0.0;
+        // Rounds in which there was little to send say nothing, and nothing is forgotten for them.
+        if !self.drained.0 {
+            self.round += 1;
+            self.rates[self.round % ROUNDS] = 0.0;
+        }
         self.round_ends = news.delivered;
         self.drained = (false, self.drained.0);
         self.full = (false, self.full.0);
@@ -406,7 +409,8 @@ impl Model {
         if self.phase == Phase::Startup || sample.app_limited {
             return;
         }
-        let queued = self.queue() > 0.5 * self.min_rtt() as f64 + 10_000.0;
+        // Each of several round trips, so that neither one that was long ago nor a gap in the path is taken for a queue.
+        let queued = self.block_rtt as f64 > 1.5 * self.min_rtt() as f64 + 10_000.0;
         if queued && sample.rate < 0.5 * self.bandwidth() {
             self.rates = [0.0; ROUNDS];
             self.rates[self.round % ROUNDS] = sample.rate;
