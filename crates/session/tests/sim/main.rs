@@ -14,7 +14,6 @@
 
 mod apps;
 mod auto_invariants;
-mod auto_lab;
 mod harness;
 mod raw;
 mod setup;
