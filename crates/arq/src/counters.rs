@@ -22,6 +22,8 @@ pub struct Counters {
     pub early_retrans_segs: u64,
     /// `LostSegs`: retransmitted because their time ran out.
     pub lost_segs: u64,
+    /// Retransmitted because a strategy's clock said that they were lost ([`crate::control::Cause::Overdue`]). Not in upstream's log.
+    pub overdue_segs: u64,
     /// Copies of segments that were sent beside them, to arrive when they do not. Not in upstream's log.
     pub copied_segs: u64,
     /// Payload bytes of these.

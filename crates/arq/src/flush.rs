@@ -95,7 +95,10 @@ impl<C: SenderControl> Kcp<C> {
         let mut ranges = [0; ranges::MOST * ranges::LEN];
         let (ranges, ranged_from) = if self.ack_ranges && !self.acks.is_empty() {
             let span = RANGE_SPAN.max(4 * u32::try_from(self.acks.len()).unwrap_or(u32::MAX));
-            self.rx.ranges(format, span, &mut ranges)
+            // A datagram holds the header and them.
+            let fit = (self.config.mtu - HEADER_LEN) / ranges::LEN * ranges::LEN;
+            let room = fit.min(ranges.len());
+            self.rx.ranges(format, span, &mut ranges[..room])
         } else {
             (&[][..], None)
         };
@@ -262,7 +265,8 @@ impl<C: SenderControl> Kcp<C> {
                 Cause::Timeout => self.counters.lost_segs += 1,
                 Cause::Fast => self.counters.fast_retrans_segs += 1,
                 Cause::Early => self.counters.early_retrans_segs += 1,
-                Cause::First | Cause::Overdue | Cause::Probe => {}
+                Cause::Overdue => self.counters.overdue_segs += 1,
+                Cause::First | Cause::Probe => {}
             }
         }
         self.work = work;

@@ -184,7 +184,7 @@ impl ReceiveBuffer {
         &self,
         format: Format,
         span: u32,
-        out: &'a mut [u8; ranges::MOST * ranges::LEN],
+        out: &'a mut [u8],
     ) -> (&'a [u8], Option<Seq>) {
         let mut len = 0;
         let mut lowest = None;

@@ -572,12 +572,12 @@ impl SendBuffer {
         }
     }
 
-    /// The segment in flight with the highest number, where nothing is counted.
+    /// Of the segments at the ends of the lists the one with the highest number, where nothing is counted: one of the newest in flight.
     pub(crate) fn newest_in_flight(&self) -> Option<Seq> {
-        match self.fresh.tail {
-            NIL if self.resent.tail == NIL => None,
-            NIL => Some(self.sn_at(self.resent.tail)),
-            tail => Some(self.sn_at(tail)),
+        let last = |tail: u32| (tail != NIL).then(|| self.sn_at(tail));
+        match (last(self.fresh.tail), last(self.resent.tail)) {
+            (Some(a), Some(b)) => Some(if a.before(b) { b } else { a }),
+            (a, b) => a.or(b),
         }
     }
 

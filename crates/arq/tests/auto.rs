@@ -26,7 +26,7 @@ fn config() -> Config {
 }
 
 fn pair(bytes: [usize; 2], weather: Weather, seed: u64, ranges: bool) -> Pair<Strategy> {
-    let end = |i: u64, n| {
+    let end = |i: u32, n| {
         let mut kcp = Kcp::new(3, config());
         kcp.send_ack_ranges(ranges);
         End::new(kcp, xs(i, n))

@@ -416,12 +416,12 @@ mod tests {
         };
         for (loss, expected) in [
             (0.0, 0),
-            (0.0019, 0),
+            (0.0002, 0),
             (0.003, 1),
-            (0.044, 1),
-            (0.046, 2),
-            (0.125, 2),
-            (0.13, 3),
+            (0.017, 1),
+            (0.018, 2),
+            (0.066, 2),
+            (0.068, 3),
             (0.5, 3),
             (1.0, 3),
             (f32::NAN, 0),
@@ -431,10 +431,10 @@ mod tests {
             assert_eq!(copies(loss, 50), expected, "{loss}");
         }
         // New sessions are protected, and less so the more has arrived.
-        assert_eq!(Redundancy::new(20, true).copies(), 2);
+        assert_eq!(Redundancy::new(20, true).copies(), 3);
         assert_eq!(
             (copies(0.0, 0), copies(0.0, 10), copies(0.0, 49)),
-            (2, 2, 1)
+            (3, 2, 1)
         );
         assert_eq!((copies(1.0, 1), copies(0.2, 20)), (3, 3));
         let mut r = Redundancy::new(0, true);

@@ -509,7 +509,9 @@ impl Session {
         to.in_segs += kcp.in_segs - k.in_segs;
         to.out_segs += kcp.out_segs - k.out_segs;
         to.retrans_segs += kcp.retrans_segs - k.retrans_segs;
+        // With mode auto, what is found lost by time counts here: later ones have been acknowledged.
         to.fast_retrans_segs += kcp.fast_retrans_segs - k.fast_retrans_segs;
+        to.fast_retrans_segs += kcp.overdue_segs - k.overdue_segs;
         to.early_retrans_segs += kcp.early_retrans_segs - k.early_retrans_segs;
         to.lost_segs += kcp.lost_segs - k.lost_segs;
         to.repeat_segs += kcp.repeat_segs - k.repeat_segs;

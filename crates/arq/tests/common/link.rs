@@ -137,14 +137,23 @@ impl<C: SenderControl> Pair<C> {
             }
             reads -= 1;
         }
-        while end.given < end.to_send.len() && end.kcp.has_room() {
-            let n = end.write.min(end.to_send.len() - end.given);
-            end.kcp.send(&end.to_send[end.given..end.given + n]);
-            end.given += n;
+        loop {
+            while end.given < end.to_send.len() && end.kcp.has_room() {
+                let n = end.write.min(end.to_send.len() - end.given);
+                end.kcp.send(&end.to_send[end.given..end.given + n]);
+                end.given += n;
+            }
+            if let Some(kind) = end.kcp.flush_wanted().kind() {
+                end.out.room = end.room;
+                end.kcp.flush(now, kind, &mut end.out);
+            }
+            // A strategy that keeps its queue short may take more at once.
+            if end.given == end.to_send.len() || !end.kcp.has_room() {
+                break;
+            }
         }
-        if let Some(kind) = end.kcp.flush_wanted().kind() {
-            end.out.room = end.room;
-            end.kcp.flush(now, kind, &mut end.out);
+        if end.given == end.to_send.len() {
+            end.kcp.drained(now);
         }
         self.launch(i);
     }
@@ -258,7 +267,11 @@ impl<C: SenderControl> Pair<C> {
             assert_eq!((c.kcp_in_errors, c.invalid_acks), (0, 0));
             assert_eq!(
                 c.retrans_segs,
-                c.fast_retrans_segs + c.early_retrans_segs + c.lost_segs
+                c.fast_retrans_segs
+                    + c.early_retrans_segs
+                    + c.lost_segs
+                    + c.overdue_segs
+                    + c.probed_segs
             );
         }
     }
