@@ -1,0 +1,220 @@
+//! What mode auto achieves, as tables that a person can judge: how much of a link a download gets and what it costs, how
+//! long others wait meanwhile, what a change of the path does, and how two share a bottleneck. Each is compared with a
+//! file in `tables/`, see [`crate::snapshot`].
+//!
+//! Both ends measure. Everything is counted from the opening of a stream, so the search for the rate is part of it.
+
+use std::cell::RefCell;
+
+use fulmar_netem::{Bursts, Direction, Path as Link, Policer, Rate, Reordering};
+use fulmar_session::SessionKey;
+use fulmar_session::layer::StreamId;
+use fulmar_wire::time::Instant;
+
+use crate::apps::{Expect, Program, Step};
+use crate::harness::{Sim, ms, secs};
+use crate::setup::Options;
+use crate::snapshot::{Kind, NONE, Table};
+
+type Stream = (SessionKey, StreamId);
+
+/// A full datagram on the wire, headers included.
+const PACKET: usize = 1350 + Rate::HEADERS;
+/// What of a rate is left for streams at best: headers of IP, UDP, the cipher, KCP and smux, and acknowledgements of the
+/// other direction, take the rest.
+const USEFUL: f64 = 0.93;
+
+/// A link of this round trip.
+fn round_trip(rtt_ms: u64) -> Link {
+    Link {
+        delay: ms(rtt_ms) / 2,
+        ..Link::default()
+    }
+}
+
+fn bottleneck(mbit: u64, queue_ms: u64) -> Option<Rate> {
+    Some(Rate::with_queue_time(mbit * 1_000_000, ms(queue_ms)))
+}
+
+fn sim(name: &'static str, seed: u64, up: Link, down: Link) -> Sim {
+    let (client, server) = (Options::client().measuring(), Options::server().measuring());
+    Sim::new(name, seed, up, down, (&client, &server))
+}
+
+/// A download without an end.
+fn download(sim: &mut Sim, client: usize) -> Stream {
+    let writes = |n| Program::new(Expect::Anything, [Step::Write(n), Step::ReadEnd]);
+    sim.open_on(client, (writes(9), writes(1 << 40)))
+}
+
+fn read(sim: &Sim, client: usize, at: Stream) -> u64 {
+    sim.clients[client].host.apps.get(at).read
+}
+
+/// Bytes sent in that direction so far, headers included.
+fn wire(sim: &Sim, direction: Direction) -> u64 {
+    let c = sim.net.counters(direction);
+    c.sent_bytes + Rate::HEADERS as u64 * c.sent
+}
+
+/// Percent of what a link of `mbit` can carry at best, in `seconds`, if it loses that share.
+fn share(bytes: u64, seconds: f64, mbit: u64, loss: f64) -> f64 {
+    let best = mbit as f64 * 1e6 / 8.0 * (1.0 - loss) * USEFUL;
+    100.0 * bytes as f64 / seconds / best
+}
+
+/// Lets everything happen until `end`, and looks after each event.
+fn watch(sim: &mut Sim, end: Instant, look: impl FnMut(&Sim)) {
+    let look = RefCell::new(look);
+    sim.run_until(end, |sim| {
+        look.borrow_mut()(sim);
+        false
+    });
+    sim.now = sim.now.max(end);
+}
+
+fn mean<const N: usize>(all: &[[f64; N]]) -> [f64; N] {
+    std::array::from_fn(|i| all.iter().map(|v| v[i]).sum::<f64>() / all.len() as f64)
+}
+
+/// Messages of an open loop: one each so often, whatever becomes of those before, and each is sent back.
+const MESSAGE: u64 = 120;
+const EVERY: u64 = 20;
+
+/// Milliseconds that each of so many messages takes there and back, from when it is due; infinite if more than three
+/// seconds after the last was sent it is not back. Sorted.
+fn echoes(sim: &mut Sim, count: u64) -> Vec<f64> {
+    let (mut client, mut server) = (Vec::new(), Vec::new());
+    for i in 1..=count {
+        client.extend([Step::Wait(ms(EVERY)), Step::Write(MESSAGE)]);
+        server.extend([Step::Read(MESSAGE * i), Step::Write(MESSAGE)]);
+    }
+    let program = |steps| Program::new(Expect::Anything, steps);
+    let at = sim.open((program(client), program(server)));
+    let start = sim.now;
+    let mut all = Vec::new();
+    let mut look = |sim: &Sim| {
+        let back = sim.client().apps.get(at).read / MESSAGE;
+        while (all.len() as u64) < back {
+            let due = start + ms(EVERY) * (all.len() as u32 + 1);
+            all.push((sim.now - due).as_secs_f64() * 1e3);
+        }
+    };
+    watch(sim, start + ms(EVERY * count), &mut look);
+    watch(sim, start + ms(EVERY * count) + secs(3), &mut look);
+    all.resize(count as usize, f64::INFINITY);
+    all.sort_by(f64::total_cmp);
+    all
+}
+
+fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    sorted[sorted.len() * percent / 100]
+}
+
+#[test]
+fn auto_tables_latency() {
+    let mut table = Table::new();
+    table.part(
+        "\
+Echoes of 120 bytes, one each 20 ms whatever becomes of those before, beside a download that began 2 s earlier, over a
+bottleneck with a round trip of 40 ms and a queue of 200 ms: how long they take, and what the download gets meanwhile.
+400 echoes, 3 seeds.",
+        &["Mbit/s"],
+        &[("p50 ms", Kind::Millis), ("p99 ms", Kind::Millis), ("share %", Kind::Share)],
+    );
+    for mbit in [5, 20, 200] {
+        let (mut all, mut shares) = (Vec::new(), Vec::new());
+        let seeds = if mbit == 200 { 1 } else { 3 };
+        for seed in 1..=seeds {
+            let path = Link {
+                rate: bottleneck(mbit, 200),
+                ..round_trip(40)
+            };
+            let mut sim = sim("beside a download", seed, path.clone(), path);
+            let at = download(&mut sim, 0);
+            sim.run_for(secs(2));
+            let (before, start) = (read(&sim, 0, at), sim.now);
+            all.extend(echoes(&mut sim, 400));
+            let got = read(&sim, 0, at) - before;
+            shares.push([share(got, (sim.now - start).as_secs_f64(), mbit, 0.0)]);
+        }
+        all.sort_by(f64::total_cmp);
+        let [share] = mean(&shares);
+        table.row(
+            &[&mbit.to_string()],
+            &[percentile(&all, 50), percentile(&all, 99), share],
+        );
+    }
+    table.part(
+        "\
+The same echoes alone on a link without a limit, with a round trip of 80 ms; loss and jitter each way. wire/byte: bytes
+of datagrams, with 28 of headers each, from the client per byte that its application sent. 600 echoes, 5 seeds.",
+        &["loss %", "jitter ms"],
+        &[("p50 ms", Kind::Millis), ("p99 ms", Kind::Millis), ("wire/byte", Kind::Overhead)],
+    );
+    for loss in [0, 5, 10, 20] {
+        for jitter in [0, 5] {
+            let (mut all, mut costs) = (Vec::new(), Vec::new());
+            for seed in 1..=5 {
+                let path = Link {
+                    loss: f64::from(loss) / 100.0,
+                    jitter: ms(jitter),
+                    ..round_trip(80)
+                };
+                let mut sim = sim("sparse", seed, path.clone(), path);
+                all.extend(echoes(&mut sim, 600));
+                let sent = (600 * MESSAGE) as f64;
+                costs.push([wire(&sim, Direction::Up) as f64 / sent]);
+            }
+            all.sort_by(f64::total_cmp);
+            let [cost] = mean(&costs);
+            table.row(
+                &[&loss.to_string(), &jitter.to_string()],
+                &[percentile(&all, 50), percentile(&all, 99), cost],
+            );
+        }
+    }
+    table.is_as_committed("auto_latency");
+}
+
+#[test]
+fn auto_tables_fairness() {
+    let mut table = Table::new();
+    table.part(
+        "\
+Downloads of two clients of one server over one bottleneck of 50 Mbit/s with a round trip of 40 ms; the second begins 2 s
+after the first. Of the last 10 of 20 s: what each got in percent of what the link carries at best, both together, and
+Jain's index of the two (1 is equal, 0.5 is all for one). Means of 3 seeds.",
+        &["queue ms"],
+        &[
+            ("first %", Kind::Part),
+            ("second %", Kind::Part),
+            ("both %", Kind::Share),
+            ("Jain", Kind::Fairness),
+        ],
+    );
+    for queue in [24, 96] {
+        let all: Vec<_> = (1..=3).map(|seed| two_clients(seed, queue)).collect();
+        table.row(&[&queue.to_string()], &mean(&all));
+    }
+    table.is_as_committed("auto_fairness");
+}
+
+fn two_clients(seed: u64, queue: u64) -> [f64; 4] {
+    let path = Link {
+        rate: bottleneck(50, queue),
+        ..round_trip(40)
+    };
+    let mut sim = sim("fairness", seed, path.clone(), path);
+    let first = download(&mut sim, 0);
+    sim.run_for(secs(2));
+    sim.add_client(&Options::client().measuring());
+    let second = download(&mut sim, 1);
+    sim.run_for(secs(8));
+    let both = |sim: &Sim| [read(sim, 0, first), read(sim, 1, second)];
+    let before = both(&sim);
+    sim.run_for(secs(10));
+    let after = both(&sim);
+    let [a, b] = std::array::from_fn(|i| share(after[i] - before[i], 10.0, 50, 0.0));
+    [a, b, a + b, (a + b).powi(2) / (2.0 * (a * a + b * b))]
+}
