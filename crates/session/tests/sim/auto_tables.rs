@@ -218,3 +218,156 @@ fn two_clients(seed: u64, queue: u64) -> [f64; 4] {
     let [a, b] = std::array::from_fn(|i| share(after[i] - before[i], 10.0, 50, 0.0));
     [a, b, a + b, (a + b).powi(2) / (2.0 * (a * a + b * b))]
 }
+
+/// One download per cell: so long, and the dice of so many seeds.
+struct Bulk {
+    mbit: u64,
+    seconds: fn(rtt_ms: u64) -> f64,
+    seeds: u64,
+    rtts: &'static [u64],
+    /// Names of [`LOSSES`].
+    losses: &'static [&'static str],
+    short_queue: fn(rtt_ms: u64, loss: &str) -> bool,
+}
+
+const LOSSES: [&str; 7] = ["0", "1", "5", "10", "20", "30", "5-bursts"];
+
+/// A link that loses as that name of [`LOSSES`] says, and its share.
+fn lossy(rtt: u64, name: &str) -> (Link, f64) {
+    let (percent, bursts) = match name.strip_suffix("-bursts") {
+        Some(percent) => (percent, true),
+        None => (name, false),
+    };
+    let loss = percent.parse::<f64>().expect("a number") / 100.0;
+    let leave = 0.25;
+    let link = Link {
+        loss: if bursts { 0.0 } else { loss },
+        bursts: bursts.then_some(Bursts {
+            enter: leave * loss / (1.0 - loss),
+            leave,
+            loss_good: 0.0,
+            loss_bad: 1.0,
+        }),
+        ..round_trip(rtt)
+    };
+    (link, loss)
+}
+
+/// Queues that are worth 20 ms but at least 16 packets, and 200 ms.
+fn queue(mbit: u64, short: bool) -> Option<Rate> {
+    let mut rate = Rate::with_queue_time(mbit * 1_000_000, ms(if short { 20 } else { 200 }));
+    rate.queue_bytes = rate.queue_bytes.max(16 * PACKET);
+    Some(rate)
+}
+
+/// The share that a download gets, and what it costs.
+fn download_for(bulk: &Bulk, seed: u64, rtt: u64, loss: &str, short: bool) -> [f64; 2] {
+    let (path, loss) = lossy(rtt, loss);
+    let path = Link {
+        rate: queue(bulk.mbit, short),
+        ..path
+    };
+    let seconds = (bulk.seconds)(rtt);
+    let mut sim = sim("bulk", seed, path.clone(), path);
+    let at = download(&mut sim, 0);
+    sim.run_for(ms((seconds * 1e3) as u64));
+    let got = read(&sim, 0, at);
+    let sent = wire(&sim, Direction::Up) + wire(&sim, Direction::Down);
+    [
+        share(got, seconds, bulk.mbit, loss),
+        sent as f64 / got as f64,
+    ]
+}
+
+fn bulk_table(name: &str, time: &str, bulk: &Bulk) {
+    let mut table = Table::new();
+    table.part(
+        &format!(
+            "\
+A download over {} Mbit/s, counted from its beginning. Loss is each way, 5-bursts in bursts of 4 packets on average.
+short: a queue of 20 ms but at least 16 packets, long: of 200 ms. share: of the rate without what is lost, times {USEFUL}
+for headers. wire/byte: bytes of datagrams both ways, with 28 of headers each, per byte that was read.
+{time}",
+            bulk.mbit,
+        ),
+        &["rtt ms", "loss %"],
+        &[
+            ("short share %", Kind::Share),
+            ("wire/byte", Kind::Overhead),
+            ("long share %", Kind::Share),
+            ("wire/byte", Kind::Overhead),
+        ],
+    );
+    for &rtt in bulk.rtts {
+        for &loss in bulk.losses {
+            let cell = |short: bool| {
+                if short && !(bulk.short_queue)(rtt, loss) {
+                    return [NONE; 2];
+                }
+                let all: Vec<_> = (1..=bulk.seeds)
+                    .map(|seed| download_for(bulk, seed, rtt, loss, short))
+                    .collect();
+                mean(&all)
+            };
+            let ([a, b], [c, d]) = (cell(true), cell(false));
+            table.row(&[&rtt.to_string(), loss], &[a, b, c, d]);
+        }
+    }
+    table.is_as_committed(name);
+}
+
+#[test]
+fn auto_tables_bulk_1() {
+    let bulk = Bulk {
+        mbit: 1,
+        seconds: |rtt| f64::max(4.0, 0.03 * rtt as f64),
+        seeds: 3,
+        rtts: &[5, 50, 200, 600],
+        losses: &LOSSES,
+        short_queue: |_, _| true,
+    };
+    let time = "30 round trips but at least 4 s; means of 3 seeds.";
+    bulk_table("auto_bulk_1", time, &bulk);
+}
+
+#[test]
+fn auto_tables_bulk_10() {
+    let bulk = Bulk {
+        mbit: 10,
+        seconds: |rtt| f64::max(4.0, 0.03 * rtt as f64),
+        seeds: 2,
+        rtts: &[5, 50, 200, 600],
+        losses: &LOSSES,
+        short_queue: |_, _| true,
+    };
+    let time = "30 round trips but at least 4 s; means of 2 seeds.";
+    bulk_table("auto_bulk_10", time, &bulk);
+}
+
+#[test]
+fn auto_tables_bulk_200() {
+    let bulk = Bulk {
+        mbit: 200,
+        seconds: |rtt| f64::max(2.4, 0.012 * rtt as f64),
+        seeds: 1,
+        rtts: &[5, 50, 200, 600],
+        losses: &LOSSES,
+        short_queue: |rtt, loss| rtt < 600 && matches!(loss, "0" | "5" | "20"),
+    };
+    let time = "12 round trips but at least 2.4 s; one seed. The short queue in some cells only: it costs time.";
+    bulk_table("auto_bulk_200", time, &bulk);
+}
+
+#[test]
+fn auto_tables_bulk_1000() {
+    let bulk = Bulk {
+        mbit: 1000,
+        seconds: |_| 1.0,
+        seeds: 1,
+        rtts: &[5, 50],
+        losses: &["0", "1", "10"],
+        short_queue: |_, _| false,
+    };
+    let time = "1 s, so the search for the rate is a good part of it; one seed, and few cells: it costs time.";
+    bulk_table("auto_bulk_1000", time, &bulk);
+}
