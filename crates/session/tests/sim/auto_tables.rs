@@ -371,3 +371,196 @@ fn auto_tables_bulk_1000() {
     let time = "1 s, so the search for the rate is a good part of it; one seed, and few cells: it costs time.";
     bulk_table("auto_bulk_1000", time, &bulk);
 }
+
+/// What a download of `mbit` goes through when the path changes.
+struct Change {
+    name: &'static str,
+    before: Link,
+    /// Of either direction, and when what is bad about it is over.
+    change: fn(&mut Link, Instant) -> Instant,
+    /// The rate from then on.
+    mbit: u64,
+}
+
+/// Time until a window of 500 ms has 80 % of what the link carries, the longest time without a byte, and the share of the
+/// 4 s after.
+fn after_change(seed: u64, change: &Change) -> [f64; 3] {
+    const WINDOW: u64 = 500;
+    const STEP: u64 = 10;
+    let path = &change.before;
+    let mut sim = sim(change.name, seed, path.clone(), path.clone());
+    let at = download(&mut sim, 0);
+    sim.run_for(secs(4));
+    let now = sim.now;
+    let over = [Direction::Up, Direction::Down]
+        .map(|direction| (change.change)(sim.net.path_mut(direction), now))[0];
+    let (mut last, mut seen, mut gap) = (now, read(&sim, 0, at), 0.0_f64);
+    let mut look = |sim: &Sim| {
+        let bytes = read(sim, 0, at);
+        // Also what has not ended yet.
+        gap = gap.max((sim.now - last).as_secs_f64() * 1e3);
+        if bytes > seen {
+            (seen, last) = (bytes, sim.now);
+        }
+    };
+    watch(&mut sim, over, &mut look);
+    let mut reads = vec![read(&sim, 0, at)];
+    let window = (WINDOW / STEP) as usize;
+    let mut back = f64::INFINITY;
+    while sim.now < over + secs(4) || (back.is_infinite() && sim.now < over + secs(15)) {
+        let end = sim.now + ms(STEP);
+        watch(&mut sim, end, &mut look);
+        reads.push(read(&sim, 0, at));
+        if back.is_infinite()
+            && let Some(before) = reads.len().checked_sub(window + 1)
+        {
+            let got = reads[reads.len() - 1] - reads[before];
+            if share(got, WINDOW as f64 / 1e3, change.mbit, 0.0) >= 80.0 {
+                back = (sim.now - over).as_secs_f64() * 1e3;
+            }
+        }
+    }
+    let after = reads[(4000 / STEP) as usize] - reads[0];
+    [back, gap, share(after, 4.0, change.mbit, 0.0)]
+}
+
+fn changes(table: &mut Table) {
+    table.part(
+        "\
+A download over 200 Mbit/s with a round trip of 100 ms and a queue of 100 ms (of whatever rate), and no loss, when the path
+changes both ways after 4 s. 80 % ms: until a window of 500 ms that begins after the change (or the blackout) has 80 % of
+what the link then carries. gap ms: the longest time without a byte since the change. share: of what the link carries,
+in the 4 s after. Means of 2 seeds.",
+        &["change"],
+        &[
+            ("80 % ms", Kind::Millis),
+            ("gap ms", Kind::Millis),
+            ("share %", Kind::Share),
+        ],
+    );
+    let before = Link {
+        rate: bottleneck(200, 100),
+        ..round_trip(100)
+    };
+    let all = [
+        Change {
+            name: "200-to-20",
+            before: before.clone(),
+            change: |link, now| {
+                link.rate = bottleneck(20, 100);
+                now
+            },
+            mbit: 20,
+        },
+        Change {
+            name: "20-to-200",
+            before: Link {
+                rate: bottleneck(20, 100),
+                ..before.clone()
+            },
+            change: |link, now| {
+                link.rate = bottleneck(200, 100);
+                now
+            },
+            mbit: 200,
+        },
+        Change {
+            name: "rtt-50-150",
+            before: Link {
+                rate: bottleneck(200, 100),
+                ..round_trip(50)
+            },
+            change: |link, now| {
+                link.delay = ms(75);
+                now
+            },
+            mbit: 200,
+        },
+        Change {
+            name: "blackout-2s",
+            before,
+            change: |link, now| {
+                let end = now + secs(2);
+                link.blackouts.push(now..end);
+                end
+            },
+            mbit: 200,
+        },
+    ];
+    for change in &all {
+        let seeds: Vec<_> = (1..=2).map(|seed| after_change(seed, change)).collect();
+        table.row(&[change.name], &mean(&seeds));
+    }
+}
+
+/// What deceives a sender that takes loss, disorder or the rhythm of acknowledgements at their word.
+fn deceptions(table: &mut Table) {
+    table.part(
+        "\
+A download of 4 s in which something is other than it seems; means of 2 seeds. Disorder: 200 Mbit/s, a round trip of
+50 ms, that share of the packets is held back by up to 30 ms, both ways. Only on the way back (of acknowledgements, round
+trip 100 ms, 200 Mbit/s): 20 % loss; 20 ms of jitter, which compresses them. Policer: 20 Mbit/s with a bucket of 64 KiB,
+round trip 50 ms, both ways. repeated: segments that the client had already.",
+        &["what"],
+        &[
+            ("share %", Kind::Share),
+            ("wire/byte", Kind::Overhead),
+            ("repeated", Kind::Count),
+        ],
+    );
+    let plain = |rtt| Link {
+        rate: bottleneck(200, 100),
+        ..round_trip(rtt)
+    };
+    let disorder = |probability| Link {
+        reordering: Some(Reordering {
+            probability,
+            by: ms(30),
+        }),
+        ..plain(50)
+    };
+    let policed = Link {
+        policer: Some(Policer {
+            bits_per_second: 20_000_000,
+            burst_bytes: 64 << 10,
+        }),
+        ..round_trip(50)
+    };
+    let back_loss = Link {
+        loss: 0.2,
+        ..plain(100)
+    };
+    let back_jitter = Link {
+        jitter: ms(20),
+        ..plain(100)
+    };
+    for (name, up, down, mbit) in [
+        ("disorder-5", disorder(0.05), disorder(0.05), 200),
+        ("disorder-30", disorder(0.3), disorder(0.3), 200),
+        ("back-loss-20", back_loss, plain(100), 200),
+        ("back-jitter", back_jitter, plain(100), 200),
+        ("policer", policed.clone(), policed, 20),
+    ] {
+        let one = |seed| {
+            let mut sim = sim(name, seed, up.clone(), down.clone());
+            let at = download(&mut sim, 0);
+            sim.run_for(secs(4));
+            let got = read(&sim, 0, at);
+            let sent = wire(&sim, Direction::Up) + wire(&sim, Direction::Down);
+            [
+                share(got, 4.0, mbit, 0.0),
+                sent as f64 / got as f64,
+                sim.client().endpoint.counters().repeat_segs as f64,
+            ]
+        };
+        table.row(&[name], &mean(&[one(1), one(2)]));
+    }
+}
+
+#[test]
+fn auto_tables_changes() {
+    let mut table = Table::new();
+    changes(&mut table);
+    deceptions(&mut table);
+    table.is_as_committed("auto_changes");
+}
