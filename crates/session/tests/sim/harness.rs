@@ -428,6 +428,7 @@ impl Sim {
                 if let Some(session) = host.endpoint.session(key) {
                     let kcp = session.kcp();
                     let _ = writeln!(out, "  {key:?} {:?} rto {:?}", kcp.state(), kcp.rto());
+                    let _ = writeln!(out, "  {:?} under way {}", kcp.path(), kcp.in_flight());
                 }
             }
             for (at, event) in host.events.iter().rev().take(8).rev() {
@@ -437,6 +438,7 @@ impl Sim {
         }
         for direction in [Direction::Up, Direction::Down] {
             let _ = writeln!(out, "{direction:?} {:?}", self.net.counters(direction));
+            let _ = writeln!(out, "{direction:?} {:?}", self.net.path(direction));
         }
         out
     }

@@ -32,7 +32,7 @@ const STARTUP_GAIN: f64 = 2.77;
 /// What may be in flight in startup: twice what is known to fit, and a little for what measuring lags behind.
 const STARTUP_FLIGHT: f64 = 2.25;
 /// Gains of a probe: the first, and by how much more each that has found something is followed.
-const PROBE_GAIN: f64 = 1.2;
+const PROBE_GAIN: f64 = 1.18;
 const PROBE_STEP: f64 = 1.3;
 /// Gain while a queue that we have made melts.
 const DRAIN_GAIN: f64 = 0.75;
@@ -237,7 +237,7 @@ impl Model {
         let min_rtt = self.min_rtt();
         if self.phase == Phase::Startup {
             // What little there was to send until now says nothing about what the path takes.
-            let slow_start = 2.0 * self.slow_start * 1e6 / min_rtt as f64;
+            let slow_start = 2.0 * self.startup_flight() * 1e6 / min_rtt as f64;
             let measured = STARTUP_GAIN * bandwidth / (1.0 - self.loss);
             return (min_rtt > 0).then_some(measured.max(slow_start));
         }
@@ -279,12 +279,17 @@ impl Model {
         self.bandwidth() / (1.0 - self.loss) * self.min_rtt() as f64 / 1e6
     }
 
+    /// Bytes that may be in flight in startup.
+    fn startup_flight(&self) -> f64 {
+        let most = (STARTUP_FLIGHT * self.holds()).max(FIRST_FLIGHT * self.segment);
+        self.slow_start.min(most)
+    }
+
     /// Segments that may be in flight.
     pub(super) fn flight_limit(&self) -> u32 {
         let holds = self.holds();
         if self.phase == Phase::Startup {
-            let most = (STARTUP_FLIGHT * holds).max(FIRST_FLIGHT * self.segment);
-            return (self.slow_start.min(most) / self.segment) as u32;
+            return (self.startup_flight() / self.segment) as u32;
         }
         let gain = match self.phase {
             Phase::ProbeRtt => 0.5,
@@ -308,7 +313,9 @@ impl Model {
 
     pub(super) fn on_acked(&mut self, news: &News) {
         self.loss = news.loss;
-        self.slow_start = FIRST_FLIGHT * self.segment + (news.delivered + news.lost) as f64;
+        // Losses may be chance, so they count as having left; but no more of them than what arrived.
+        let left = news.delivered + news.lost.min(news.delivered);
+        self.slow_start = FIRST_FLIGHT * self.segment + left as f64;
         let now = news.now;
         if self.last_ack > 0 && self.is_network_limited() {
             let gap = now.saturating_sub(self.last_ack).min(50_000) as f64;
@@ -393,10 +400,17 @@ impl Model {
             std::mem::replace(&mut self.round_lost, (news.delivered, news.lost));
         let (delivered, lost) = (news.delivered - delivered, news.lost - lost);
         let packets = (delivered + lost) as f64 / self.segment;
-        if packets < 8.0 || self.phase == Phase::Startup {
+        if packets < 8.0 {
             return;
         }
         let share = lost as f64 / (delivered + lost) as f64;
+        if self.phase == Phase::Startup {
+            // Half is no chance any more.
+            if share > 0.5 && packets > 32.0 && self.bandwidth() > 0.0 {
+                self.enter(Phase::Drain, news.now);
+            }
+            return;
+        }
         let chance = self.loss;
         let deviation = (chance.max(0.01) * (1.0 - chance) / packets).sqrt();
         if share > chance + 0.02 + 3.0 * deviation {
