@@ -10,7 +10,7 @@ use crate::setup::Options;
 
 fn sim(name: &'static str, seed: u64, smux: u8, loss: f64) -> Sim {
     // Every second seed is in mode auto.
-    let ends = Options::ends(seed % 2 == 0);
+    let ends = Options::ends(seed.is_multiple_of(2));
     let [client, server] = [ends.0, ends.1].map(|end| Options { smux, ..end });
     let l = link(20, loss);
     Sim::new(name, seed, l.clone(), l, (&client, &server))
