@@ -57,7 +57,11 @@ async fn run(config: Config, log_file: Option<LogFile>) -> Result<(), LaunchErro
     }
     let tunnel = Tunnel::new(config);
     let hub = tunnel.hub();
-    let dump = move || info!("{}", fulmar_runtime::dump(&hub.totals()));
+    let dump = move || {
+        let totals = hub.totals();
+        info!("{}", fulmar_runtime::dump(&totals));
+        info!("{}", fulmar_runtime::dump_own(&totals));
+    };
     tokio::spawn(signals::on_user_signal(dump).map_err(LaunchError::Signals)?);
     tunnel
         .run(|addresses| info!("listening on {addresses}"), shutdown)
@@ -79,15 +83,12 @@ async fn demonstrate(demo: Demo) -> Result<(), LaunchError> {
         seed: demo.seed,
         ..demonstration::Options::default()
     };
-    let window = options.window(1350).to_string();
-    let flags = ["--mode", "fast3", "--key", "demo", "--quiet", "--nocomp"].map(OsString::from);
-    let windows = ["--sndwnd", &window, "--rcvwnd", &window].map(OsString::from);
+    let flags = ["--mode", "auto", "--key", "demo", "--quiet"].map(OsString::from);
     let make = |side, ends: [String; 4]| {
         let args: Vec<_> = ends
             .into_iter()
             .map(OsString::from)
             .chain(flags.clone())
-            .chain(windows.clone())
             .collect();
         match from_args(side, &args, &Environment::default()) {
             Ok(Invocation::Run(loaded)) => Ok(loaded.config),

@@ -49,15 +49,6 @@ impl Default for Options {
     }
 }
 
-impl Options {
-    /// Segments of `mtu` bytes that fill the link and half as much again, which waits in its queue.
-    #[must_use]
-    pub fn window(&self, mtu: usize) -> u32 {
-        let bytes = self.bits_per_second as f64 / 8.0 * 2.0 * self.delay.as_secs_f64() * 1.5;
-        (bytes / mtu as f64).clamp(32.0, 32_768.0) as u32
-    }
-}
-
 /// How far it is.
 #[derive(Copy, Clone, Debug)]
 pub enum Progress {

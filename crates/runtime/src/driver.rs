@@ -478,8 +478,8 @@ impl Driver {
                 Event::Suspicion(_, suspicion) => warn!("{suspicion}"),
                 Event::Stranger(from, suspicion) => warn!("datagrams from {from}: {suspicion}"),
                 Event::WindowSmall(_, w) => warn!(
-                    "the {} window of {} segments limits this session to {:.1} Mbit/s at a round trip of {} ms: raise \
-                     {}",
+                    "the {} window of {} segments limits this session to {:.1} Mbit/s at a round trip of {} ms: set \
+                     {} to {} or more",
                     if w.ours {
                         "send"
                     } else {
@@ -493,6 +493,7 @@ impl Driver {
                     } else {
                         "--rcvwnd there"
                     },
+                    w.suggested,
                 ),
                 Event::Closed(key, path, reason) => self.closed(key, path, &reason),
             }

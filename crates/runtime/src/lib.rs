@@ -42,7 +42,7 @@ use fulmar_config::{Config, Role};
 pub use driver::STREAM_LOG;
 pub use fulmar_netio::permit_open_files;
 pub use fulmar_session::Counters;
-pub use stats::{Hub, dump};
+pub use stats::{Hub, dump, dump_own};
 
 /// Cores that this process may use, 1 to 256: what affinity and, on Linux, control groups leave it.
 #[must_use]

@@ -154,6 +154,18 @@ pub fn dump(counters: &Counters) -> String {
     )
 }
 
+/// Our own counters, those that are not 0, and with mode auto what the sender has decided. After [`dump`].
+#[must_use]
+pub fn dump_own(counters: &Counters) -> String {
+    let own = Counters::NAMES
+        .iter()
+        .zip(counters.values())
+        .skip(Counters::UPSTREAM)
+        .filter(|(_, value)| *value > 0)
+        .map(|(name, value)| format!("{name}:{value}"));
+    format!("Fulmar:{{{}}}", own.collect::<Vec<_>>().join(" "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +211,17 @@ mod tests {
         // Between two copies more may have been there.
         b.store(&sessions(1, 9));
         assert_eq!((hub.totals().curr_estab, hub.totals().max_conn), (1, 9));
+    }
+
+    #[test]
+    fn our_own_counters_follow_when_they_have_something_to_say() {
+        let text = dump_own(&Counters {
+            bytes_sent: 3,
+            streams_opened: 7,
+            path_loss_ppm: 50_000,
+            ..Counters::default()
+        });
+        assert_eq!(text, "Fulmar:{StreamsOpened:7 PathLossPpm:50000}");
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub struct WindowSmall {
     pub rtt: Duration,
     /// Bits per second that this window carries at most at this round-trip time.
     pub ceiling: u64,
+    /// A size to try instead: four times as much, since what the path could carry is not known before.
+    pub suggested: u32,
 }
 
 /// What [`Session::fill`] found.
@@ -482,6 +484,11 @@ impl Session {
             segments,
             rtt,
             ceiling,
+            suggested: segments
+                .saturating_mul(4)
+                .next_power_of_two()
+                .min(32_768)
+                .max(segments),
         })
     }
 

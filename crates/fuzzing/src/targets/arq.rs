@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fulmar_arq::{Config, DatagramSink, Flush, Kcp, Origin, Profile};
+use fulmar_arq::{Config, DatagramSink, Flush, Kcp, Origin, Profile, StrategyKind};
 use fulmar_wire::kcp::{Format, HEADER_LEN};
 use fulmar_wire::time::Instant;
 
@@ -32,10 +32,16 @@ pub fn kcp_input(data: &[u8]) {
         rcv_wnd,
         ack_no_delay: flags & 4 != 0,
         write_delay: flags & 8 != 0,
+        strategy: if flags & 16 == 0 {
+            StrategyKind::Classic
+        } else {
+            StrategyKind::Auto
+        },
         ..Config::default()
     }
     .normalized();
     let mut kcp = Kcp::new(CONV, config);
+    kcp.send_ack_ranges(flags & 32 != 0);
     let mut sink = Checked::new(config.mtu);
     let mut now = Instant::from_millis(5000);
     let mut given = 0;
