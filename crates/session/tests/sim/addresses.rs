@@ -43,8 +43,11 @@ fn a_server_follows_its_client_to_another_address() {
             (Method::Salsa20, true),
             (Method::Tea, false),
         ] {
-            for auto in [false, true] {
-                let (client, mut server) = options(method, fec);
+            for (auto, measuring) in [(false, false), (true, false), (true, true)] {
+                let (mut client, mut server) = options(method, fec);
+                if measuring {
+                    (client, server) = (client.measuring(), server.measuring());
+                }
                 server.auto = auto;
                 let l = link(30, 0.03);
                 let mut sim = Sim::new("rebinding", seed, l.clone(), l, (&client, &server));
@@ -79,11 +82,14 @@ fn a_server_follows_its_client_to_another_address() {
 #[test]
 fn a_download_goes_on_after_a_change_of_address() {
     // The client has nothing to send, and nothing to acknowledge once its old address is gone.
-    for (seed, when) in seeds(2)
+    for (seed, when, measuring) in seeds(2)
         .into_iter()
-        .flat_map(|s| (0..20).map(move |i| (s, 600 + 3 * i)))
+        .flat_map(|s| (0..40).map(move |i| (s, 600 + 3 * (i / 2), i % 2 == 1)))
     {
-        let (client, server) = options(Method::Aes, true);
+        let (mut client, mut server) = options(Method::Aes, true);
+        if measuring {
+            (client, server) = (client.measuring(), server.measuring());
+        }
         let l = link(30, 0.01);
         let mut sim = Sim::new("download", seed, l.clone(), l, (&client, &server));
         let at = sim.open(bulk(100, 10_000_000));

@@ -10,13 +10,16 @@
 //! | [`harness`] | endpoints, network and clock |
 //! | [`apps`] | what applications do on streams |
 //! | [`setup`] | settings of both ends |
+//! | [`snapshot`] | tables that are committed, and how much they may change |
 //! | [`raw`] | a peer that says whatever a test wants |
 
 mod apps;
 mod auto_invariants;
+mod auto_tables;
 mod harness;
 mod raw;
 mod setup;
+mod snapshot;
 
 mod addresses;
 mod admission;

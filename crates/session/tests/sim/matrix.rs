@@ -128,12 +128,15 @@ fn all_ciphers() {
                         ..client.clone()
                     }
                 };
-                // Nothing finds damage in what has no checksum.
-                let link = bad(method != Method::Null);
-                let sim = carries("cipher", seed, link, &client, &server);
-                let damaged = sim.net.counters(Direction::Up).corrupted;
-                let found = sim.server.endpoint.counters().in_csum_errors;
-                assert!(found >= damaged.saturating_sub(3), "{found} of {damaged}");
+                let auto = (client.clone().measuring(), server.clone().measuring());
+                for (client, server) in [(client, server), auto] {
+                    // Nothing finds damage in what has no checksum.
+                    let link = bad(method != Method::Null);
+                    let sim = carries("cipher", seed, link, &client, &server);
+                    let damaged = sim.net.counters(Direction::Up).corrupted;
+                    let found = sim.server.endpoint.counters().in_csum_errors;
+                    assert!(found >= damaged.saturating_sub(3), "{found} of {damaged}");
+                }
             }
         }
     }
@@ -143,19 +146,17 @@ fn all_ciphers() {
 fn qpp_and_compression_and_smux_versions() {
     for seed in seeds(2) {
         for smux in [1, 2] {
-            for compression in [false, true] {
-                let client = Options {
+            for (compression, measuring) in
+                [(false, false), (true, false), (false, true), (true, true)]
+            {
+                let ends = Options::ends(measuring);
+                let [client, server] = [ends.0, ends.1].map(|end| Options {
                     smux,
                     compression,
                     qpp: true,
                     method: Method::Aes128,
-                    ..Options::client()
-                };
-                let server = Options {
-                    snd_wnd: 1024,
-                    rcv_wnd: 1024,
-                    ..client.clone()
-                };
+                    ..end
+                });
                 carries("qpp", seed, bad(true), &client, &server);
             }
         }
@@ -179,10 +180,18 @@ fn packet_sizes_and_windows() {
                     mtu: 1600 - mtu,
                     ..client.clone()
                 };
-                let mut sim = Sim::new("sizes", seed, bad(true), bad(true), (&client, &server));
-                sim.open(bulk(40_000, 40_000));
-                sim.open(requests(5, 10, 3000, ms(1)));
-                sim.finish(secs(120));
+                // Such a sender next to the windows of others; its own is what they leave it.
+                let measuring = |end: &Options| Options {
+                    rcv_wnd,
+                    ..end.clone().measuring()
+                };
+                let auto = (measuring(&client), measuring(&server));
+                for (client, server) in [(client, server), auto] {
+                    let mut sim = Sim::new("sizes", seed, bad(true), bad(true), (&client, &server));
+                    sim.open(bulk(40_000, 40_000));
+                    sim.open(requests(5, 10, 3000, ms(1)));
+                    sim.finish(secs(120));
+                }
             }
         }
     }

@@ -88,6 +88,16 @@ impl Options {
         }
     }
 
+    /// A client and a server, with upstream's defaults or in mode auto.
+    pub(crate) fn ends(measuring: bool) -> (Self, Self) {
+        let (client, server) = (Self::client(), Self::server());
+        if measuring {
+            (client.measuring(), server.measuring())
+        } else {
+            (client, server)
+        }
+    }
+
     /// A server with upstream's defaults, without compression.
     pub(crate) fn server() -> Self {
         Self {

@@ -146,7 +146,14 @@ fn load(rng: &mut Rng, start: fulmar_wire::time::Instant) -> Pair {
 
 fn storm(seed: u64) {
     let rng = &mut Rng::new(seed ^ 0x5707_0000);
-    let (client, server) = options(rng);
+    let (mut client, mut server) = options(rng);
+    // Some ends measure. This draws nothing, so the storms of other seeds are what they were.
+    if matches!(seed % 8, 1 | 3) {
+        client = client.measuring();
+    }
+    if matches!(seed % 8, 2 | 3) {
+        server = server.measuring();
+    }
     let checked = client.method != Method::Null;
     let keyed = checked && !matches!(client.method, Method::None | Method::Xor);
     let [up, down] = [(); 2].map(|()| link(rng, checked));

@@ -9,14 +9,9 @@ use crate::harness::{Sim, link, ms, secs, seeds};
 use crate::setup::Options;
 
 fn sim(name: &'static str, seed: u64, smux: u8, loss: f64) -> Sim {
-    let client = Options {
-        smux,
-        ..Options::client()
-    };
-    let server = Options {
-        smux,
-        ..Options::server()
-    };
+    // Every second seed is in mode auto.
+    let ends = Options::ends(seed.is_multiple_of(2));
+    let [client, server] = [ends.0, ends.1].map(|end| Options { smux, ..end });
     let l = link(20, loss);
     Sim::new(name, seed, l.clone(), l, (&client, &server))
 }
@@ -155,7 +150,7 @@ fn a_slow_reader_holds_up_all_in_version_1_and_nothing_is_lost() {
 
 #[test]
 fn a_thousand_streams() {
-    for seed in seeds(1) {
+    for seed in seeds(2) {
         for smux in [1, 2] {
             let mut sim = sim("a thousand", seed, smux, 0.05);
             for i in 0..1000 {
@@ -188,7 +183,7 @@ fn a_thousand_streams() {
 
 #[test]
 fn streams_one_after_the_other() {
-    for seed in seeds(1) {
+    for seed in seeds(2) {
         let mut sim = sim("in a row", seed, 2, 0.01);
         for i in 0..200 {
             sim.open(requests(1, i, 2 * i + 1, ms(0)));
@@ -199,7 +194,7 @@ fn streams_one_after_the_other() {
 
 #[test]
 fn a_session_that_is_closed_here_ends_its_streams_here_and_later_there() {
-    for seed in seeds(1) {
+    for seed in seeds(2) {
         let mut sim = sim("closed", seed, 2, 0.0);
         let lost = |n| Program::new(Expect::Lost, [Step::Write(n), Step::ReadEnd]);
         sim.open((lost(1_000_000), lost(10_000)));
