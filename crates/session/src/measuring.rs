@@ -48,6 +48,8 @@ pub(crate) struct Measuring {
     /// Datagrams of our own since the last look.
     datagrams: u64,
     copied_bytes: u64,
+    /// The shape of parity, once there was any.
+    shape: Option<fec::Shape>,
     /// The number that the next FEC packet has, while there is no encoder.
     seqid: u32,
     counted: Reported,
@@ -81,6 +83,7 @@ impl Measuring {
             last_look: Instant::ZERO,
             datagrams: 0,
             copied_bytes: 0,
+            shape: None,
             seqid: 0,
             counted: Reported::default(),
         }
@@ -96,12 +99,14 @@ impl Measuring {
         !self.parity || self.redundancy.allows(bytes)
     }
 
-    /// Before a flush: what follows from the path, and a probe of its size if one is due.
+    /// Before a flush: what follows from the path, and a probe of its size if one is due. Parity that comes and goes is for peers of ours:
+    /// decoders of others that were told another shape take what they rebuild wrongly for data.
     pub(crate) fn before_flush(
         &mut self,
         now: Instant,
         kcp: &mut Kcp,
         encoder: &mut Option<fec::Encoder>,
+        peer_is_fulmar: bool,
     ) {
         self.look_at_sizes(now, kcp);
         if kcp.in_flight() > 0 {
@@ -133,15 +138,20 @@ impl Measuring {
             self.next_look = now + path.srtt.max(LOOK_EVERY);
             kcp.control_mut().set_copies(self.redundancy.copies());
             if self.parity {
-                self.follow_shape(encoder);
+                self.follow_shape(encoder, peer_is_fulmar);
             }
         }
     }
 
-    /// Gives the encoder the shape that pays, or takes it away. Numbers go on, so that receivers take none for late.
-    fn follow_shape(&mut self, encoder: &mut Option<fec::Encoder>) {
-        let wanted = self.redundancy.parity();
-        let shape = wanted.and_then(|(data, parity)| fec::Shape::new(data, parity).ok());
+    /// Begins or ends parity. Its first shape stays for the session: a receiver that knows one rebuilds by it, and from packets of another it
+    /// would rebuild nonsense until it has noticed. Numbers go on, so that receivers take none for late.
+    fn follow_shape(&mut self, encoder: &mut Option<fec::Encoder>, suitable: bool) {
+        let wanted = self.redundancy.parity().filter(|_| suitable);
+        let shape = wanted.and_then(|(data, parity)| {
+            let first = fec::Shape::new(data, parity).ok();
+            self.shape = self.shape.or(first);
+            self.shape
+        });
         if encoder.as_ref().map(fec::Encoder::shape) == shape {
             return;
         }

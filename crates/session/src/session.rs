@@ -319,7 +319,8 @@ impl Session {
             }
         }
         if let Some(measuring) = &mut self.measuring {
-            measuring.before_flush(now, &mut self.kcp, &mut self.encoder);
+            let ours = self.layer.peer_is_fulmar();
+            measuring.before_flush(now, &mut self.kcp, &mut self.encoder, ours);
         }
         let mut more = false;
         let mut flushed = false;

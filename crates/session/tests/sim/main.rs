@@ -15,6 +15,7 @@
 
 mod apps;
 mod auto_invariants;
+mod auto_lab;
 mod auto_tables;
 mod harness;
 mod raw;

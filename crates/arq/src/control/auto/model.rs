@@ -10,17 +10,20 @@
 //!   alone, the queue melts within a few round trips; beside a flow that fills it, what is probed for keeps our share.
 //! * *Losses beyond chance make room.* A round that loses clearly more than chance ends a probe, and the pace is 15 % lower until the
 //!   next: a flow that needs losses to be told finds its share.
-//! * *A probe that finds something goes on*, faster each round, so that a path that has become ten times as fast is filled within seconds.
+//! * *A probe that finds something is followed by another startup*, so that a path that has become ten times as fast is filled within a second or two.
 //! * *A path that has become much slower is believed at once*: when rounds are long and deliver less than half of what
 //!   was thought, older rounds are forgotten.
 //! * *The shortest round trip is measured anew when rounds stay longer for a second*, not only every ten.
 //!
 //! ```text
+//!     ┌────────────────────── more found, or a longer path ──────────────────┐
+//!     ▼                                                                      │
 //!   startup ──no longer growing──▶ drain ──▶ cruise ──4 to 8 rounds──▶ probe-up
-//!                                    ▲         ▲                          │ no more found, or a queue
-//!                                    │         └──── probe-rtt ◀─┐        │
-//!                                    └───────────────────────────┼────────┘
-//!                                     rounds stay long ──────────┘
+//!                                    ▲         │ ▲                          │ no more found, or a queue
+//!                                    │   rounds│ │the same path             │
+//!                                    │stay long▼ │                          │
+//!                                    │       probe-rtt                      │
+//!                                    └──────────────────────────────────────┘
 //! ```
 
 use super::flight::Sample;
@@ -31,9 +34,8 @@ const ROUNDS: usize = 10;
 const STARTUP_GAIN: f64 = 2.77;
 /// What may be in flight in startup: twice what is known to fit, and a little for what measuring lags behind.
 const STARTUP_FLIGHT: f64 = 2.25;
-/// Gains of a probe: the first, and by how much more each that has found something is followed.
+/// Gain of a probe.
 const PROBE_GAIN: f64 = 1.18;
-const PROBE_STEP: f64 = 1.3;
 /// Gain while a queue that we have made melts.
 const DRAIN_GAIN: f64 = 0.75;
 /// The same after startup, which makes a large one.
@@ -45,7 +47,7 @@ const FLIGHT_GAIN: f64 = 2.0;
 /// How long a shortest round trip counts: two halves of this, microseconds.
 const HALF_WINDOW: u64 = 5_000_000;
 /// Rounds that stay longer for this time make the shortest round trip doubtful, microseconds.
-const DOUBT: u64 = 1_000_000;
+const DOUBT: u64 = 600_000;
 /// Shortest time of a round-trip probe, microseconds.
 const PROBE_RTT: u64 = 60_000;
 /// Segments in flight before anything is known.
@@ -116,10 +118,14 @@ pub(super) struct Model {
     /// Largest rate when growth was last looked at, and looks without growth.
     full_rate: f64,
     full_looks: u32,
-    /// Bytes that may be in flight in startup: at first, and what has left the path since (RFC 5681, slow start; but a loss is not
+    /// Bytes that may be in flight when startup begins; what leaves the path is added (RFC 5681, slow start; but a loss is not
     /// taken for congestion).
     slow_start: f64,
-    probe_gain: f64,
+    /// What had left the path when startup began, and what has by now, bytes.
+    left_before: u64,
+    left: u64,
+    /// It is not the first startup.
+    again: bool,
     drain_gain: f64,
 
     /// Shortest round trips of this half of the window and of the half before, and when this half began.
@@ -169,7 +175,9 @@ impl Model {
             full_rate: 0.0,
             full_looks: 0,
             slow_start: FIRST_FLIGHT * segment as f64,
-            probe_gain: PROBE_GAIN,
+            left_before: 0,
+            left: 0,
+            again: false,
             drain_gain: DRAIN_GAIN,
             min_rtts: (NEVER, NEVER),
             half_began: 0,
@@ -237,7 +245,11 @@ impl Model {
         let min_rtt = self.min_rtt();
         if self.phase == Phase::Startup {
             // What little there was to send until now says nothing about what the path takes.
-            let slow_start = 2.0 * self.startup_flight() * 1e6 / min_rtt as f64;
+            let slow_start = if self.again {
+                0.0
+            } else {
+                2.0 * self.startup_flight() * 1e6 / min_rtt as f64
+            };
             let measured = STARTUP_GAIN * bandwidth / (1.0 - self.loss);
             return (min_rtt > 0).then_some(measured.max(slow_start));
         }
@@ -245,7 +257,7 @@ impl Model {
             // No more than arrives: what is lost now is lost by chance.
             Phase::Startup | Phase::Drain => self.drain_gain,
             Phase::ProbeRtt => LOWEST_GAIN,
-            Phase::ProbeUp => self.probe_gain / (1.0 - self.loss),
+            Phase::ProbeUp => PROBE_GAIN / (1.0 - self.loss),
             Phase::Cruise => self.cruise_gain() / (1.0 - self.loss),
         };
         // Eight segments in a second whatever was measured.
@@ -281,8 +293,13 @@ impl Model {
 
     /// Bytes that may be in flight in startup.
     fn startup_flight(&self) -> f64 {
-        let most = (STARTUP_FLIGHT * self.holds()).max(FIRST_FLIGHT * self.segment);
-        self.slow_start.min(most)
+        let least = if self.again {
+            LEAST_FLIGHT
+        } else {
+            FIRST_FLIGHT
+        };
+        let most = (STARTUP_FLIGHT * self.holds()).max(least * self.segment);
+        (self.slow_start + (self.left - self.left_before) as f64).min(most)
     }
 
     /// Segments that may be in flight.
@@ -314,8 +331,7 @@ impl Model {
     pub(super) fn on_acked(&mut self, news: &News) {
         self.loss = news.loss;
         // Losses may be chance, so they count as having left; but no more of them than what arrived.
-        let left = news.delivered + news.lost.min(news.delivered);
-        self.slow_start = FIRST_FLIGHT * self.segment + left as f64;
+        self.left = news.delivered + news.lost.min(news.delivered);
         let now = news.now;
         if self.last_ack > 0 && self.is_network_limited() {
             let gap = now.saturating_sub(self.last_ack).min(50_000) as f64;
@@ -420,7 +436,9 @@ impl Model {
 
     /// A path that delivers less than half of what was thought, behind a queue, has become slower.
     fn believe_less(&mut self, sample: &Sample) {
-        if self.phase == Phase::Startup || sample.app_limited {
+        // Once; what a queue that is still there tells is old.
+        let settled = matches!(self.phase, Phase::Cruise | Phase::ProbeUp);
+        if !settled || sample.app_limited || self.rounds_in_phase == 0 {
             return;
         }
         // Each of several round trips, so that neither one that was long ago nor a gap in the path is taken for a queue.
@@ -462,12 +480,9 @@ impl Model {
                 if waited && queued || self.drained.0 || self.crowded {
                     self.enter(Phase::Drain, now);
                 } else if round_ended && self.rounds_in_phase >= 2 {
-                    if self.bandwidth() > 1.1 * self.full_rate {
-                        self.full_rate = self.bandwidth();
-                        self.probe_gain = (self.probe_gain * PROBE_STEP).min(STARTUP_GAIN);
-                    } else {
-                        self.enter(Phase::Drain, now);
-                    }
+                    // The path takes more: how much is found out as in the beginning.
+                    let more = self.bandwidth() > 1.1 * self.full_rate;
+                    self.enter(if more { Phase::Startup } else { Phase::Drain }, now);
                 }
             }
             Phase::ProbeRtt => self.probe_rtt(news),
@@ -520,10 +535,20 @@ impl Model {
                 self.round_rtt = NEVER;
             }
             Some(at) if now - at >= PROBE_RTT.max(self.min_rtt()) && self.round_rtt != NEVER => {
+                let before = self.min_rtt();
                 self.min_rtts = (self.round_rtt, self.round_rtt);
                 self.half_began = now;
                 self.long_since = None;
-                self.enter(Phase::Cruise, now);
+                // On a longer path, too little was in flight for what it carries, and less was measured.
+                let longer = self.round_rtt > before + before / 4;
+                self.enter(
+                    if longer {
+                        Phase::Startup
+                    } else {
+                        Phase::Cruise
+                    },
+                    now,
+                );
             }
             _ if now.saturating_sub(self.since) > 3_000_000 => self.enter(Phase::Cruise, now),
             _ => {}
@@ -548,11 +573,19 @@ impl Model {
             }
             Phase::ProbeUp => {
                 self.crowded = false;
-                self.probe_gain = PROBE_GAIN;
                 self.full_rate = self.bandwidth();
             }
             Phase::ProbeRtt => self.small_since = None,
-            Phase::Startup | Phase::Drain => {}
+            Phase::Startup => {
+                self.full_rate = self.bandwidth();
+                self.full_looks = 0;
+                self.slow_start = self.holds().max(LEAST_FLIGHT * self.segment);
+                self.again = true;
+                self.left_before = self.left;
+                self.block_rtt = 0;
+                self.block = (NEVER, 0);
+            }
+            Phase::Drain => {}
         }
     }
 }
