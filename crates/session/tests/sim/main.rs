@@ -15,7 +15,6 @@
 
 mod apps;
 mod auto_invariants;
-mod auto_lab;
 mod auto_tables;
 mod harness;
 mod raw;

@@ -34,6 +34,8 @@ const ROUNDS: usize = 10;
 const STARTUP_GAIN: f64 = 2.77;
 /// What may be in flight in startup: twice what is known to fit, and a little for what measuring lags behind.
 const STARTUP_FLIGHT: f64 = 2.25;
+/// The same when startup is begun again: others may be there by now.
+const AGAIN_GAIN: f64 = 2.0;
 /// Gain of a probe.
 const PROBE_GAIN: f64 = 1.18;
 /// Gain while a queue that we have made melts.
@@ -250,7 +252,8 @@ impl Model {
             } else {
                 2.0 * self.startup_flight() * 1e6 / min_rtt as f64
             };
-            let measured = STARTUP_GAIN * bandwidth / (1.0 - self.loss);
+            let gain = if self.again { AGAIN_GAIN } else { STARTUP_GAIN };
+            let measured = gain * bandwidth / (1.0 - self.loss);
             return (min_rtt > 0).then_some(measured.max(slow_start));
         }
         let gain = match self.phase {
@@ -493,13 +496,15 @@ impl Model {
     /// (after RFC 9406, HyStart++, section 4.2).
     fn is_queue_building(&self) -> bool {
         let threshold = (self.min_rtt() / 8).clamp(4_000, 16_000);
-        !self.drained.0 && self.block_rtt > self.min_rtt() + threshold
+        // One that sends little does not make the queue that it sees.
+        (self.full.0 || self.full.1) && self.block_rtt > self.min_rtt() + threshold
     }
 
     /// In startup: three rounds without growth mean that the path is full, and a queue tells it in one.
     fn has_stopped_growing(&mut self) -> bool {
-        if self.drained.1 {
-            return false;
+        if self.drained.1 && !self.full.1 {
+            // The first startup waits for something to send; another one was for what there was.
+            return self.again;
         }
         let bandwidth = self.bandwidth();
         if bandwidth >= 1.25 * self.full_rate {
