@@ -466,7 +466,9 @@ impl Model {
                 let half = self.min_rtt() / 2;
                 let melted = news.flight as f64 <= self.holds();
                 let waited = now.saturating_sub(self.since);
-                if melted && waited >= half || self.rounds_in_phase >= 3 {
+                // What was lost counts as in flight until it is sent again, so the queue may be gone before.
+                let empty = waited >= self.min_rtt() && self.queue() <= self.target();
+                if melted && waited >= half || empty || self.rounds_in_phase >= 3 {
                     self.enter(Phase::Cruise, now);
                 }
             }
