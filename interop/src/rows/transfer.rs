@@ -470,6 +470,8 @@ fn profiles() -> Vec<Row> {
             "manual, interval 10",
             "--mode manual --nodelay 1 --interval 10 --resend 1 --nc 1",
         ),
+        // kcptun takes the name for manual.
+        ("auto", "--mode auto"),
         ("client fast3, server normal", ""),
     ]
     .into_iter()
@@ -597,6 +599,15 @@ fn links() -> Vec<Row> {
                 ..clean.clone()
             },
             no_parity,
+        ),
+        (
+            "5 % loss, 10 ms delay, mode auto",
+            Path {
+                loss: 0.05,
+                delay: ms(10),
+                ..clean.clone()
+            },
+            "--mode auto",
         ),
         (
             "20 % loss, 10 ms delay",
