@@ -44,6 +44,8 @@ fn main() -> ExitCode {
     let mut tally = Tally::default();
     match command.as_str() {
         "test" => {
+            // Tests use what these packages bring, too; what cannot be had is said by the step that needs it most.
+            let _ = peers::install();
             for step in [
                 steps::fmt,
                 steps::lint,

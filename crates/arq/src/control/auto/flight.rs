@@ -1,6 +1,6 @@
 //! What is in flight, indexed by segment number, and the delivery rate that follows from it.
 //!
-//! Rates are sampled as draft-ietf-ccwg-bbr-04, section 4.1 ("Delivery Rate Samples") describes it: each transmission remembers
+//! Rates are sampled as draft-ietf-ccwg-bbr ("Delivery Rate Samples") describes it: each transmission remembers
 //! how much had been delivered when it left, and when; its delivery then spans an interval with a known amount. The longer of the times that
 //! sending and that acknowledging took is the interval, so neither bursts of ours nor bunches of acknowledgements look like bandwidth.
 

@@ -1,6 +1,6 @@
 //! What the path can carry, and how fast to send because of it.
 //!
-//! The model is that of BBR (draft-ietf-ccwg-bbr-04): the largest delivery rate and the shortest round trip of late; data
+//! The model is that of BBR (draft-ietf-ccwg-bbr): the largest delivery rate and the shortest round trip of late; data
 //! leaves at that rate, so that no queue builds up, and now and then faster, to see whether more is possible. What differs, and why:
 //!
 //! * *Chance loss is made up for.* What arrives is less than what passes the bottleneck by what gets lost by chance, so the pace is the
@@ -30,7 +30,7 @@ use super::flight::Sample;
 
 /// Rounds over which the largest delivery rate counts.
 const ROUNDS: usize = 10;
-/// Gain that doubles the rate each round (the draft, section 2.4).
+/// Gain that doubles the rate each round (STARTUP in that draft).
 const STARTUP_GAIN: f64 = 2.77;
 /// What may be in flight in startup: twice what is known to fit, and a little for what measuring lags behind.
 const STARTUP_FLIGHT: f64 = 2.25;
