@@ -8,7 +8,7 @@
 //! | strategy | what it is |
 //! |---|---|
 //! | [`Classic`] | KCP as it was: the profiles of kcptun, exact |
-//! | [`Auto`](auto::Auto) | measures the path: paced, losses by time, copies for what is sparse |
+//! | [`Auto`] | measures the path: paced, losses by time, copies for what is sparse |
 //!
 //! # Writing another one
 //!
