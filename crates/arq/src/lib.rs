@@ -74,6 +74,7 @@ mod receive;
 mod restart;
 mod rtt;
 mod send;
+mod skips;
 mod slab;
 mod timer;
 

@@ -27,6 +27,7 @@ use fulmar_wire::seq::Seq;
 use fulmar_wire::time::Millis;
 
 use crate::deadlines::Deadlines;
+use crate::skips::Skips;
 use crate::slab::Slab;
 
 /// No neighbour.
@@ -824,64 +825,6 @@ fn alive(ring: &[Segment], sn: Seq, due: u64) -> bool {
 /// A payload length; never more than 16 bits by construction.
 fn length(bytes: usize) -> u16 {
     u16::try_from(bytes).unwrap_or(u16::MAX)
-}
-
-/// Fast-ack counts of the segments that were sent once: `below[k]` is the first segment that was skipped at most `k` times.
-///
-/// An acknowledgement of `sn` adds 1 to all segments before `sn`; so the places where the count falls are in descending
-/// order, and each is moved up to the place of the next lower count, or to `sn`.
-#[derive(Debug)]
-struct Skips {
-    /// Upstream's `resend`; what goes beyond (or beyond 1, when it is 0) is not counted.
-    threshold: u32,
-    below: Vec<Seq>,
-}
-
-impl Skips {
-    fn new(threshold: u32, una: Seq) -> Self {
-        Self {
-            threshold,
-            below: vec![una; threshold.clamp(1, 255) as usize],
-        }
-    }
-
-    /// Counts an acknowledgement of `sn`.
-    #[inline]
-    fn add(&mut self, sn: Seq) {
-        for k in (0..self.below.len()).rev() {
-            let limit = match k {
-                0 => sn,
-                _ if self.below[k - 1].before(sn) => self.below[k - 1],
-                _ => sn,
-            };
-            if self.below[k].before(limit) {
-                self.below[k] = limit;
-            }
-        }
-    }
-
-    /// The count of `sn`, up to the threshold.
-    #[inline]
-    fn of(&self, sn: Seq) -> u32 {
-        // Counts fall along the places, so the first that does not cover `sn` ends the search.
-        self.below.iter().take_while(|b| sn.before(**b)).count() as u32
-    }
-
-    /// Whether `sn`, which the last acknowledgement covered, is at the threshold.
-    #[inline]
-    fn reached(&self, sn: Seq) -> bool {
-        self.threshold == 0 || self.below.last().is_some_and(|b| sn.before(*b))
-    }
-
-    /// Keeps the places from falling behind by half of the number space.
-    #[inline]
-    fn forget_before(&mut self, una: Seq) {
-        for b in &mut self.below {
-            if b.before(una) {
-                *b = una;
-            }
-        }
-    }
 }
 
 #[cfg(test)]

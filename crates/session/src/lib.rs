@@ -11,6 +11,7 @@
 //! | [`sharing`] | several endpoints behind one port |
 //! | [`liveness`], [`diagnosis`] | whether the other end hears us, and what most likely differs |
 //! | [`pacer`] | the rate limit |
+//! | [`measuring`] | what goes with a sender that measures the path: the two below, put together |
 //! | [`mtu`] | the largest datagram that the path carries |
 //! | [`redundancy`] | copies and parity, from what is lost |
 //! | [`counters`] | everything that is counted |
