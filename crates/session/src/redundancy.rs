@@ -452,36 +452,14 @@ mod tests {
     #[test]
     fn parity_only_where_it_helps() {
         assert_eq!(settled(10, STEADY), Some((10, 1)));
-        assert_eq!(
-            settled(
-                25,
-                PathView {
-                    loss: 0.004,
-                    ..STEADY
-                }
-            ),
-            None
-        );
-        assert_eq!(
-            settled(
-                25,
-                PathView {
-                    network_limited: true,
-                    ..STEADY
-                }
-            ),
-            None
-        );
-        assert_eq!(
-            settled(
-                25,
-                PathView {
-                    samples: 49,
-                    ..STEADY
-                }
-            ),
-            None
-        );
+        let [mut calm, mut full, mut new, mut near] = [STEADY; 4];
+        calm.loss = 0.004;
+        full.network_limited = true;
+        new.samples = 49;
+        near.rtt = Duration::ZERO;
+        for view in [calm, full, new, near] {
+            assert_eq!(settled(25, view), None);
+        }
         // 99 packets a second are 9.9 in half a round trip.
         let rate = |packets_per_second| PathView {
             packets_per_second,
@@ -490,16 +468,6 @@ mod tests {
         assert_eq!(settled(10, rate(99.0)), None);
         assert_eq!(settled(10, rate(101.0)), Some((10, 1)));
         assert_eq!(settled(10, rate(f32::NAN)), None);
-        assert_eq!(
-            settled(
-                25,
-                PathView {
-                    rtt: Duration::ZERO,
-                    ..STEADY
-                }
-            ),
-            None
-        );
         let mut off = Redundancy::new(25, false);
         (0..100).for_each(|t| off.update(at(t * 100), &STEADY));
         assert_eq!(off.parity(), None);

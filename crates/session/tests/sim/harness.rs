@@ -342,6 +342,16 @@ impl Sim {
         self.now = self.now.max(end);
     }
 
+    /// Runs for a minute in which hardly a timer may fire.
+    pub(crate) fn assert_quiet_minute(&mut self) {
+        let wakeups = |sim: &Self| sim.client().wakeups + sim.server.wakeups;
+        let before = wakeups(self);
+        self.run_for(Duration::from_secs(60));
+        let rest = wakeups(self) - before;
+        // Keep-alives and what their loss brings.
+        assert!(rest < 150, "{rest} wake-ups in a quiet minute");
+    }
+
     /// Lets everything happen for so long.
     pub(crate) fn run_for(&mut self, time: Duration) {
         self.run_to(self.now + time);

@@ -217,11 +217,7 @@ fn storm(seed: u64) {
     };
     let patience = sim.now + secs(60);
     assert!(sim.run_until(patience, trusted), "{}", sim.report());
-    let wakeups = sim.client().wakeups + sim.server.wakeups;
-    sim.run_for(secs(60));
-    let rest = sim.client().wakeups + sim.server.wakeups - wakeups;
-    // Keep-alives and what their loss brings.
-    assert!(rest < 150, "{rest} wake-ups in a quiet minute");
+    sim.assert_quiet_minute();
 }
 
 #[test]
