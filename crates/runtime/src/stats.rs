@@ -92,6 +92,7 @@ impl Hub {
         let mut last = published.load();
         last.curr_estab = 0;
         last.fec_shard_set = 0;
+        last.forget_path();
         inner.ended.add(&last);
     }
 

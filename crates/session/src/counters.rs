@@ -1,19 +1,21 @@
 //! Every counter of an endpoint, defined once.
 //!
 //! The SNMP log, the signal dump, status and tests read the same [`Counters`]. The first block has
-//! upstream's names and meanings (spec/kcptun.md, section 13.2); the second is ours. An endpoint owns plain
-//! integers; whoever shows them takes a copy.
+//! upstream's names and meanings (spec/kcptun.md, section 13.2); the second is ours; the third is no total but what one
+//! session in mode auto has measured and decided. An endpoint owns plain integers; whoever shows them takes a copy.
 
 macro_rules! counters {
     (
         upstream { $($(#[$um:meta])* $uf:ident = $uname:literal,)* }
         ours { $($(#[$om:meta])* $of:ident = $oname:literal,)* }
+        path { $($(#[$pm:meta])* $pf:ident = $pname:literal,)* }
     ) => {
         /// Totals of one endpoint, or of several added up.
         #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
             $($(#[$um])* pub $uf: u64,)*
             $($(#[$om])* pub $of: u64,)*
+            $($(#[$pm])* pub $pf: u64,)*
         }
 
         impl Counters {
@@ -21,22 +23,25 @@ macro_rules! counters {
             pub const LEN: usize = Self::NAMES.len();
 
             /// Names in the order of [`Counters::values`]: upstream's first, in the order of the SNMP log.
-            pub const NAMES: &'static [&'static str] = &[$($uname,)* $($oname,)*];
+            pub const NAMES: &'static [&'static str] = &[$($uname,)* $($oname,)* $($pname,)*];
 
             /// Number of upstream's counters, the columns of the SNMP log after the time.
             pub const UPSTREAM: usize = [$($uname),*].len();
 
+            /// Where in [`Counters::values`] stands what is no total: what one sender has measured and decided.
+            const PATH: usize = Self::UPSTREAM + [$($oname),*].len();
+
             /// All values, in the order of [`Counters::NAMES`].
             #[must_use]
             pub const fn values(&self) -> [u64; Self::LEN] {
-                [$(self.$uf,)* $(self.$of,)*]
+                [$(self.$uf,)* $(self.$of,)* $(self.$pf,)*]
             }
 
             /// The counters whose [`Counters::values`] these are.
             #[must_use]
             pub const fn from_values(values: &[u64; Self::LEN]) -> Self {
-                let [$($uf,)* $($of,)*] = *values;
-                Self { $($uf,)* $($of,)* }
+                let [$($uf,)* $($of,)* $($pf,)*] = *values;
+                Self { $($uf,)* $($of,)* $($pf,)* }
             }
         }
     };
@@ -148,6 +153,8 @@ counters! {
         size_probes = "SizeProbes",
         /// Times that datagrams of a size stopped passing.
         black_holes = "BlackHoles",
+    }
+    path {
         /// Bytes of UDP payload that a datagram may have now, of the session that flushed last (as all that follows).
         path_datagram_size = "PathDatagramSize",
         /// Bytes per second that the path delivers.
@@ -172,15 +179,27 @@ counters! {
 }
 
 impl Counters {
-    /// Adds `other` to `self`; [`Counters::max_conn`] becomes the greater.
+    /// Adds `other` to `self`; [`Counters::max_conn`] becomes the greater, and what is said of a path is that of the
+    /// one with the greater [`Counters::path_bandwidth`].
     pub fn add(&mut self, other: &Self) {
         let max_conn = self.max_conn.max(other.max_conn);
         let (mut sum, values) = (self.values(), other.values());
-        for (a, b) in sum.iter_mut().zip(values) {
+        for (a, b) in sum.iter_mut().zip(values).take(Self::PATH) {
             *a = a.wrapping_add(b);
+        }
+        let order = |c: &Self| (c.path_bandwidth, c.path_datagram_size);
+        if order(other) > order(self) {
+            sum[Self::PATH..].copy_from_slice(&values[Self::PATH..]);
         }
         *self = Self::from_values(&sum);
         self.max_conn = max_conn;
+    }
+
+    /// Totals stay, nothing is said of a path any more: its sessions are gone.
+    pub fn forget_path(&mut self) {
+        let mut values = self.values();
+        values[Self::PATH..].fill(0);
+        *self = Self::from_values(&values);
     }
 }
 
@@ -210,5 +229,17 @@ mod tests {
         two.add(&one);
         assert_eq!(two.bytes_sent, 2);
         assert_eq!(two.max_conn, one.max_conn);
+        assert_eq!(two.auto_copy_bytes, 2 * one.auto_copy_bytes);
+        assert_eq!(two.values()[Counters::PATH..], values[Counters::PATH..]);
+        let mut faster = one;
+        (faster.path_bandwidth, faster.path_srtt_us) = (u64::MAX, 3);
+        two.add(&faster);
+        assert_eq!(
+            two.values()[Counters::PATH..],
+            faster.values()[Counters::PATH..]
+        );
+        two.forget_path();
+        assert!(two.values()[Counters::PATH..].iter().all(|v| *v == 0));
+        assert_eq!(two.bytes_sent, 3);
     }
 }
