@@ -11,12 +11,14 @@
 //! | [`fec`] | the FEC header |
 //! | [`smux`] | smux frames, versions 1 and 2 |
 //! | [`kcptun`] | the kcptun datagram: methods, header sizes, MTU arithmetic |
+//! | [`libev`] | the kcptun-libev datagram: methods, MTU arithmetic, messages beside and inside conversations |
 //! | [`rawtcp`] | TCP-looking packets of `--tcp` |
 #![forbid(unsafe_code)]
 
 pub mod fec;
 pub mod kcp;
 pub mod kcptun;
+pub mod libev;
 pub mod rawtcp;
 pub mod seq;
 pub mod smux;
