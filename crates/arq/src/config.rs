@@ -108,6 +108,15 @@ impl Rules {
         first_probe_ms: 500,
         max_probe_ms: 120_000,
     };
+
+    /// kcptun-libev (spec/kcptun-libev.md, section 8.2); but a closed window is asked about as early as elsewhere, which
+    /// costs nothing.
+    pub const LIBEV: Self = Self {
+        format: Format::BigEndian,
+        max_rto_ms: 4000,
+        initial_remote_window: 128,
+        ..Self::KCPTUN
+    };
 }
 
 impl Default for Rules {

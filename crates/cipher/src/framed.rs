@@ -95,8 +95,8 @@ impl<S: Scheme> PacketCipher for CrcFramed<S> {
         Overhead::of(self.method)
     }
 
-    fn method(&self) -> Method {
-        self.method
+    fn scheme(&self) -> crate::Scheme {
+        crate::Scheme::Kcptun(self.method)
     }
 
     fn seal(&mut self, run: &mut [u8], segment: usize) {

@@ -9,7 +9,7 @@ use crate::kernel::Kernel;
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::Tier;
 use crate::run::datagrams;
-use crate::{NonceSource, Overhead, PacketCipher, Verdict};
+use crate::{NonceSource, Overhead, PacketCipher, Scheme, Verdict};
 
 /// AES-128-GCM without additional data.
 pub(crate) trait Aead: Send {
@@ -60,8 +60,8 @@ impl<A: Aead> PacketCipher for Gcm<A> {
         Overhead::of(Method::Aes128Gcm)
     }
 
-    fn method(&self) -> Method {
-        Method::Aes128Gcm
+    fn scheme(&self) -> Scheme {
+        Scheme::Kcptun(Method::Aes128Gcm)
     }
 
     fn seal(&mut self, run: &mut [u8], segment: usize) {

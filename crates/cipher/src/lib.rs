@@ -81,6 +81,41 @@ impl Overhead {
     }
 }
 
+/// A method of some dialect.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Scheme {
+    /// One of kcptun's.
+    Kcptun(Method),
+    /// One of kcptun-libev's.
+    Libev(fulmar_wire::libev::Method),
+}
+
+impl Scheme {
+    /// Its name in the configuration of its dialect.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kcptun(method) => method.name(),
+            Self::Libev(method) => method.name(),
+        }
+    }
+
+    /// Whether anyone can make a packet that opens.
+    #[must_use]
+    pub const fn is_plaintext(self) -> bool {
+        match self {
+            Self::Kcptun(method) => method.is_plaintext(),
+            Self::Libev(method) => matches!(method, fulmar_wire::libev::Method::Plain),
+        }
+    }
+
+    /// Whether a datagram that opens can be believed to come from a holder of the key.
+    #[must_use]
+    pub const fn proves_key(self) -> bool {
+        !self.is_plaintext() && !matches!(self, Self::Kcptun(Method::Xor))
+    }
+}
+
 /// What [`PacketCipher::open`] found out about one datagram.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Verdict {
@@ -88,6 +123,8 @@ pub enum Verdict {
     Ok,
     /// Shorter than the overhead; never counted as forged (section 4.3, step 1).
     TooShort,
+    /// Its nonce was made by this very process: somebody sends our own packets back to us.
+    Reflected,
     /// Wrong checksum or tag: damaged, made with another key or method, or forged. Counts in `InCsumErrors`.
     Forged,
 }
@@ -102,7 +139,7 @@ pub trait PacketCipher: Send {
     fn overhead(&self) -> Overhead;
 
     /// The method of this cipher.
-    fn method(&self) -> Method;
+    fn scheme(&self) -> Scheme;
 
     /// Encrypts every datagram of `run` in place.
     ///
@@ -121,7 +158,7 @@ pub trait PacketCipher: Send {
 impl fmt::Debug for dyn PacketCipher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PacketCipher")
-            .field("method", &self.method())
+            .field("scheme", &self.scheme())
             .finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! Why a call on a multiplexer fails.
 
+use fulmar_wire::libev::MessageError;
 use fulmar_wire::smux::Version;
 
 /// Why a session of streams is over. Everything but [`Error::PeerSilent`] is misbehaviour of the peer or a
@@ -50,6 +51,12 @@ pub enum Error {
         /// The most that may exist.
         limit: u32,
     },
+    /// The bytes are no message of kcptun-libev.
+    #[error("invalid protocol: {0}")]
+    BadMessage(MessageError),
+    /// A message where it cannot be.
+    #[error("invalid protocol: {0} out of order")]
+    OutOfOrder(&'static str),
     /// No frame arrived during a whole keep-alive timeout.
     #[error("keep-alive timeout: nothing was heard from the peer")]
     PeerSilent,

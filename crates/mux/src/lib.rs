@@ -6,6 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`smux`] | smux versions 1 and 2, spoken by kcptun |
+//! | [`single`] | one stream and no multiplexer: the messages of kcptun-libev |
 //!
 //! What an application sees is the same whatever is spoken: [`StreamId`], [`Event`], the errors.
 #![forbid(unsafe_code)]
@@ -14,11 +15,13 @@ mod error;
 mod event;
 mod list;
 mod pool;
+pub mod single;
 mod slab;
 pub mod smux;
 
 pub use error::{Error, OpenError, WriteError};
 pub use event::{Event, Peer, ReadState, ResetReason, StreamInfo, WriteState};
 pub use pool::Slices;
+pub use single::Single;
 pub use slab::StreamId;
 pub use smux::{Class, Smux};

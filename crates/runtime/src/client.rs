@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
+use crate::conn::Tuning;
 use crate::driver::{Command, Driver, Report, Setup, Side};
 use crate::link::Link;
 use crate::listen::Listener;
@@ -94,7 +95,7 @@ pub(crate) async fn run(
     ready: impl FnOnce(&str),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let listener = Listener::bind(&client.listen)
+    let listener = Listener::bind(&client.listen, Tuning::KCPTUN)
         .await
         .map_err(|e| Error::Listen {
             addr: client.listen.to_string(),
@@ -280,6 +281,7 @@ impl Manager {
                     self.assign(orphan);
                 }
             }
+            Report::Path(_) => {}
             Report::Suspect => {
                 if let Some(live) = self.live_mut(id) {
                     live.suspect = true;
@@ -383,7 +385,7 @@ async fn make(
         remote,
         local: None,
     };
-    let (endpoint, session) = link.client(path, random.conv, random.seed, clock.now());
+    let (endpoint, _) = link.client(path, random.conv, random.seed, clock.now());
     info!(
         "session to {remote} opened, smux version {}",
         config.tunnel.smux.version
@@ -393,7 +395,7 @@ async fn make(
         socket,
         endpoint,
         side: Side::Client {
-            session,
+            lasts: false,
             reports,
             id,
         },

@@ -2,10 +2,36 @@
 
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+
+/// What local TCP connections are like.
+#[derive(Copy, Clone, Default, Debug)]
+pub(crate) struct Tuning {
+    /// Small pieces leave at once.
+    pub(crate) nodelay: bool,
+    /// The kernel asks with this period whether the other side is still there.
+    pub(crate) keepalive: Option<Duration>,
+    /// The same with the period of the system.
+    pub(crate) system_keepalive: bool,
+    /// Bytes of the kernel's buffers, if they are not the system's.
+    pub(crate) send_buffer: Option<usize>,
+    pub(crate) recv_buffer: Option<usize>,
+}
+
+impl Tuning {
+    /// What kcptun sets on every connection (spec/kcptun.md, section 7.8).
+    pub(crate) const KCPTUN: Self = Self {
+        nodelay: true,
+        keepalive: Some(Duration::from_secs(15)),
+        system_keepalive: false,
+        send_buffer: None,
+        recv_buffer: None,
+    };
+}
 
 /// A connected local socket.
 #[derive(Debug)]
@@ -83,24 +109,35 @@ impl Conn {
         match &self {
             Self::Tcp(s) => {
                 // A socket that lingers for no time at all resets. If the option fails, the close is an ordinary one.
-                let _ = socket2::SockRef::from(s).set_linger(Some(std::time::Duration::ZERO));
+                let _ = socket2::SockRef::from(s).set_linger(Some(Duration::ZERO));
             }
             #[cfg(unix)]
             Self::Unix(_) => {}
         }
     }
 
-    /// What upstream sets on every TCP connection: no delay, and keep-alive with 15 seconds
-    /// (spec/kcptun.md, section 7.8).
-    pub(crate) fn tune(&self) {
+    /// Sets what is wanted of a TCP connection. Each only makes it better; it works without.
+    pub(crate) fn tune(&self, tuning: Tuning) {
         #[cfg_attr(not(unix), allow(irrefutable_let_patterns))]
         if let Self::Tcp(s) = self {
-            let keepalive = socket2::TcpKeepalive::new()
-                .with_time(std::time::Duration::from_secs(15))
-                .with_interval(std::time::Duration::from_secs(15));
-            // Either only makes the connection better; it works without.
-            let _ = s.set_nodelay(true);
-            let _ = socket2::SockRef::from(s).set_tcp_keepalive(&keepalive);
+            let socket = socket2::SockRef::from(s);
+            if tuning.nodelay {
+                let _ = s.set_nodelay(true);
+            }
+            if let Some(period) = tuning.keepalive {
+                let keepalive = socket2::TcpKeepalive::new()
+                    .with_time(period)
+                    .with_interval(period);
+                let _ = socket.set_tcp_keepalive(&keepalive);
+            } else if tuning.system_keepalive {
+                let _ = socket.set_keepalive(true);
+            }
+            if let Some(bytes) = tuning.send_buffer {
+                let _ = socket.set_send_buffer_size(bytes);
+            }
+            if let Some(bytes) = tuning.recv_buffer {
+                let _ = socket.set_recv_buffer_size(bytes);
+            }
         }
     }
 

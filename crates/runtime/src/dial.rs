@@ -11,7 +11,7 @@ use fulmar_config::StreamAddr;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 
-use crate::conn::Conn;
+use crate::conn::{Conn, Tuning};
 
 /// How long a name may take to resolve.
 const RESOLVE: Duration = Duration::from_secs(10);
@@ -71,14 +71,14 @@ pub(crate) enum Dial {
 
 impl Dial {
     /// Connects to a target. Each address of a name is tried.
-    pub(crate) fn target(addr: StreamAddr) -> Self {
+    pub(crate) fn target(addr: StreamAddr, tuning: Tuning) -> Self {
         match addr {
             StreamAddr::Tcp { host, port } => match number(&host) {
-                Some(ip) => match connect((ip, port).into()) {
+                Some(ip) => match connect((ip, port).into(), tuning) {
                     Ok(conn) => Self::Kernel(Some(conn)),
                     Err(e) => Self::Future(Box::pin(async { Err(e) })),
                 },
-                None => Self::Future(Box::pin(by_name(host, port))),
+                None => Self::Future(Box::pin(by_name(host, port, tuning))),
             },
             StreamAddr::Unix(path) => Self::Future(Box::pin(async move { unix(&path).await })),
         }
@@ -102,12 +102,16 @@ impl Dial {
 }
 
 /// Lets the kernel begin to connect.
-fn connect(addr: SocketAddr) -> io::Result<Conn> {
+fn connect(addr: SocketAddr, tuning: Tuning) -> io::Result<Conn> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     match socket.connect(&addr.into()) {
         Err(e) if !goes_on(&e) => Err(e),
-        _ => TcpStream::from_std(socket.into()).map(Conn::Tcp),
+        _ => {
+            let conn = TcpStream::from_std(socket.into()).map(Conn::Tcp)?;
+            conn.tune(tuning);
+            Ok(conn)
+        }
     }
 }
 
@@ -122,11 +126,15 @@ fn goes_on(e: &io::Error) -> bool {
     e.kind() == io::ErrorKind::WouldBlock
 }
 
-async fn by_name(host: String, port: u16) -> io::Result<Conn> {
+async fn by_name(host: String, port: u16, tuning: Tuning) -> io::Result<Conn> {
     let mut last = None;
     for addr in resolve(&host, port).await? {
         match TcpStream::connect(addr).await {
-            Ok(s) => return Ok(Conn::Tcp(s)),
+            Ok(s) => {
+                let conn = Conn::Tcp(s);
+                conn.tune(tuning);
+                return Ok(conn);
+            }
             Err(e) => last = Some(e),
         }
     }
@@ -163,7 +171,7 @@ mod tests {
 
     async fn dial(host: &str, port: u16) -> io::Result<Conn> {
         let host = host.to_owned();
-        let mut dial = Dial::target(StreamAddr::Tcp { host, port });
+        let mut dial = Dial::target(StreamAddr::Tcp { host, port }, Tuning::KCPTUN);
         std::future::poll_fn(|cx| dial.poll(cx)).await
     }
 

@@ -7,19 +7,20 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fulmar_netio::{RecvBuffers, RecvMeta, Transmit, Trouble};
-use fulmar_session::endpoint::Event;
+use fulmar_session::endpoint::{Event, PathEvent};
 use fulmar_session::layer::{Notice, StreamEvent, StreamId};
 use fulmar_session::transmit::{Path, Run};
 use fulmar_session::{Endpoint, Reason, SessionKey};
 use fulmar_wire::seq::Seq;
 use fulmar_wire::time::Instant;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
@@ -53,8 +54,12 @@ pub const STREAM_LOG: &str = "fulmar::stream";
 
 /// What a driver is told.
 pub(crate) enum Command {
-    /// Carry this connection on a new stream of the (only) session.
+    /// Carry this connection on a new stream.
     Carry(Orphan),
+    /// Names were looked up again: where the other end is, best first.
+    Resolved(Vec<SocketAddr>),
+    /// Tell about all sessions.
+    Describe(oneshot::Sender<Vec<SessionInfo>>),
     /// End: the session has expired or the program stops.
     Stop,
 }
@@ -69,14 +74,37 @@ pub(crate) enum Report {
     Orphans(Vec<Orphan>),
     /// The number of its streams.
     Streams(usize),
+    /// Something was found out about the path beside conversations.
+    Path(PathEvent),
+}
+
+/// A session, for the status page.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// Its conversation.
+    pub conv: u32,
+    /// Where its peer is.
+    pub peer: SocketAddr,
+    /// Whether something of the peer has arrived, and how long ago the latest has.
+    pub seen: Option<Duration>,
+    /// Whether it carries nothing any more.
+    pub lingers: bool,
+    /// Smoothed round-trip time, if measured.
+    pub rtt: Option<Duration>,
+    /// Retransmission timeout.
+    pub rto: Duration,
+    /// Segments that wait or are in flight.
+    pub waiting: usize,
+    /// Bytes received from the peer and given to it, of the application's.
+    pub bytes: (u64, u64),
 }
 
 /// Which end it is, and what belongs to that.
 pub(crate) enum Side {
     /// A client: connections come as commands.
     Client {
-        /// The one session.
-        session: SessionKey,
+        /// Whether it goes on after a session has ended.
+        lasts: bool,
         /// Where reports go.
         reports: mpsc::UnboundedSender<(u64, Report)>,
         /// What reports are signed with.
@@ -88,6 +116,8 @@ pub(crate) enum Side {
         dial: Box<dyn Fn() -> Dial + Send>,
         /// Its name, for the log.
         target: String,
+        /// Where reports go, if somebody wants them, and what they are signed with.
+        reports: Option<(mpsc::UnboundedSender<(u64, Report)>, u64)>,
     },
 }
 
@@ -212,6 +242,19 @@ impl Driver {
             worked = true;
             match command {
                 Some(Command::Carry(orphan)) => self.carry(orphan),
+                Some(Command::Resolved(addrs)) => {
+                    self.endpoint.resolved(self.clock.now(), addrs);
+                }
+                Some(Command::Describe(to)) => {
+                    let now = self.clock.now();
+                    // Who asked may have gone.
+                    let _ = to.send(
+                        self.endpoint
+                            .sessions()
+                            .filter_map(|key| self.describe(key, now))
+                            .collect(),
+                    );
+                }
                 Some(Command::Stop) | None => self.ending = Some(Reason::Closed),
             }
         }
@@ -395,24 +438,35 @@ impl Driver {
         Ok(true)
     }
 
+    /// What the status page says of a session.
+    fn describe(&self, key: SessionKey, now: Instant) -> Option<SessionInfo> {
+        let session = self.endpoint.session(key)?;
+        let kcp = session.kcp();
+        let counters = kcp.counters();
+        Some(SessionInfo {
+            conv: kcp.conv(),
+            peer: session.path().remote,
+            seen: kcp.last_heard().map(|at| now - at),
+            lingers: session.is_lingering(),
+            rtt: kcp.srtt(),
+            rto: kcp.rto(),
+            waiting: kcp.waiting(),
+            bytes: (counters.bytes_received, counters.bytes_sent),
+        })
+    }
+
     /// Starts a stream for a connection.
     fn carry(&mut self, orphan: Orphan) {
-        let Side::Client {
-            session,
-            reports,
-            id,
-        } = &self.side
-        else {
+        let Side::Client { reports, id, .. } = &self.side else {
             return;
         };
         let now = self.clock.now();
-        let session = *session;
-        let first_sn = self
-            .endpoint
-            .session(session)
-            .map_or(Seq(0), |s| s.kcp().snd_nxt());
-        match self.endpoint.open_stream(now, session) {
-            Ok(stream) => {
+        match self.endpoint.open(now) {
+            Ok((session, stream)) => {
+                let first_sn = self
+                    .endpoint
+                    .session(session)
+                    .map_or(Seq(0), |s| s.kcp().snd_nxt());
                 if !pump::replay(&mut self.endpoint, now, session, stream, &orphan) {
                     self.endpoint.reset(now, session, stream);
                     let _ = reports.send((*id, Report::Orphans(vec![orphan])));
@@ -462,18 +516,30 @@ impl Driver {
                 }
                 Event::Opened(_, path) => debug!("session opened: {}", path.remote),
                 Event::Proven(_) => debug!("session is alive"),
-                Event::Suspect(_) => {
-                    info!("the other end does not answer; new connections use a new session");
+                Event::Suspect(key) => {
+                    match self.side {
+                        // One is lost in a crowd.
+                        Side::Client { lasts: true, .. } => {
+                            debug!("session {key:?} does not answer")
+                        }
+                        _ => info!(
+                            "the other end does not answer; new connections use a new session"
+                        ),
+                    }
                     self.report(Report::Suspect);
                 }
-                Event::Recovered(_) => {
-                    info!("the other end answers again");
+                Event::Recovered(key) => {
+                    match self.side {
+                        Side::Client { lasts: true, .. } => debug!("session {key:?} answers again"),
+                        _ => info!("the other end answers again"),
+                    }
                     self.report(Report::Recovered);
                 }
                 Event::Moved(_, path) => info!(
                     "a session follows its client to another address: {}",
                     path.remote
                 ),
+                Event::Beside(event) => self.report(Report::Path(event)),
                 Event::Notice(_, notice) => tell(&notice),
                 Event::Suspicion(_, suspicion) => warn!("{suspicion}"),
                 Event::Stranger(from, suspicion) => warn!("datagrams from {from}: {suspicion}"),
@@ -501,13 +567,20 @@ impl Driver {
     }
 
     fn report(&self, report: Report) {
-        if let Side::Client { reports, id, .. } = &self.side {
-            let _ = reports.send((*id, report));
+        match &self.side {
+            Side::Client { reports, id, .. }
+            | Side::Server {
+                reports: Some((reports, id)),
+                ..
+            } => {
+                let _ = reports.send((*id, report));
+            }
+            Side::Server { reports: None, .. } => {}
         }
     }
 
     fn opened(&mut self, now: Instant, session: SessionKey, stream: StreamId) {
-        let Side::Server { dial, target } = &self.side else {
+        let Side::Server { dial, target, .. } = &self.side else {
             // A server opens no streams in this dialect.
             return self.endpoint.reset(now, session, stream);
         };
@@ -519,12 +592,19 @@ impl Driver {
     }
 
     fn closed(&mut self, key: SessionKey, path: Path, reason: &Reason) {
-        let carry = matches!(reason, Reason::PeerLostState);
+        let carry = matches!(reason, Reason::PeerLostState | Reason::PeerReset);
         let mut orphans = Vec::new();
-        for index in 0..self.pumps.len() {
-            if self.pumps[index].as_ref().is_some_and(|p| p.session == key)
-                && let Some(pump) = self.pumps[index].take()
-            {
+        let ours: Vec<_> = match (&reason, self.pumps.len() - self.free.len()) {
+            // Nothing was left of it.
+            (Reason::Finished, _) | (_, 0) => Vec::new(),
+            _ => {
+                let all = self.pumps.iter().enumerate();
+                let ours = all.filter(|(_, p)| p.as_ref().is_some_and(|p| p.session == key));
+                ours.map(|(index, _)| index).collect()
+            }
+        };
+        for index in ours {
+            if let Some(pump) = self.pumps[index].take() {
                 self.traffic += STREAM_BYTES;
                 self.watched -= usize::from(pump.is_watched());
                 self.by_stream.remove(&(pump.session, pump.stream));
@@ -533,19 +613,24 @@ impl Driver {
             }
         }
         match (&self.side, reason) {
-            (_, Reason::Closed | Reason::Replaced) => {
+            (_, Reason::Closed | Reason::Replaced | Reason::Finished) => {
                 debug!("session closed: {}: {reason}", path.remote);
             }
             (_, Reason::Unproven(_) | Reason::Crowded) => {
                 debug!("session dropped: {}: {reason}", path.remote);
             }
+            (_, Reason::PeerReset) => {
+                info!(target: STREAM_LOG, "session ended: {}: {reason}", path.remote);
+            }
             _ => info!("session ended: {}: {reason}", path.remote),
         }
-        if let Side::Client { .. } = self.side {
+        if let Side::Client { lasts, .. } = self.side {
             if !orphans.is_empty() {
                 self.report(Report::Orphans(orphans));
             }
-            self.ending.get_or_insert(reason.clone());
+            if !lasts {
+                self.ending.get_or_insert(reason.clone());
+            }
         }
     }
 
@@ -629,7 +714,11 @@ impl Driver {
         for key in keys {
             self.endpoint.close_session(key);
         }
-        self.events(self.clock.now());
+        let now = self.clock.now();
+        self.events(now);
+        // What peers are told at the end; the socket takes it or it does not.
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let _ = self.transmit(&mut cx, now);
         self.published.store(&self.endpoint.counters());
         debug!("socket: {:?}", self.socket.counters());
     }

@@ -7,11 +7,16 @@ use std::time::Duration;
 use fulmar_config::StreamAddr;
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::conn::Conn;
+use crate::conn::{Conn, Tuning};
 use crate::dial;
 
 /// A listener for local connections.
-pub(crate) enum Listener {
+pub(crate) struct Listener {
+    socket: Socket,
+    tuning: Tuning,
+}
+
+enum Socket {
     /// TCP.
     Tcp(TcpListener),
     /// A Unix socket; the file is removed when the listener is dropped.
@@ -41,7 +46,58 @@ impl Listener {
     ///
     /// # Errors
     /// When the address cannot be had.
-    pub(crate) async fn bind(addr: &StreamAddr) -> io::Result<Self> {
+    pub(crate) async fn bind(addr: &StreamAddr, tuning: Tuning) -> io::Result<Self> {
+        let socket = Socket::bind(addr).await?;
+        Ok(Self { socket, tuning })
+    }
+
+    /// One that was opened elsewhere.
+    pub(crate) const fn tcp(listener: TcpListener, tuning: Tuning) -> Self {
+        Self {
+            socket: Socket::Tcp(listener),
+            tuning,
+        }
+    }
+    /// What it listens on, for the log.
+    pub(crate) fn name(&self) -> String {
+        match &self.socket {
+            Socket::Tcp(l) => l
+                .local_addr()
+                .map_or_else(|_| "?".into(), |a| a.to_string()),
+            #[cfg(unix)]
+            Socket::Unix { listener: l, .. } => l
+                .local_addr()
+                .ok()
+                .and_then(|a| a.as_pathname().map(|p| p.display().to_string()))
+                .unwrap_or_else(|| "@".into()),
+        }
+    }
+
+    /// The next connection. Errors of accepting (a connection gone already, too many open files) cost a pause, never
+    /// the listener.
+    pub(crate) async fn accept(&self) -> Conn {
+        loop {
+            let accepted = match &self.socket {
+                Socket::Tcp(l) => l.accept().await.map(|(s, _)| Conn::Tcp(s)),
+                #[cfg(unix)]
+                Socket::Unix { listener: l, .. } => l.accept().await.map(|(s, _)| Conn::Unix(s)),
+            };
+            match accepted {
+                Ok(conn) => {
+                    conn.tune(self.tuning);
+                    return conn;
+                }
+                Err(e) => {
+                    tracing::warn!("cannot accept a connection: {e}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Socket {
+    async fn bind(addr: &StreamAddr) -> io::Result<Self> {
         match addr {
             StreamAddr::Tcp { host, port } if host.is_empty() => {
                 // Both families where the system has both.
@@ -70,43 +126,6 @@ impl Listener {
             }
         }
     }
-
-    /// What it listens on, for the log.
-    pub(crate) fn name(&self) -> String {
-        match self {
-            Self::Tcp(l) => l
-                .local_addr()
-                .map_or_else(|_| "?".into(), |a| a.to_string()),
-            #[cfg(unix)]
-            Self::Unix { listener: l, .. } => l
-                .local_addr()
-                .ok()
-                .and_then(|a| a.as_pathname().map(|p| p.display().to_string()))
-                .unwrap_or_else(|| "@".into()),
-        }
-    }
-
-    /// The next connection. Errors of accepting (a connection gone already, too many open files) cost a pause, never
-    /// the listener.
-    pub(crate) async fn accept(&self) -> Conn {
-        loop {
-            let accepted = match self {
-                Self::Tcp(l) => l.accept().await.map(|(s, _)| Conn::Tcp(s)),
-                #[cfg(unix)]
-                Self::Unix { listener: l, .. } => l.accept().await.map(|(s, _)| Conn::Unix(s)),
-            };
-            match accepted {
-                Ok(conn) => {
-                    conn.tune();
-                    return conn;
-                }
-                Err(e) => {
-                    tracing::warn!("cannot accept a connection: {e}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
 }
 
 /// Connections that the kernel holds until they are accepted; systems cut it to their own limit. A burst beyond it waits
@@ -128,14 +147,14 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 
 /// A socket file that nobody listens on any more, left by a program that was killed, is replaced.
 #[cfg(unix)]
-fn unix(path: &std::path::Path) -> io::Result<Listener> {
+fn unix(path: &std::path::Path) -> io::Result<Socket> {
     #[cfg(target_os = "linux")]
     if let Some(name) = path.as_os_str().as_encoded_bytes().strip_prefix(b"@") {
         use std::os::linux::net::SocketAddrExt;
         let addr = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
         let listener = std::os::unix::net::UnixListener::bind_addr(&addr)?;
         listener.set_nonblocking(true)?;
-        return Ok(Listener::Unix {
+        return Ok(Socket::Unix {
             listener: tokio::net::UnixListener::from_std(listener)?,
             _file: None,
         });
@@ -153,7 +172,7 @@ fn unix(path: &std::path::Path) -> io::Result<Listener> {
         }
         other => other?,
     };
-    Ok(Listener::Unix {
+    Ok(Socket::Unix {
         listener,
         _file: Some(SocketFile(path.to_path_buf())),
     })

@@ -209,7 +209,6 @@ impl Pump {
                     return self.over(Ended::DialFailed(e));
                 }
                 Poll::Ready(Ok(conn)) => {
-                    conn.tune();
                     self.local = Local::Open(conn);
                     self.moved = now;
                 }

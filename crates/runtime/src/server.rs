@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
+use crate::conn::Tuning;
 use crate::dial::Dial;
 use crate::driver::{Command, Driver, Setup, Side};
 use crate::link::Link;
@@ -249,6 +250,7 @@ impl Ends {
             side: Side::Server {
                 dial: dialer(&self.target),
                 target: self.target.to_string(),
+                reports: None,
             },
             commands: receiver,
             exchange,
@@ -295,5 +297,5 @@ fn raw_addrs(addr: SocketAddr) -> Vec<SocketAddr> {
 
 fn dialer(target: &StreamAddr) -> Box<dyn Fn() -> Dial + Send> {
     let target = target.clone();
-    Box::new(move || Dial::target(target.clone()))
+    Box::new(move || Dial::target(target.clone(), Tuning::KCPTUN))
 }

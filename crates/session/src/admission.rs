@@ -25,6 +25,8 @@ pub enum Body {
     FecParity,
     /// An out-of-band packet.
     OutOfBand,
+    /// A message beside all conversations, for [`crate::endpoint::Dialect::handle_beside`].
+    Beside,
 }
 
 /// What can be told of a body without any session.
@@ -36,6 +38,8 @@ pub struct Peek {
     pub conv: Option<u32>,
     /// Whether a stranger who sends this may get a session: its first segment is a PUSH that parses.
     pub opens: bool,
+    /// Whether it has the very first segment of a conversation.
+    pub first: bool,
 }
 
 /// Looks at a body, or returns `None` when it is too short to be anything.
@@ -61,10 +65,12 @@ pub fn peek(body: &[u8]) -> Option<Peek> {
         .map(|b| u32::from_le_bytes(*b));
     let first = segments.and_then(|s| kcp::Format::LittleEndian.view(s).ok()?.parse().ok());
     let opens = first.is_some_and(|(header, ..)| header.command == kcp::Command::Push);
+    let first = opens && first.is_some_and(|(header, ..)| header.sn.0 == 0);
     Some(Peek {
         body: what,
         conv,
         opens,
+        first,
     })
 }
 
@@ -85,6 +91,8 @@ pub struct Limits {
     pub unproven_for: std::time::Duration,
     /// Sessions in all; default 65,536.
     pub sessions: usize,
+    /// Sessions of one IP address; default 65,536, which is no limit of its own.
+    pub sessions_per_ip: usize,
 }
 
 impl Default for Limits {
@@ -94,6 +102,7 @@ impl Default for Limits {
             unproven_per_ip: 64,
             unproven_for: std::time::Duration::from_secs(10),
             sessions: 65_536,
+            sessions_per_ip: 65_536,
         }
     }
 }

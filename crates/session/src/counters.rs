@@ -115,6 +115,10 @@ counters! {
         short_datagrams = "ShortDatagrams",
         /// Datagrams from strangers that open no session.
         stranger_datagrams = "StrangerDatagrams",
+        /// Datagrams of our own that somebody sent back to us.
+        reflected_datagrams = "ReflectedDatagrams",
+        /// Sessions that the other end cut, or did not know.
+        resets_received = "ResetsReceived",
         /// Sessions refused because their conversation was used before: a replay.
         refused_replays = "RefusedReplays",
         /// Sessions refused because too many unproven ones exist, in all or from one address.

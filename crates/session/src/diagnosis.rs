@@ -8,7 +8,7 @@
 use core::fmt;
 use core::time::Duration;
 
-use fulmar_wire::kcptun::Method;
+use fulmar_cipher::Scheme;
 use fulmar_wire::time::Instant;
 
 /// How long a new session may take to come to life before its traces are judged.
@@ -24,9 +24,9 @@ pub enum Suspicion {
     /// They open with our key and another cipher.
     OtherCipher {
         /// What the other end uses.
-        theirs: Method,
+        theirs: Scheme,
         /// What we use.
-        ours: Method,
+        ours: Scheme,
     },
     /// The peer opens our datagrams but throws away the streams in them.
     StreamsRefused,
@@ -36,16 +36,16 @@ impl fmt::Display for Suspicion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silence => f.write_str(
-                "no answer at all: most likely --key or --crypt differs from the server's (a server is silent to \
-                 what it cannot open), or the server is not running, or UDP to that port is blocked",
+                "no answer at all: most likely the key or the cipher differs from the server's (--key, --crypt; password, psk, \
+                 method: a server is silent to what it cannot open), or the server is not running, or UDP to that port is blocked",
             ),
             Self::NothingOpens => f.write_str(
-                "they arrive but none opens: most likely --key differs from the other end's (no cipher that we \
-                 know opens them with this key)",
+                "they arrive but none opens: most likely the key (--key; password, psk) differs from the other end's (no cipher \
+                 that we know opens them with this key)",
             ),
             Self::OtherCipher { theirs, ours } => write!(
                 f,
-                "the other end uses --crypt {} and we use --crypt {}: the key is the same, make the ciphers equal",
+                "the other end uses {} and we use {}: the key is the same, make the ciphers (--crypt; method) equal",
                 theirs.name(),
                 ours.name()
             ),
@@ -62,7 +62,7 @@ impl fmt::Display for Suspicion {
 pub struct Traces {
     first_sent: Option<Instant>,
     forged: u64,
-    other_cipher: Option<Method>,
+    other_cipher: Option<Scheme>,
     opened: u64,
     frames: bool,
     restarts: u64,
@@ -78,7 +78,7 @@ impl Traces {
     }
 
     /// `n` datagrams did not open; `other_cipher` is what opens one of them with our key.
-    pub fn forged(&mut self, n: u64, other_cipher: Option<Method>) {
+    pub fn forged(&mut self, n: u64, other_cipher: Option<Scheme>) {
         self.forged += n;
         self.other_cipher = other_cipher.or(self.other_cipher);
     }
@@ -121,7 +121,7 @@ impl Traces {
     }
 
     /// The likely cause, once, when the time has come; `ours` is the method that we use.
-    pub fn judge(&mut self, now: Instant, ours: Method) -> Option<Suspicion> {
+    pub fn judge(&mut self, now: Instant, ours: Scheme) -> Option<Suspicion> {
         if self.judged
             || self.frames
             || self.restarts == 0 && self.poll_timeout().is_none_or(|at| now < at)
@@ -149,6 +149,10 @@ impl Traces {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fulmar_wire::kcptun::Method;
+
+    const AES: Scheme = Scheme::Kcptun(Method::Aes);
+    const SM4: Scheme = Scheme::Kcptun(Method::Sm4);
 
     fn traces() -> (Traces, Instant) {
         let mut t = Traces::default();
@@ -159,9 +163,9 @@ mod tests {
     #[test]
     fn silence_then_nothing_twice() {
         let (mut t, late) = traces();
-        assert_eq!(t.judge(Instant::ZERO, Method::Aes), None);
-        assert_eq!(t.judge(late, Method::Aes), Some(Suspicion::Silence));
-        assert_eq!(t.judge(late, Method::Aes), None);
+        assert_eq!(t.judge(Instant::ZERO, AES), None);
+        assert_eq!(t.judge(late, AES), Some(Suspicion::Silence));
+        assert_eq!(t.judge(late, AES), None);
         assert_eq!(t.poll_timeout(), None);
     }
 
@@ -169,36 +173,33 @@ mod tests {
     fn each_trace_has_its_cause() {
         let (mut t, late) = traces();
         t.forged(3, None);
-        assert_eq!(t.judge(late, Method::Aes), Some(Suspicion::NothingOpens));
+        assert_eq!(t.judge(late, AES), Some(Suspicion::NothingOpens));
         let (mut t, late) = traces();
-        t.forged(3, Some(Method::Sm4));
-        let found = t.judge(late, Method::Aes);
+        t.forged(3, Some(SM4));
+        let found = t.judge(late, AES);
         assert_eq!(
             found,
             Some(Suspicion::OtherCipher {
-                theirs: Method::Sm4,
-                ours: Method::Aes
+                theirs: SM4,
+                ours: AES
             })
         );
         let (mut t, _) = traces();
         t.opened(1);
         t.peer_lost_state();
-        assert_eq!(
-            t.judge(Instant::ZERO, Method::Aes),
-            Some(Suspicion::StreamsRefused)
-        );
+        assert_eq!(t.judge(Instant::ZERO, AES), Some(Suspicion::StreamsRefused));
     }
 
     #[test]
     fn a_quiet_peer_that_acknowledges_is_fine() {
         let (mut t, late) = traces();
         t.opened(1);
-        assert_eq!(t.judge(late, Method::Aes), None);
+        assert_eq!(t.judge(late, AES), None);
         assert_eq!(t.poll_timeout(), None);
         t.peer_lost_state();
-        assert_eq!(t.judge(late, Method::Aes), Some(Suspicion::StreamsRefused));
+        assert_eq!(t.judge(late, AES), Some(Suspicion::StreamsRefused));
         let (mut t, late) = traces();
         t.frame();
-        assert_eq!(t.judge(late, Method::Aes), None);
+        assert_eq!(t.judge(late, AES), None);
     }
 }

@@ -22,20 +22,20 @@ mod commands;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use fulmar_cipher::{PacketCipher, Verdict};
+use fulmar_cipher::{PacketCipher, Scheme, Verdict};
 use fulmar_wire::kcptun::Method;
 use fulmar_wire::time::Instant;
 
-use crate::admission::{self, Limits, Peek, UsedConversations};
+use crate::admission::{Body, Limits, Peek, UsedConversations};
 use crate::counters::Counters;
 use crate::diagnosis::Suspicion;
-use crate::layer::{LayerError, Notice, StreamEvent};
+use crate::layer::{LayerError, Notice, Over, StreamEvent};
 use crate::liveness::Change;
 use crate::session::{Parts, Reason, Session, WindowSmall};
 use crate::sharing::{Directory, Handover, Owner, Sharing};
 use crate::slots::{SessionKey, Slots};
 use crate::timers::Timers;
-use crate::transmit::{self, BufferPool, Path, Run};
+use crate::transmit::{self, BufferPool, Path, Run, RunWriter};
 
 /// How many conversations a server remembers against replays (16 bytes each).
 const REMEMBERED_CONVERSATIONS: usize = 65_536;
@@ -65,6 +65,8 @@ pub enum Event {
     Stranger(SocketAddr, Suspicion),
     /// A window limits what a session carries.
     WindowSmall(SessionKey, WindowSmall),
+    /// Something was found out about the path beside conversations.
+    Beside(PathEvent),
     /// A session ended. Its streams are gone.
     Closed(SessionKey, Path, Reason),
 }
@@ -79,16 +81,122 @@ pub struct Stranger {
     /// Index of the cipher that opened its datagram.
     pub cipher: usize,
     /// The method of that cipher.
-    pub method: Method,
+    pub scheme: Scheme,
 }
 
-/// Builds the parts of a session: the dialect.
+/// What a dialect does when a stream is to be opened.
+// It is taken apart at once, so the large variant is not boxed.
+#[allow(clippy::large_enum_variant)]
+pub enum Opening {
+    /// On the session that there is.
+    Existing,
+    /// On a session of its own.
+    Session(Parts),
+    /// It is not known yet where the other end is.
+    NoPeer,
+}
+
+/// What a message beside all conversations means for them.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Beside {
+    /// The sender knows no such conversation.
+    Reset {
+        /// Which.
+        conv: u32,
+    },
+    /// The sender is one of ours.
+    Fulmar {
+        /// Whether it takes acknowledgements in ranges.
+        ack_ranges: bool,
+    },
+}
+
+/// What is said beside conversations, for the owner of an endpoint.
+pub use crate::dialect::libev::control::Event as PathEvent;
+
+/// A dialect: what an endpoint asks about formats and peers. Where the last group of functions has defaults, they are
+/// those of a dialect in which nothing is said beside conversations.
 pub trait Dialect: Send {
+    /// What can be told of an opened datagram without any session; `None` when it is too short to be anything.
+    fn peek(&self, body: &[u8]) -> Option<Peek>;
+
     /// The parts of a session that a stranger opens.
-    fn accept(&mut self, stranger: Stranger) -> Parts;
+    fn accept(&mut self, now: Instant, stranger: Stranger) -> Parts;
 
     /// Finds the method of a datagram, among all methods and with our key.
-    fn probe(&mut self, datagram: &[u8]) -> Option<Method>;
+    fn probe(&mut self, datagram: &[u8]) -> Option<Scheme>;
+
+    /// Whether a conversation number belongs to one client in the world and begins once. Then one that was used before
+    /// is a replay, and another session from the same address means that its client has given up the one before. Else
+    /// it belongs to an address.
+    fn conversations_are_unique(&self) -> bool {
+        true
+    }
+
+    /// Where a stream that we open goes. Asked again if its conversation is in use.
+    fn open(&mut self, _now: Instant) -> Opening {
+        Opening::Existing
+    }
+
+    /// Whether a datagram that opens something, or says something beside conversations, was here before. `sealed` is what
+    /// arrived, with whatever makes it unique still in its place.
+    fn is_replay(&mut self, _sealed: &[u8]) -> bool {
+        false
+    }
+
+    /// A message beside all conversations.
+    fn handle_beside(&mut self, _now: Instant, _path: Path, _body: &[u8]) -> Option<Beside> {
+        None
+    }
+
+    /// Something of a conversation has come from there, and opened.
+    fn heard(&mut self, _now: Instant, _from: SocketAddr) {}
+
+    /// Datagrams of conversations have left.
+    fn sent(&mut self, _now: Instant) {}
+
+    /// Whether the end of `conv` of that peer is remembered, so that nothing late begins it anew.
+    fn has_ended(&self, _now: Instant, _conv: u32, _peer: SocketAddr) -> bool {
+        false
+    }
+
+    /// A datagram of a conversation that nobody has, and that may not begin.
+    fn unknown(&mut self, _now: Instant, _path: Path, _conv: u32) {}
+
+    /// A session has ended; `tell`: its peer does not know yet.
+    fn ended(&mut self, _now: Instant, _path: Path, _conv: u32, _tell: bool) {}
+
+    /// A session does not answer.
+    fn suspect(&mut self, _now: Instant) {}
+
+    /// Whether the peer there is one of ours, and if so, whether it takes acknowledgements in ranges.
+    fn peer_at(&self, _addr: SocketAddr) -> Option<bool> {
+        None
+    }
+
+    /// The next message beside conversations, appended to `out`.
+    fn poll_beside(&mut self, _now: Instant, _out: &mut Vec<u8>) -> Option<Path> {
+        None
+    }
+
+    /// When [`Dialect::handle_timeout`] is due; in the past while there are messages.
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Does what is due.
+    fn handle_timeout(&mut self, _now: Instant) {}
+
+    /// The next thing that the owner should know.
+    fn poll_event(&mut self) -> Option<PathEvent> {
+        None
+    }
+
+    /// Names were looked up again: where the other end is, best first.
+    fn resolved(&mut self, _now: Instant, _addrs: Vec<SocketAddr>) {}
+
+    /// Gives back memory that a burst took.
+    fn shrink(&mut self) {}
 }
 
 /// Where sessions come from.
@@ -108,9 +216,11 @@ pub struct Endpoint {
     sessions: Slots<Session>,
     by_addr: HashMap<SocketAddr, Vec<SessionKey>>,
     by_conv: HashMap<u32, SessionKey>,
+    /// Sessions whose conversation somebody else has as well, where numbers belong to addresses.
+    twins: HashMap<(u32, SocketAddr), SessionKey>,
     unproven: usize,
-    unproven_by_ip: HashMap<IpAddr, usize>,
-    /// Sessions in the order in which peers opened them, from the oldest unproven one on.
+    by_ip: HashMap<IpAddr, Crowd>,
+    /// Sessions in the order in which they were opened, from the oldest unproven one on.
     newcomers: VecDeque<SessionKey>,
     used: UsedConversations,
     /// What it knows of other endpoints behind the same port, if there are any.
@@ -130,13 +240,28 @@ pub struct Endpoint {
     copy: Vec<u8>,
     /// When a stranger's unreadable datagram may be judged again.
     next_judgement: Instant,
+    /// When the next suspicion may be told.
+    next_suspicion: Instant,
+    /// A message beside conversations, being written.
+    beside: Vec<u8>,
+    /// The latest time seen.
+    clock: Instant,
+}
+
+/// Sessions of one IP address.
+#[derive(Copy, Clone, Default, Debug)]
+struct Crowd {
+    all: usize,
+    unproven: usize,
 }
 
 /// Where opened datagrams come from.
 #[derive(Copy, Clone)]
-struct Source {
+struct Source<'a> {
     path: Path,
     cipher: usize,
+    /// The datagram as it arrived, opened in place; empty if it was handed over.
+    sealed: &'a [u8],
     /// Whether another endpoint opened them and says that their conversation is ours.
     handed: bool,
 }
@@ -150,6 +275,18 @@ struct Batch {
 
 /// Time between two reports about strangers whose datagrams do not open.
 const JUDGE_EVERY: core::time::Duration = core::time::Duration::from_secs(10);
+
+/// Time between two suspicions that are told.
+const SUSPECT_EVERY: core::time::Duration = core::time::Duration::from_secs(5);
+
+/// What became of a datagram from another address than its session's.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Followed {
+    /// It was that session's.
+    Taken,
+    /// It was not, as far as can be told.
+    No,
+}
 
 impl Endpoint {
     /// The endpoint of a server. A stranger's first datagram is opened with the first of `ciphers` that fits.
@@ -176,6 +313,12 @@ impl Endpoint {
         (endpoint, key)
     }
 
+    /// The endpoint of a client that opens a session for each stream ([`Endpoint::open`]).
+    #[must_use]
+    pub fn opener(dialect: Box<dyn Dialect>, cipher: Box<dyn PacketCipher>) -> Self {
+        Self::new(Role::Client, dialect, vec![cipher], Limits::default())
+    }
+
     /// From now on other endpoints serve the same port, with the same ciphers in the same order, and `directory` knows
     /// what belongs to whom. To be called before anything arrives; for servers.
     pub fn share(&mut self, directory: Box<dyn Directory>) {
@@ -197,8 +340,9 @@ impl Endpoint {
             sessions: Slots::default(),
             by_addr: HashMap::new(),
             by_conv: HashMap::new(),
+            twins: HashMap::new(),
             unproven: 0,
-            unproven_by_ip: HashMap::new(),
+            by_ip: HashMap::new(),
             newcomers: VecDeque::new(),
             used: UsedConversations::new(REMEMBERED_CONVERSATIONS),
             sharing: None,
@@ -213,6 +357,9 @@ impl Endpoint {
             verdicts: Vec::new(),
             copy: Vec::new(),
             next_judgement: Instant::ZERO,
+            next_suspicion: Instant::ZERO,
+            beside: Vec::new(),
+            clock: Instant::ZERO,
         }
     }
 }
@@ -225,6 +372,7 @@ impl Endpoint {
         if run.is_empty() {
             return;
         }
+        self.clock = now;
         let segment = if segment == 0 { run.len() } else { segment };
         let known = self.known_cipher(path);
         let cipher = match known {
@@ -239,7 +387,7 @@ impl Endpoint {
         let keep = now >= self.next_judgement
             && match self.role {
                 Role::Server => known.is_none(),
-                Role::Client => self.is_lifeless(),
+                Role::Client => self.lifeless().is_some(),
             };
         if keep {
             self.copy.clear();
@@ -248,18 +396,15 @@ impl Endpoint {
         let mut verdicts = std::mem::take(&mut self.verdicts);
         self.ciphers[cipher].open(run, segment, &mut verdicts);
         let overhead = self.ciphers[cipher].overhead();
-        let source = Source {
-            path,
-            cipher,
-            handed: false,
-        };
         let mut batch = Batch::default();
         let (mut forged, mut senseless) = (0, 0);
         // Without a checksum nothing is forged; then it is nonsense that tells of another cipher.
-        let unchecked = known.is_none() && self.ciphers[cipher].method() == Method::Null;
+        let unchecked =
+            known.is_none() && self.ciphers[cipher].scheme() == Scheme::Kcptun(Method::Null);
         for (datagram, verdict) in run.chunks(segment).zip(&verdicts) {
             match verdict {
                 Verdict::TooShort => self.counters.short_datagrams += 1,
+                Verdict::Reflected => self.counters.reflected_datagrams += 1,
                 Verdict::Forged => {
                     self.counters.in_csum_errors += 1;
                     forged += 1;
@@ -268,11 +413,17 @@ impl Endpoint {
                     let body = &datagram[overhead.front..datagram.len() - overhead.back];
                     self.counters.in_pkts += 1;
                     self.counters.in_bytes += body.len() as u64;
-                    let peek = admission::peek(body);
+                    let peek = self.dialect.peek(body);
                     senseless += u64::from(unchecked && peek.is_none_or(|p| !p.opens));
                     let Some(peek) = peek else {
                         self.counters.short_datagrams += 1;
                         continue;
+                    };
+                    let source = Source {
+                        path,
+                        cipher,
+                        sealed: datagram,
+                        handed: false,
                     };
                     self.take(now, source, peek, body, &mut batch);
                 }
@@ -301,11 +452,12 @@ impl Endpoint {
         let source = Source {
             path: handover.path,
             cipher: handover.cipher,
+            sealed: &[],
             handed: true,
         };
         let mut batch = Batch::default();
         for body in handover.bodies() {
-            if let Some(peek) = admission::peek(body) {
+            if let Some(peek) = self.dialect.peek(body) {
                 self.take(now, source, peek, body, &mut batch);
             }
         }
@@ -325,7 +477,11 @@ impl Endpoint {
     /// When [`Endpoint::flush`] is due although nothing arrives.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| at)
+        let sessions = self.timers.first().map(|(at, _)| at);
+        [sessions, self.dialect.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether sessions wait to be flushed.
@@ -343,6 +499,8 @@ impl Endpoint {
     /// Does what is due and writes what may be sent into runs. Returns `false` when it stopped because enough
     /// runs wait to be sent: send them and call again.
     pub fn flush(&mut self, now: Instant) -> bool {
+        self.clock = now;
+        self.flush_beside(now);
         while let Some(slot) = self.timers.pop_due(now) {
             if let Some(key) = self.sessions.key_at(slot) {
                 self.touch(key);
@@ -360,6 +518,31 @@ impl Endpoint {
             self.flush_session(now, key);
         }
         self.dirty.is_empty()
+    }
+
+    /// Writes what is to be said beside conversations.
+    fn flush_beside(&mut self, now: Instant) {
+        if self.dialect.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        self.dialect.handle_timeout(now);
+        while self.ready.len() < MAX_WAITING_RUNS {
+            self.beside.clear();
+            let Some(path) = self.dialect.poll_beside(now, &mut self.beside) else {
+                break;
+            };
+            let (ready, pool) = (&mut self.ready, &mut self.pool);
+            let mut writer = RunWriter::new(ready, pool, &mut *self.ciphers[0], path, 1);
+            let len = self.beside.len();
+            writer.reserve(len)[..len].copy_from_slice(&self.beside);
+            writer.commit(len);
+            let written = writer.finish();
+            self.counters.out_pkts += written.datagrams;
+            self.counters.out_bytes += written.bytes;
+        }
+        while let Some(event) = self.dialect.poll_event() {
+            self.events.push_back(Event::Beside(event));
+        }
     }
 
     /// The runs that wait to be sent, in order.
@@ -393,6 +576,8 @@ impl Endpoint {
         self.pool.shrink();
         self.copy = Vec::new();
         self.events.shrink_to_fit();
+        self.dialect.shrink();
+        self.beside = Vec::new();
         if let Some(sharing) = &mut self.sharing {
             sharing.shrink();
         }
@@ -407,10 +592,19 @@ impl Endpoint {
 
 /// Whose datagram it is.
 impl Endpoint {
-    /// Whether a client's session has not come to life yet.
-    fn is_lifeless(&self) -> bool {
-        let session = self.sessions.key_at(0).and_then(|k| self.sessions.get(k));
-        session.is_some_and(|s| !s.traces.came_to_life())
+    /// A client's oldest session that has not come to life yet.
+    fn lifeless(&mut self) -> Option<SessionKey> {
+        loop {
+            let key = *self.newcomers.front()?;
+            if self
+                .sessions
+                .get(key)
+                .is_some_and(|s| !s.traces.came_to_life())
+            {
+                return Some(key);
+            }
+            self.newcomers.pop_front();
+        }
     }
 
     /// The cipher of the session that sends from `path`.
@@ -426,12 +620,26 @@ impl Endpoint {
 
     /// The cipher that opens the first datagram of a stranger's run.
     fn find_cipher(&mut self, run: &[u8], segment: usize) -> Option<usize> {
-        let method = self.dialect.probe(&run[..segment.min(run.len())])?;
-        self.ciphers.iter().position(|c| c.method() == method)
+        let scheme = self.dialect.probe(&run[..segment.min(run.len())])?;
+        self.ciphers.iter().position(|c| c.scheme() == scheme)
     }
 
     /// Gives an opened datagram to its session, if it has one. `batch` is what came before it.
-    fn take(&mut self, now: Instant, source: Source, peek: Peek, body: &[u8], batch: &mut Batch) {
+    fn take(
+        &mut self,
+        now: Instant,
+        source: Source<'_>,
+        peek: Peek,
+        body: &[u8],
+        batch: &mut Batch,
+    ) {
+        if (peek.opens || peek.body == Body::Beside) && self.dialect.is_replay(source.sealed) {
+            self.counters.refused_replays += 1;
+            return;
+        }
+        if peek.body == Body::Beside {
+            return self.handle_beside(now, source.path, body);
+        }
         let Some(key) = self.session_of(now, source, peek, body) else {
             return;
         };
@@ -448,9 +656,58 @@ impl Endpoint {
         }
     }
 
+    /// A message beside all conversations.
+    fn handle_beside(&mut self, now: Instant, path: Path, body: &[u8]) {
+        match self.dialect.handle_beside(now, path, body) {
+            None => {}
+            Some(Beside::Reset { conv }) => {
+                // Only its peer can say so, from where it is.
+                if let Some(key) = self.find(conv, path.remote) {
+                    self.counters.resets_received += 1;
+                    let goes_on = self
+                        .sessions
+                        .get_mut(key)
+                        .is_some_and(|s| s.layer.peer_reset());
+                    if !goes_on {
+                        self.remove(key, Reason::PeerReset);
+                    }
+                }
+            }
+            Some(Beside::Fulmar { ack_ranges }) => {
+                // A client's sessions are few kinds of peers; a server learns it as each one opens.
+                if self.role == Role::Client {
+                    let keys: Vec<_> = self.sessions.keys().collect();
+                    for key in keys {
+                        if let Some(session) = self.sessions.get_mut(key)
+                            && session.path.remote == path.remote
+                        {
+                            session.layer.peer_told(ack_ranges);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The session of `conv` with the peer at `addr`.
+    fn find(&self, conv: u32, addr: SocketAddr) -> Option<SessionKey> {
+        let &key = self.by_conv.get(&conv)?;
+        if self
+            .sessions
+            .get(key)
+            .is_some_and(|s| s.path.remote == addr)
+        {
+            return Some(key);
+        }
+        self.twins.get(&(conv, addr)).copied()
+    }
+
     /// Nothing follows on `batch`.
     fn taken(&mut self, now: Instant, batch: &Batch) {
         if let Some(key) = batch.session {
+            if let Some(session) = self.sessions.get(key) {
+                self.dialect.heard(now, session.path.remote);
+            }
             self.after_input(now, key, batch.heard);
         }
     }
@@ -459,46 +716,47 @@ impl Endpoint {
     fn session_of(
         &mut self,
         now: Instant,
-        source: Source,
+        source: Source<'_>,
         peek: Peek,
         body: &[u8],
     ) -> Option<SessionKey> {
         let Source { path, cipher, .. } = source;
+        let Some(conv) = peek.conv else {
+            return self.session_of_nameless(source, body);
+        };
         match self.role {
             Role::Client => {
-                let key = self.sessions.key_at(0)?;
-                if peek
-                    .conv
-                    .is_some_and(|c| self.sessions.get(key).is_some_and(|s| s.conv() != c))
-                {
+                let key = self.by_conv.get(&conv).copied();
+                if key.is_none() {
                     self.counters.in_errs += 1;
-                    return None;
+                    self.dialect.unknown(now, path, conv);
                 }
-                Some(key)
+                key
             }
             Role::Server => {
-                let here = self
-                    .by_addr
-                    .get(&path.remote)
-                    .map_or(&[][..], Vec::as_slice);
-                let Some(conv) = peek.conv else {
-                    // Parity does not say whose it is: the youngest conversation of that address.
-                    let key = here.last().copied();
-                    if key.is_none() && !self.guest_of_another(source, body) {
-                        self.counters.stranger_datagrams += 1;
-                    }
-                    return key;
-                };
-                let same =
-                    |key: &&SessionKey| self.sessions.get(**key).is_some_and(|s| s.conv() == conv);
-                if let Some(&key) = here.iter().find(same) {
+                if let Some(key) = self.find(conv, path.remote) {
                     if let Some(session) = self.sessions.get_mut(key) {
                         session.candidate = None;
+                        // A server that is reached at several addresses answers from the one that was asked.
+                        session.path.local = path.local;
                     }
                     return Some(key);
                 }
-                if let Some(&key) = self.by_conv.get(&conv) {
-                    return self.follow(now, key, path, cipher, peek, body);
+                let unique = self.dialect.conversations_are_unique();
+                if let Some(&key) = self.by_conv.get(&conv)
+                    && (unique || !peek.first)
+                {
+                    return match self.follow(now, key, path, cipher, peek, body) {
+                        Followed::Taken => None,
+                        // Its number is somebody else's as well.
+                        Followed::No if !unique && peek.opens => {
+                            self.admit(now, path, cipher, conv, peek)
+                        }
+                        Followed::No => {
+                            self.counters.stranger_datagrams += 1;
+                            None
+                        }
+                    };
                 }
                 if source.handed {
                     // It was ours. What opens a session is sent again, and goes to whom the kernel gives it.
@@ -525,8 +783,21 @@ impl Endpoint {
         }
     }
 
+    /// The session of parity, which does not say whose it is: a client's only one, or the youngest of that address.
+    fn session_of_nameless(&mut self, source: Source<'_>, body: &[u8]) -> Option<SessionKey> {
+        if self.role == Role::Client {
+            return self.sessions.key_at(0);
+        }
+        let here = self.by_addr.get(&source.path.remote);
+        let key = here.and_then(|keys| keys.last().copied());
+        if key.is_none() && !self.guest_of_another(source, body) {
+            self.counters.stranger_datagrams += 1;
+        }
+        key
+    }
+
     /// Hands over a datagram that does not say whose it is, if its sender's last one that did was another endpoint's.
-    fn guest_of_another(&mut self, source: Source, body: &[u8]) -> bool {
+    fn guest_of_another(&mut self, source: Source<'_>, body: &[u8]) -> bool {
         let sharing = self.sharing.as_ref().filter(|_| !source.handed);
         let owner = sharing.and_then(|s| s.owner_of(source.path.remote));
         if let Some(to) = owner {
@@ -553,34 +824,40 @@ impl Endpoint {
         cipher: usize,
         peek: Peek,
         body: &[u8],
-    ) -> Option<SessionKey> {
-        let method = self.ciphers[cipher].method();
-        let keyed = !method.is_plaintext() && method != Method::Xor;
-        let session = self
+    ) -> Followed {
+        let keyed = self.ciphers[cipher].scheme().proves_key();
+        let Some(session) = self
             .sessions
             .get_mut(key)
-            .filter(|s| s.cipher == cipher && keyed)?;
+            .filter(|s| s.cipher == cipher && keyed)
+        else {
+            return Followed::No;
+        };
         let before = (session.kcp().snd_una(), session.kcp().newest_push());
         session.handle_body(now, body, peek, &mut self.counters);
         if (session.kcp().snd_una(), session.kcp().newest_push()) == before {
-            self.counters.stranger_datagrams += 1;
-            return None;
+            return Followed::No;
         }
         if session.candidate != Some(path.remote) {
             // One such datagram may be a recording of one that got lost. Who lives there sends another.
             session.candidate = Some(path.remote);
             self.after_input(now, key, 1);
-            return None;
+            return Followed::Taken;
         }
         session.candidate = None;
+        let conv = session.conv();
         let old = std::mem::replace(&mut session.path, path);
+        if self.twins.get(&(conv, old.remote)) == Some(&key) {
+            self.twins.remove(&(conv, old.remote));
+            self.twins.insert((conv, path.remote), key);
+        }
         self.forget_address(old.remote, key);
-        self.by_addr.entry(path.remote).or_default().push(key);
+        self.remember_address(path.remote, key);
         self.counters.moved_peers += 1;
         self.events.push_back(Event::Moved(key, path));
         // The datagram was taken above; what its session has to do now is done as for any other.
         self.after_input(now, key, 1);
-        None
+        Followed::Taken
     }
 
     /// A stranger's datagram: a new session, if it may have one.
@@ -593,8 +870,9 @@ impl Endpoint {
         peek: Peek,
     ) -> Option<SessionKey> {
         let ip = path.remote.ip();
-        if !peek.opens {
+        if !peek.opens || self.dialect.has_ended(now, conv, path.remote) {
             self.counters.stranger_datagrams += 1;
+            self.dialect.unknown(now, path, conv);
             return None;
         }
         if self.used.contains(conv) {
@@ -612,21 +890,25 @@ impl Endpoint {
             self.counters.stranger_datagrams += 1;
             return None;
         }
-        let method = self.ciphers[cipher].method();
-        let parts = self.dialect.accept(Stranger {
+        let scheme = self.ciphers[cipher].scheme();
+        let stranger = Stranger {
             path,
             conv,
             cipher,
-            method,
-        });
+            scheme,
+        };
+        let parts = self.dialect.accept(now, stranger);
         self.unproven += 1;
-        *self.unproven_by_ip.entry(ip).or_default() += 1;
+        let crowd = self.by_ip.entry(ip).or_default();
+        crowd.all += 1;
+        crowd.unproven += 1;
         self.counters.passive_opens += 1;
         let mut session = Session::new(parts, now);
         session.limit_until_proven();
-        let key = self.insert(session);
-        self.newcomers.push_back(key);
-        Some(key)
+        if let Some(ack_ranges) = self.dialect.peer_at(path.remote) {
+            session.layer.peer_told(ack_ranges);
+        }
+        Some(self.insert(session))
     }
 
     /// Whether one more unproven session of `ip` may be; the oldest one has to go if there are too many. An honest
@@ -640,8 +922,11 @@ impl Endpoint {
         {
             self.newcomers.pop_front();
         }
-        let of_ip = self.unproven_by_ip.get(&ip).copied().unwrap_or(0);
-        let crowded_ip = of_ip >= self.limits.unproven_per_ip;
+        let of_ip = self.by_ip.get(&ip).copied().unwrap_or_default();
+        if of_ip.all >= self.limits.sessions_per_ip {
+            return false;
+        }
+        let crowded_ip = of_ip.unproven >= self.limits.unproven_per_ip;
         if !crowded_ip && self.unproven < self.limits.unproven {
             return true;
         }
@@ -678,7 +963,7 @@ impl Endpoint {
         let other = self.dialect.probe(datagram);
         match self.role {
             Role::Server => {
-                let ours = self.ciphers[0].method();
+                let ours = self.ciphers[0].scheme();
                 let suspicion = match other {
                     // It is not what it looks like at first, but it opens nothing either.
                     Some(theirs) if theirs == ours => return,
@@ -689,7 +974,7 @@ impl Endpoint {
                     .push_back(Event::Stranger(path.remote, suspicion));
             }
             Role::Client => {
-                if let Some(key) = self.sessions.key_at(0)
+                if let Some(key) = self.lifeless()
                     && let Some(session) = self.sessions.get_mut(key)
                 {
                     session.traces.forged(forged, other);
@@ -704,8 +989,13 @@ impl Endpoint {
     fn insert(&mut self, session: Session) -> SessionKey {
         let (path, conv) = (session.path, session.conv());
         let key = self.sessions.insert(session);
-        self.by_addr.entry(path.remote).or_default().push(key);
-        self.by_conv.insert(conv, key);
+        self.remember_address(path.remote, key);
+        if self.dialect.conversations_are_unique() || !self.by_conv.contains_key(&conv) {
+            self.by_conv.insert(conv, key);
+        } else {
+            self.twins.insert((conv, path.remote), key);
+        }
+        self.newcomers.push_back(key);
         self.counters.curr_estab += 1;
         self.counters.max_conn = self.counters.max_conn.max(self.counters.curr_estab);
         self.events.push_back(Event::Opened(key, path));
@@ -720,24 +1010,49 @@ impl Endpoint {
         self.timers.set(key.index(), None);
         self.held_back -= usize::from(session.held_back);
         self.forget_address(session.path.remote, key);
+        let (conv, addr) = (session.conv(), session.path.remote);
+        if self.twins.get(&(conv, addr)) == Some(&key) {
+            self.twins.remove(&(conv, addr));
+        }
         if self.by_conv.get(&session.conv()) == Some(&key) {
             self.by_conv.remove(&session.conv());
             if let Some(sharing) = &mut self.sharing {
                 sharing.directory.release(session.conv(), session.proven);
             }
         }
-        if self.role == Role::Server && !session.proven {
-            self.counters.unproven_sessions += 1;
-            self.proven(session.first_ip);
+        if self.role == Role::Server {
+            if !session.proven {
+                self.counters.unproven_sessions += 1;
+                self.proven(session.first_ip);
+            }
+            self.leave(session.first_ip);
         }
+        let tell = match &reason {
+            Reason::PeerReset | Reason::PeerLostState | Reason::Finished | Reason::Replaced => {
+                false
+            }
+            Reason::Layer(_)
+            | Reason::Silent(_)
+            | Reason::Unproven(_)
+            | Reason::Crowded
+            | Reason::Closed => true,
+        };
+        self.dialect.ended(self.clock, session.path, conv, tell);
         self.counters.curr_estab -= 1;
         match &reason {
-            Reason::Layer(LayerError::Silent(_)) => self.counters.silent_sessions += 1,
+            Reason::Layer(LayerError::Silent(_)) | Reason::Silent(_) => {
+                self.counters.silent_sessions += 1
+            }
             Reason::Layer(LayerError::Malformed(_) | LayerError::Misbehaved(_)) => {
                 self.counters.misbehaved_sessions += 1;
             }
             Reason::PeerLostState => self.counters.restarted_peers += 1,
-            Reason::Unproven(_) | Reason::Crowded | Reason::Replaced | Reason::Closed => {}
+            Reason::Unproven(_)
+            | Reason::Crowded
+            | Reason::Replaced
+            | Reason::PeerReset
+            | Reason::Finished
+            | Reason::Closed => {}
         }
         self.events
             .push_back(Event::Closed(key, session.path, reason));
@@ -746,11 +1061,25 @@ impl Endpoint {
     /// One unproven session of `ip` less.
     fn proven(&mut self, ip: IpAddr) {
         self.unproven -= 1;
-        if let Some(n) = self.unproven_by_ip.get_mut(&ip) {
-            *n -= 1;
-            if *n == 0 {
-                self.unproven_by_ip.remove(&ip);
+        if let Some(crowd) = self.by_ip.get_mut(&ip) {
+            crowd.unproven -= 1;
+        }
+    }
+
+    /// One session of `ip` less.
+    fn leave(&mut self, ip: IpAddr) {
+        if let Some(crowd) = self.by_ip.get_mut(&ip) {
+            crowd.all -= 1;
+            if crowd.all == 0 {
+                self.by_ip.remove(&ip);
             }
+        }
+    }
+
+    /// Where a number is one client's in the world, its address says what does not name one.
+    fn remember_address(&mut self, addr: SocketAddr, key: SessionKey) {
+        if self.dialect.conversations_are_unique() {
+            self.by_addr.entry(addr).or_default().push(key);
         }
     }
 
@@ -813,7 +1142,11 @@ impl Endpoint {
                 let held_back = session.kcp().is_window_limited();
                 self.held_back += usize::from(held_back);
                 self.held_back -= usize::from(std::mem::replace(&mut session.held_back, held_back));
+                if flushed.sent {
+                    self.dialect.sent(now);
+                }
                 if flushed.change == Some(Change::Suspected) {
+                    self.dialect.suspect(now);
                     self.events.push_back(Event::Suspect(key));
                 }
                 if let Some(window) = flushed.window {
@@ -824,7 +1157,11 @@ impl Endpoint {
                 }
                 self.collect(key);
                 self.judge(now, key);
-                self.set_timer(key);
+                match self.sessions.get(key).and_then(|s| s.layer.over()) {
+                    None => self.set_timer(key),
+                    Some(Over::Done) => self.remove(key, Reason::Finished),
+                    Some(Over::Cut) => self.remove(key, Reason::Closed),
+                }
             }
             Err(reason) => self.remove(key, reason),
         }
@@ -860,11 +1197,13 @@ impl Endpoint {
             self.events.push_back(Event::Proven(key));
             if self.role == Role::Server {
                 self.proven(ip);
-                // The directory remembers for all endpoints, if there is one.
-                if self.sharing.is_none() {
-                    self.used.insert(conv);
+                if self.dialect.conversations_are_unique() {
+                    // The directory remembers for all endpoints, if there is one.
+                    if self.sharing.is_none() {
+                        self.used.insert(conv);
+                    }
+                    self.replace_older(addr, key);
                 }
-                self.replace_older(addr, key);
             }
         }
         let Some(session) = self.sessions.get_mut(key) else {
@@ -899,8 +1238,12 @@ impl Endpoint {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        let ours = self.ciphers[session.cipher].method();
-        if let Some(suspicion) = session.traces.judge(now, ours) {
+        let ours = self.ciphers[session.cipher].scheme();
+        if let Some(suspicion) = session.traces.judge(now, ours)
+            && now >= self.next_suspicion
+        {
+            // Many sessions that open at once have one reason.
+            self.next_suspicion = now + SUSPECT_EVERY;
             self.events.push_back(Event::Suspicion(key, suspicion));
         }
     }

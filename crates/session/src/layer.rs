@@ -45,6 +45,15 @@ pub enum Notice {
     },
 }
 
+/// How a session that has nothing more to carry ends.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Over {
+    /// Both directions have ended and all of it has arrived.
+    Done,
+    /// We cut it: the peer is told, where the dialect has a word for that.
+    Cut,
+}
+
 /// Why a session cannot go on.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LayerError {
@@ -68,6 +77,9 @@ pub enum OpenError {
     /// This end does not open streams, or the session has ended.
     #[error("this session opens no streams")]
     Closed,
+    /// It is not known yet where the other end is.
+    #[error("the other end has not been found yet")]
+    NoPeer,
 }
 
 /// What a reader finds at the head of a stream.
@@ -144,6 +156,23 @@ pub trait StreamLayer: Send {
 
     /// Whether the other end takes ranges for acknowledgements ([`fulmar_arq::Kcp::send_ack_ranges`]).
     fn peer_takes_ack_ranges(&self) -> bool;
+
+    /// The other end has said what it understands: it is one of ours. Dialects whose streams say so themselves have no use for it.
+    fn peer_told(&mut self, _ack_ranges: bool) {}
+
+    /// Whether everything that was given to the ARQ has been acknowledged; told at every flush.
+    fn acknowledged(&mut self, _now: Instant, _all: bool) {}
+
+    /// The peer says that it does not know this session any more. Whether the session goes on nevertheless, for what has arrived to be
+    /// read.
+    fn peer_reset(&mut self) -> bool {
+        false
+    }
+
+    /// Whether the session has nothing more to carry. In dialects with many streams it never has.
+    fn over(&self) -> Option<Over> {
+        None
+    }
 
     /// Streams that exist now.
     fn streams(&self) -> usize;

@@ -12,6 +12,8 @@ use fulmar_arq::{self as arq, DatagramSink, Flush, Kcp, Origin};
 use fulmar_cipher::PacketCipher;
 use fulmar_fec as fec;
 use fulmar_wire::fec::HEADER_LEN as FEC_HEADER_LEN;
+use fulmar_wire::kcp::HEADER_LEN;
+use fulmar_wire::libev::MAX_PADDING;
 use fulmar_wire::time::Instant;
 
 use crate::admission::{self, Body, Peek};
@@ -38,6 +40,15 @@ pub enum Reason {
     /// It made room for newer ones, before a valid frame arrived.
     #[error("no valid stream yet, and too many such sessions")]
     Crowded,
+    /// The other end says that it does not know this session (any more).
+    #[error("reset by the other end")]
+    PeerReset,
+    /// Both directions have ended.
+    #[error("finished")]
+    Finished,
+    /// Nothing of the peer has arrived for this long.
+    #[error("nothing was heard for {0:?}")]
+    Silent(Duration),
     /// The peer opened another session from the same address.
     #[error("replaced by a new session of the same peer")]
     Replaced,
@@ -95,6 +106,8 @@ pub(crate) struct Flushed {
     /// Whether the streams have more to write at once.
     pub(crate) more: bool,
     pub(crate) window: Option<WindowSmall>,
+    /// Whether datagrams were written.
+    pub(crate) sent: bool,
 }
 
 /// Everything that is chosen when a session is built.
@@ -103,8 +116,8 @@ pub struct Parts {
     pub kcp: Kcp,
     /// Parity on our packets, if any.
     pub encoder: Option<fec::Encoder>,
-    /// Recovery of the peer's packets.
-    pub decoder: fec::Decoder,
+    /// Recovery of the peer's packets, in dialects that have parity.
+    pub decoder: Option<fec::Decoder>,
     /// Its streams.
     pub layer: Box<dyn StreamLayer>,
     /// Where it sends to.
@@ -113,6 +126,10 @@ pub struct Parts {
     pub cipher: usize,
     /// Bytes of UDP payload per second, if limited.
     pub rate_limit: Option<u64>,
+    /// Seed of the padding of datagrams that are not full, in dialects that pad ([`Padding`]).
+    pub padding: Option<u64>,
+    /// How long the peer may be silent, in dialects whose streams do not watch that.
+    pub silence: Option<Silence>,
     /// Whether it asks a peer that has fallen quiet with streams open whether it is still there, and one that seems to
     /// have forgotten the conversation whether it has; one end should.
     pub watches_quiet: bool,
@@ -120,15 +137,53 @@ pub struct Parts {
     pub measuring: Option<measuring::Settings>,
 }
 
+/// How long a peer may be silent: nothing of it that opens and belongs to the conversation.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Silence {
+    /// From the beginning, until something has arrived.
+    pub first: Duration,
+    /// Afterwards.
+    pub then: Duration,
+}
+
+/// Puts a few bytes behind datagrams that are not full, before they are sealed (spec/kcptun-libev.md, section 5.3): as many
+/// as their value says, 0 to 15, so that lengths tell less. Receivers ignore what is too short for a segment.
+#[derive(Copy, Clone, Debug)]
+struct Padding(u64);
+
+impl Padding {
+    /// How many bytes go behind `len`, where `most` may be.
+    const fn draw(&mut self, len: usize, most: usize) -> usize {
+        let room = most.saturating_sub(len);
+        if room == 0 {
+            return 0;
+        }
+        // Xorshift: what it hides is no secret.
+        let mut x = self.0 | 1;
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.0 = x;
+        let room = if room < MAX_PADDING {
+            room
+        } else {
+            MAX_PADDING
+        };
+        ((x >> 32) % (room as u64 + 1)) as usize
+    }
+}
+
 /// A conversation with one peer.
 pub struct Session {
     kcp: Kcp,
     encoder: Option<fec::Encoder>,
-    decoder: fec::Decoder,
+    decoder: Option<fec::Decoder>,
     pub(crate) layer: Box<dyn StreamLayer>,
     pub(crate) path: Path,
     pub(crate) cipher: usize,
     pacer: Option<Pacer>,
+    padding: Option<Padding>,
+    silence: Option<Silence>,
     liveness: Liveness,
     measuring: Option<Box<Measuring>>,
     /// Whether this end checks a peer that has fallen quiet: only one end does, or they would keep each other awake.
@@ -170,6 +225,8 @@ impl Session {
             path: parts.path,
             cipher: parts.cipher,
             pacer: parts.rate_limit.map(Pacer::new),
+            padding: parts.padding.map(Padding),
+            silence: parts.silence,
             liveness: Liveness::default(),
             watches_quiet: parts.watches_quiet,
             payload_seen: 0,
@@ -191,7 +248,7 @@ impl Session {
     pub(crate) fn limit_until_proven(&mut self) {
         let config = self.kcp.config();
         self.rcv_wnd = config.rcv_wnd;
-        let first = config.rcv_wnd.min(arq::DEFAULT_WINDOW);
+        let first = config.rcv_wnd.min(config.rules.initial_remote_window);
         self.kcp.set_windows(config.snd_wnd, first);
     }
 
@@ -205,6 +262,18 @@ impl Session {
     #[must_use]
     pub fn conv(&self) -> u32 {
         self.kcp.conv()
+    }
+
+    /// Where it sends to.
+    #[must_use]
+    pub const fn path(&self) -> Path {
+        self.path
+    }
+
+    /// Whether it only answers what may still arrive.
+    #[must_use]
+    pub fn is_lingering(&self) -> bool {
+        self.proven && self.layer.streams() == 0
     }
 
     /// The ARQ, to look at.
@@ -237,12 +306,14 @@ impl Session {
                     self.input(now, segments);
                 }
                 let Self { decoder, kcp, .. } = self;
-                // What does not parse is counted by the decoder, or by KCP.
-                let _ = decoder.handle_packet(body, &mut |segments| {
-                    let _ = kcp.handle_datagram(now, segments, Origin::Recovered);
-                });
+                if let Some(decoder) = decoder {
+                    // What does not parse is counted by the decoder, or by KCP.
+                    let _ = decoder.handle_packet(body, &mut |segments| {
+                        let _ = kcp.handle_datagram(now, segments, Origin::Recovered);
+                    });
+                }
             }
-            Body::OutOfBand => counters.oob_packets += 1,
+            Body::OutOfBand | Body::Beside => counters.oob_packets += 1,
         }
         if !self.proven && self.kcp.counters().outside_segs > outside {
             // A stranger in the middle of a conversation that we do not know (any more): let it find out.
@@ -291,6 +362,12 @@ impl Session {
         out: &mut VecDeque<Run>,
         counters: &mut Counters,
     ) -> Result<Flushed, Reason> {
+        if let Some((at, limit)) = self.silent_at()
+            && at <= now
+        {
+            return Err(Reason::Silent(limit));
+        }
+        self.layer.acknowledged(now, self.kcp.waiting() == 0);
         if self.layer.poll_timeout().is_some_and(|at| at <= now) {
             self.layer.handle_timeout(now)?;
             // A few times a minute, and mostly a keep-alive: nothing has happened for a while.
@@ -324,6 +401,7 @@ impl Session {
         }
         let mut more = false;
         let mut flushed = false;
+        let before = counters.out_pkts;
         for _ in 0..FLUSHES {
             let filled = self.fill(now);
             more = filled.more;
@@ -358,7 +436,7 @@ impl Session {
             return Ok(Flushed {
                 change,
                 more,
-                window: None,
+                ..Flushed::default()
             });
         }
         if let Some(pacer) = &mut self.pacer {
@@ -373,6 +451,7 @@ impl Session {
             change,
             more,
             window,
+            sent: counters.out_pkts != before,
         })
     }
 
@@ -393,6 +472,8 @@ impl Session {
         let mut sink = Sink {
             writer: RunWriter::new(queue, pool, cipher, self.path, segments),
             encoder: self.encoder.as_mut(),
+            padding: self.padding.as_mut(),
+            full: self.kcp.mss() + HEADER_LEN,
             now,
             limit,
             measuring: self.measuring.as_deref(),
@@ -493,6 +574,15 @@ impl Session {
         })
     }
 
+    /// When the peer has been silent for too long, and what is too long.
+    fn silent_at(&self) -> Option<(Instant, Duration)> {
+        let silence = self.silence?;
+        Some(match self.kcp.last_heard() {
+            None => (self.opened_at + silence.first, silence.first),
+            Some(heard) => (heard + silence.then, silence.then),
+        })
+    }
+
     fn unanswered(&self, now: Instant) -> Option<Instant> {
         let waited = self.kcp.unanswered_since(now)?;
         Some(Instant::from_micros(
@@ -502,7 +592,11 @@ impl Session {
 
     /// Adds what the parts have counted since the last time.
     fn count(&mut self, to: &mut Counters) {
-        let (kcp, fec) = (*self.kcp.counters(), self.decoder.counters());
+        let fec = self
+            .decoder
+            .as_ref()
+            .map_or_else(Default::default, fec::Decoder::counters);
+        let kcp = *self.kcp.counters();
         let (k, f) = std::mem::replace(&mut self.counted, (kcp, fec));
         to.bytes_sent += kcp.bytes_sent - k.bytes_sent;
         to.bytes_received += kcp.bytes_received - k.bytes_received;
@@ -548,6 +642,7 @@ impl Session {
             arq,
             liveness,
             self.quiet_check,
+            self.silent_at().map(|(at, _)| at),
             self.layer.poll_timeout(),
             // While runs wait for the rate limit nothing is asked.
             self.measuring
@@ -593,6 +688,9 @@ impl Session {
 struct Sink<'a> {
     writer: RunWriter<'a>,
     encoder: Option<&'a mut fec::Encoder>,
+    padding: Option<&'a mut Padding>,
+    /// Bytes of a full datagram.
+    full: usize,
     now: Instant,
     /// Datagrams of one flush.
     limit: u64,
@@ -611,6 +709,8 @@ impl DatagramSink for Sink<'_> {
     fn reserve(&mut self, max_len: usize) -> &mut [u8] {
         if self.encoder.is_some() {
             &mut self.writer.reserve(max_len + FEC_HEADER_LEN)[FEC_HEADER_LEN..]
+        } else if self.padding.is_some() {
+            self.writer.reserve(max_len + MAX_PADDING)
         } else {
             self.writer.reserve(max_len)
         }
@@ -618,7 +718,15 @@ impl DatagramSink for Sink<'_> {
 
     fn commit(&mut self, len: usize) {
         let Some(encoder) = &mut self.encoder else {
-            self.writer.commit(len);
+            let padded = match &mut self.padding {
+                Some(padding) => {
+                    let n = padding.draw(len, self.full);
+                    self.writer.reserved(len + n)[len..].fill(n as u8);
+                    len + n
+                }
+                None => len,
+            };
+            self.writer.commit(padded);
             return;
         };
         let len = len + FEC_HEADER_LEN;

@@ -25,7 +25,7 @@ fn open(keyed: &mut Keyed, data: &[u8]) {
     let run = input.rest();
 
     let cipher = &mut keyed.ciphers[index];
-    assert_eq!(cipher.method(), method);
+    assert_eq!(cipher.scheme(), fulmar_cipher::Scheme::Kcptun(method));
     let overhead = cipher.overhead();
     let mut verdicts = vec![Verdict::Forged; 3];
 

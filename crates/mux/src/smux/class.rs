@@ -36,7 +36,7 @@ pub enum Class {
 
 /// The tokens of one stream, one for each byte of copies.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     tokens: u32,
     /// When they were counted: the low half of the milliseconds. A stream that sends nothing sparse for 50 days is the
     /// poorer for what the wrapping hides.
@@ -45,7 +45,7 @@ pub(super) struct Budget {
 
 impl Budget {
     /// A full one.
-    pub(super) const fn new(now: Instant) -> Self {
+    pub(crate) const fn new(now: Instant) -> Self {
         Self {
             tokens: SPARSE_BURST,
             at: now.as_millis() as u32,
@@ -53,7 +53,7 @@ impl Budget {
     }
 
     /// Pays for copies of a frame of `len` bytes; `false`, and nothing is paid, if it cannot.
-    pub(super) const fn pay(&mut self, now: Instant, len: usize) -> bool {
+    pub(crate) const fn pay(&mut self, now: Instant, len: usize) -> bool {
         let cost = self.gain(now, len);
         match self.tokens.checked_sub(cost) {
             Some(left) => {
@@ -65,7 +65,7 @@ impl Budget {
     }
 
     /// Pays for copies of a frame of `len` bytes what it can.
-    pub(super) const fn pay_anyhow(&mut self, now: Instant, len: usize) {
+    pub(crate) const fn pay_anyhow(&mut self, now: Instant, len: usize) {
         let cost = self.gain(now, len);
         self.tokens = self.tokens.saturating_sub(cost);
     }

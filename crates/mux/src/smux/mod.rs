@@ -81,7 +81,7 @@
 //! * Streams: [`Config::max_streams`] held by the application and 1024 that wait for it.
 //! * Sent bytes: [`Config::send_buffer`] per stream.
 
-mod class;
+pub(crate) mod class;
 mod commands;
 mod config;
 mod counters;

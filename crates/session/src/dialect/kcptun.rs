@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fulmar_arq::{self as arq, Kcp};
-use fulmar_cipher::{MasterKey, Prober};
+use fulmar_cipher::{MasterKey, Prober, Scheme};
 use fulmar_codec::{qpp, snappy};
 use fulmar_fec as fec;
 use fulmar_mux::smux::{Config as MuxConfig, Role};
@@ -20,6 +20,7 @@ use fulmar_wire::kcptun::{self as wire, Method};
 use fulmar_wire::smux::{Features, Version};
 use fulmar_wire::time::Instant;
 
+use crate::admission::{self, Peek};
 use crate::endpoint::{Dialect, Stranger};
 use crate::layer::{
     Class, LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, StreamLayer,
@@ -142,11 +143,13 @@ impl Kcptun {
         Parts {
             kcp: Kcp::new(conv, config),
             encoder: shape.map(fec::Encoder::new),
-            decoder: fec::Decoder::new(shape).cautious(),
+            decoder: Some(fec::Decoder::new(shape).cautious()),
             layer,
             path,
             cipher,
             rate_limit: s.rate_limit,
+            padding: None,
+            silence: None,
             watches_quiet: !s.server,
             measuring: s.auto,
         }
@@ -162,21 +165,31 @@ impl Kcptun {
 }
 
 impl Dialect for Kcptun {
-    fn accept(&mut self, stranger: Stranger) -> Parts {
+    fn peek(&self, body: &[u8]) -> Option<Peek> {
+        admission::peek(body)
+    }
+
+    fn accept(&mut self, _now: Instant, stranger: Stranger) -> Parts {
         let layer = Layer::unknown(&self.settings);
+        let method = match stranger.scheme {
+            Scheme::Kcptun(method) => method,
+            // It has no cipher of another dialect.
+            Scheme::Libev(_) => Method::Null,
+        };
         self.parts(
             stranger.path,
             stranger.conv,
-            stranger.method,
+            method,
             stranger.cipher,
             Box::new(layer),
         )
     }
 
-    fn probe(&mut self, datagram: &[u8]) -> Option<Method> {
+    fn probe(&mut self, datagram: &[u8]) -> Option<Scheme> {
         self.prober
             .get_or_insert_with(|| Prober::new(&self.key, &Method::ALL))
             .probe(datagram)
+            .map(Scheme::Kcptun)
     }
 }
 

@@ -1,3 +1,4 @@
 //! The compositions: what differs between wire formats, chosen when a session is built.
 
 pub mod kcptun;
+pub mod libev;

@@ -2,10 +2,15 @@
 
 use fulmar_wire::time::Instant;
 
-use super::Endpoint;
+use std::net::SocketAddr;
+
+use super::{Endpoint, Opening};
 use crate::layer::{OpenError, Progress, Readable, StreamId, StreamLayer, Writable};
 use crate::session::{Reason, Session};
 use crate::slots::SessionKey;
+
+/// Conversations that are tried before one is free.
+const OPENING_TRIES: u32 = 64;
 
 /// Commands on sessions and streams.
 impl Endpoint {
@@ -20,7 +25,7 @@ impl Endpoint {
         self.sessions.keys()
     }
 
-    /// Ends a session. Nothing is said to the peer: the format has no word for it (section 7.4).
+    /// Ends a session. The peer is told if the dialect has a word for it; kcptun has none (spec/kcptun.md, section 7.4).
     pub fn close_session(&mut self, key: SessionKey) {
         self.remove(key, Reason::Closed);
     }
@@ -35,6 +40,44 @@ impl Endpoint {
         self.counters.streams_opened += 1;
         self.touch(key);
         Ok(id)
+    }
+
+    /// Opens a stream where the dialect says: on the session that there is, or on one of its own.
+    ///
+    /// # Errors
+    /// When there is no more room, or no session, or it is not known where the other end is.
+    pub fn open(&mut self, now: Instant) -> Result<(SessionKey, StreamId), OpenError> {
+        for _ in 0..OPENING_TRIES {
+            match self.dialect.open(now) {
+                Opening::NoPeer => return Err(OpenError::NoPeer),
+                Opening::Existing => {
+                    let key = self.sessions.key_at(0).ok_or(OpenError::Closed)?;
+                    return Ok((key, self.open_stream(now, key)?));
+                }
+                Opening::Session(parts) => {
+                    if self.sessions.len() >= self.limits.sessions {
+                        return Err(OpenError::Exhausted);
+                    }
+                    if self.by_conv.contains_key(&parts.kcp.conv()) {
+                        continue;
+                    }
+                    self.clock = now;
+                    self.counters.active_opens += 1;
+                    let mut session = Session::new(parts, now);
+                    if let Some(ack_ranges) = self.dialect.peer_at(session.path.remote) {
+                        session.layer.peer_told(ack_ranges);
+                    }
+                    let key = self.insert(session);
+                    return Ok((key, self.open_stream(now, key)?));
+                }
+            }
+        }
+        Err(OpenError::Exhausted)
+    }
+
+    /// Names were looked up again: where the other end is now, best first.
+    pub fn resolved(&mut self, now: Instant, addrs: Vec<SocketAddr>) {
+        self.dialect.resolved(now, addrs);
     }
 
     /// The head of what arrived on a stream.

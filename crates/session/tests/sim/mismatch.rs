@@ -1,6 +1,7 @@
 //! Ends that are configured differently: what can be seen is followed, what cannot is named.
 
 use fulmar_arq::{Config, Flush, Kcp, Origin};
+use fulmar_cipher::Scheme;
 use fulmar_session::Reason;
 use fulmar_session::diagnosis::Suspicion;
 use fulmar_session::endpoint::Event;
@@ -151,6 +152,7 @@ fn another_cipher_is_named_by_the_server() {
                 assert!(after < 4000, "{after}");
                 let (after, what) = at_server
                     .unwrap_or_else(|| panic!("{theirs:?} at {ours:?}: the server says something"));
+                let [theirs, ours] = [theirs, ours].map(Scheme::Kcptun);
                 assert_eq!(what, Suspicion::OtherCipher { theirs, ours });
                 assert!(after < 1000, "{after}");
             }
@@ -249,8 +251,8 @@ fn answers_that_do_not_open_are_named() {
         ..server.clone()
     };
     let other_cipher = Suspicion::OtherCipher {
-        theirs: Method::Twofish,
-        ours: Method::Aes,
+        theirs: Scheme::Kcptun(Method::Twofish),
+        ours: Scheme::Kcptun(Method::Aes),
     };
     for (theirs, method, expected) in [
         (&other_key, Method::Aes, Suspicion::NothingOpens),

@@ -1,0 +1,495 @@
+//! kcptun-libev's processes: client, server and relay (spec/kcptun-libev.md).
+//!
+//! One driver owns the one socket of the process with all its sessions. What may take long goes on beside it: accepting,
+//! looking names up, answering the status page, reading the configuration again.
+//!
+//! [`Libev::open`] opens everything that may need privileges, [`Libev::run`] does the rest.
+
+mod link;
+mod sockets;
+mod status;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fulmar_config::libev::{HostPort, LibevConfig, LibevRole, Place};
+use fulmar_config::StreamAddr;
+use fulmar_session::endpoint::PathEvent;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::clock::Clock;
+use crate::conn::Conn;
+use crate::dial::Dial;
+use crate::driver::{Command, Driver, Report, Setup, Side};
+use crate::listen::Listener;
+use crate::pump::Orphan;
+use crate::socket::Datagrams;
+use crate::stats::Hub;
+use crate::{Error, dial, open};
+
+use link::Link;
+use status::Status;
+
+/// Connections that wait for a peer that has not been found yet; more are reset.
+const MAX_WAITING: usize = 4096;
+/// How long a connection waits for it.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Pause before a connection whose session was lost is carried again.
+const CARRY_AGAIN: Duration = Duration::from_millis(200);
+/// Pause before a socket that failed is opened again (spec section 12.3).
+const REOPEN: Duration = Duration::from_secs(5);
+/// How long drivers may take to end.
+const STOP: Duration = Duration::from_secs(2);
+
+/// A process that is about to run, with everything open.
+pub struct Libev {
+    config: Arc<LibevConfig>,
+    clock: Clock,
+    hub: Hub,
+    link: Link,
+    socket: Datagrams,
+    listener: Option<Listener>,
+    http: Option<tokio::net::TcpListener>,
+    addrs: Addrs,
+}
+
+/// Where the other end, or the relay, is; and where we are.
+#[derive(Clone, Debug, Default)]
+struct Addrs {
+    remote: Vec<SocketAddr>,
+    local: Vec<SocketAddr>,
+}
+
+/// A new configuration, and where to tell what became of it.
+pub type Reload = (LibevConfig, oneshot::Sender<Result<(), String>>);
+
+impl Libev {
+    /// Opens sockets and looks names up, in the order of section 15.1.
+    ///
+    /// # Errors
+    /// When an address cannot be had, or a name does not resolve.
+    pub async fn open(config: LibevConfig) -> Result<Self, Error> {
+        let config = Arc::new(config);
+        let listener = match &config.role {
+            LibevRole::Client { listen, .. } => Some(sockets::listener(listen, &config).await?),
+            _ => None,
+        };
+        let http = match &config.http_listen {
+            Some(addr) => Some(sockets::tcp(addr, &config).await?),
+            None => None,
+        };
+        if let LibevRole::Server { connect, .. } = &config.role {
+            // Also a service is to be found at the start, if not later.
+            lookup(connect).await?;
+        }
+        let mut addrs = Addrs {
+            remote: remote(&config).await?,
+            local: Vec::new(),
+        };
+        let socket = sockets::datagrams(&config, &addrs.remote).await?;
+        addrs.local = sockets::local_addresses(&socket, &addrs.remote);
+        let link = Link::new(&config)?;
+        Ok(Self {
+            config,
+            clock: Clock::start(),
+            hub: Hub::default(),
+            link,
+            socket,
+            listener,
+            http,
+            addrs,
+        })
+    }
+
+    /// Its counters, which can be read while it runs.
+    #[must_use]
+    pub fn hub(&self) -> Hub {
+        self.hub.clone()
+    }
+
+    /// What is open, for the log.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let listener = self.listener.as_ref().map(|l| format!("{}/tcp", l.name()));
+        let socket = self.socket.describe();
+        let http = self.http.as_ref().and_then(|l| l.local_addr().ok());
+        let http = http.map(|addr| format!("http://{addr}"));
+        let all: Vec<_> = [listener, Some(socket), http].into_iter().flatten().collect();
+        all.join(", ")
+    }
+
+    /// Runs until `shutdown` completes. `reloads` brings configurations that were read again (section 3.4).
+    ///
+    /// # Errors
+    /// When the system has no randomness. Nothing that happens later ends a process.
+    pub async fn run(
+        self,
+        mut reloads: mpsc::Receiver<Reload>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
+        let (reports, mut inbox) = mpsc::unbounded_channel();
+        let status = Status::new(&self.config, self.hub.clone(), self.clock);
+        let http = self.http.map(|listener| status.serve(listener));
+        let mut manager = Manager {
+            config: self.config,
+            clock: self.clock,
+            hub: self.hub,
+            link: self.link,
+            addrs: self.addrs,
+            reports,
+            status,
+            driver: None,
+            waiting: VecDeque::new(),
+            found: false,
+            looking: None,
+        };
+        manager.found = !manager.is_rendezvous_client();
+        manager.start(self.socket)?;
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        tokio::pin!(shutdown);
+        loop {
+            let waits = !manager.waiting.is_empty();
+            tokio::select! {
+                () = &mut shutdown => break,
+                conn = accept(self.listener.as_ref()) => manager.carry(Orphan::new(conn)),
+                Some((_, report)) = inbox.recv() => manager.report(report),
+                Some((config, told)) = reloads.recv() => {
+                    let done = manager.reload(config).await;
+                    // Who asked may have gone.
+                    let _ = told.send(done);
+                }
+                found = looked_up(&mut manager.looking) => manager.resolved(found).await,
+                () = ended(&mut manager.driver) => manager.restart().await?,
+                _ = tick.tick(), if waits => manager.give_up_waiting(),
+            }
+        }
+        manager.stop().await;
+        if let Some(task) = http {
+            task.abort();
+        }
+        Ok(())
+    }
+}
+
+/// The driver that runs now.
+struct Running {
+    commands: mpsc::Sender<Command>,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+/// Looks after the driver.
+struct Manager {
+    config: Arc<LibevConfig>,
+    clock: Clock,
+    hub: Hub,
+    link: Link,
+    addrs: Addrs,
+    reports: mpsc::UnboundedSender<(u64, Report)>,
+    status: Arc<Status>,
+    driver: Option<Running>,
+    /// Connections that come before the peer has been found.
+    waiting: VecDeque<(Instant, Orphan)>,
+    /// It is known where the other end is.
+    found: bool,
+    looking: Option<JoinHandle<Result<Vec<SocketAddr>, Error>>>,
+}
+
+impl Manager {
+    const fn is_client(&self) -> bool {
+        matches!(self.config.role, LibevRole::Client { .. })
+    }
+
+    fn is_rendezvous_client(&self) -> bool {
+        self.is_client() && matches!(self.config.role.place(), Some(Place::Rendezvous { .. }))
+    }
+
+    /// Starts the driver on `socket`.
+    fn start(&mut self, socket: Datagrams) -> Result<(), Error> {
+        let random = open::random()?;
+        let endpoint = self
+            .link
+            .endpoint(&self.config, &self.addrs, random, self.clock.now());
+        let side = match &self.config.role {
+            LibevRole::Client { .. } => Side::Client {
+                lasts: true,
+                reports: self.reports.clone(),
+                id: 0,
+            },
+            LibevRole::Server { connect, .. } => Side::Server {
+                dial: dialer(connect, &self.config),
+                target: connect.to_string(),
+                reports: Some((self.reports.clone(), 0)),
+            },
+            LibevRole::Relay { .. } => Side::Server {
+                dial: Box::new(|| Dial::refused()),
+                target: String::new(),
+                reports: Some((self.reports.clone(), 0)),
+            },
+        };
+        let (commands, receiver) = mpsc::channel(MAX_WAITING);
+        let driver = Driver::new(Setup {
+            clock: self.clock,
+            socket,
+            endpoint,
+            side,
+            commands: receiver,
+            exchange: None,
+            hub: self.hub.clone(),
+            close_wait: self.config.linger,
+        });
+        self.status.driver(Some(commands.clone()));
+        self.driver = Some(Running {
+            commands,
+            task: tokio::spawn(driver),
+        });
+        Ok(())
+    }
+
+    /// The driver's socket failed: another one takes its place.
+    async fn restart(&mut self) -> Result<(), Error> {
+        self.driver = None;
+        self.status.driver(None);
+        loop {
+            match sockets::datagrams(&self.config, &self.addrs.remote).await {
+                Ok(socket) => return self.start(socket),
+                Err(e) => warn!("{e}; trying again"),
+            }
+            tokio::time::sleep(REOPEN).await;
+        }
+    }
+
+    fn command(&self, command: Command) -> Result<(), Command> {
+        let Some(driver) = &self.driver else {
+            return Err(command);
+        };
+        driver.commands.try_send(command).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(c) | mpsc::error::TrySendError::Closed(c) => c,
+        })
+    }
+
+    /// Gives a connection to the driver, or lets it wait for the peer.
+    fn carry(&mut self, orphan: Orphan) {
+        let orphan = if self.found {
+            match self.command(Command::Carry(orphan)) {
+                Err(Command::Carry(orphan)) => orphan,
+                _ => return,
+            }
+        } else {
+            orphan
+        };
+        if self.waiting.len() >= MAX_WAITING {
+            warn!(target: crate::driver::STREAM_LOG, "too many connections wait for the other end; one is reset");
+            return orphan.conn.abort();
+        }
+        self.waiting.push_back((Instant::now(), orphan));
+    }
+
+    /// Carries what has waited; what has waited too long is reset.
+    fn give_up_waiting(&mut self) {
+        let now = Instant::now();
+        for (since, orphan) in std::mem::take(&mut self.waiting) {
+            if now - since > MAX_WAIT {
+                orphan.conn.abort();
+            } else if self.found {
+                self.carry(orphan);
+            } else {
+                self.waiting.push_back((since, orphan));
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Orphans(orphans) => {
+                let now = Instant::now();
+                for orphan in orphans {
+                    // Not at once: whoever has lost a session is starting, or is not there yet.
+                    self.waiting.push_back((now - CARRY_AGAIN, orphan));
+                }
+            }
+            Report::Path(event) => self.path(event),
+            Report::Suspect | Report::Recovered | Report::Streams(_) => {}
+        }
+    }
+
+    fn path(&mut self, event: PathEvent) {
+        self.status.path(&event);
+        match event {
+            PathEvent::PeerFound { peer, .. } | PathEvent::PeerChanged { peer, .. } => {
+                if self.is_rendezvous_client() {
+                    info!("rendezvoused at {peer}");
+                } else if self.is_client() {
+                    debug!("the server answers at {peer}");
+                }
+                self.found = true;
+                self.give_up_waiting();
+            }
+            PathEvent::PeerLost => {
+                if self.is_rendezvous_client() {
+                    info!("the server is not at its address any more: asking the relay again");
+                    self.found = false;
+                }
+            }
+            PathEvent::Resolve => {
+                if self.is_client() {
+                    warn!("the other end does not answer: looking up addresses again");
+                } else {
+                    debug!("idle: looking up addresses again");
+                }
+                self.look();
+            }
+            other => debug!("{other:?}"),
+        }
+    }
+
+    /// Looks names up again, unless that is going on.
+    fn look(&mut self) {
+        if self.looking.is_none() {
+            let config = Arc::clone(&self.config);
+            self.looking = Some(tokio::spawn(async move { remote(&config).await }));
+        }
+    }
+
+    /// Names were looked up: the driver learns of it. A client also gets another port, because what is between may have
+    /// forgotten the old one, or may have taken a dislike to it.
+    async fn resolved(&mut self, found: Result<Vec<SocketAddr>, Error>) {
+        match found {
+            Ok(addrs) => {
+                self.addrs.remote.clone_from(&addrs);
+                // A driver that is busy learns of it the next time.
+                let _ = self.command(Command::Resolved(addrs));
+            }
+            Err(e) => warn!("{e}; the old addresses stay"),
+        }
+        if self.is_client() && !sockets::is_bound(&self.config) {
+            self.rebind().await;
+        }
+    }
+
+    /// Gives the driver another socket.
+    async fn rebind(&mut self) {
+        match sockets::datagrams(&self.config, &self.addrs.remote).await {
+            Ok(socket) => {
+                self.addrs.local = sockets::local_addresses(&socket, &self.addrs.remote);
+                let local = self.addrs.local.clone();
+                let _ = self.command(Command::Rebind(Box::new(socket), local));
+            }
+            Err(e) => warn!("{e}; the old socket stays"),
+        }
+    }
+
+    /// Takes another configuration over (section 3.4).
+    async fn reload(&mut self, config: LibevConfig) -> Result<(), String> {
+        if config.role.name() != self.config.role.name() {
+            return Err(format!(
+                "the file now describes a {}, this is a {}: start it anew",
+                config.role.name(),
+                self.config.role.name()
+            ));
+        }
+        let addrs = remote(&config).await.map_err(|e| e.to_string())?;
+        let moved = sockets::place(&config) != sockets::place(&self.config);
+        self.config = Arc::new(self.link.keep(&self.config, config));
+        self.status.configure(&self.config);
+        let settings = self.link.settings(&self.config);
+        let dial = match &self.config.role {
+            LibevRole::Server { connect, .. } => Some((dialer(connect, &self.config), connect.to_string())),
+            _ => None,
+        };
+        let reload = Command::Reload(Box::new(settings), self.config.keepalive, dial);
+        if self.command(reload).is_err() {
+            return Err("the driver is too busy".into());
+        }
+        self.addrs.remote.clone_from(&addrs);
+        let _ = self.command(Command::Resolved(addrs));
+        if moved {
+            self.rebind().await;
+        }
+        Ok(())
+    }
+
+    /// Ends the driver.
+    async fn stop(mut self) {
+        let Some(driver) = self.driver.take() else {
+            return;
+        };
+        let _ = driver.commands.try_send(Command::Stop);
+        let _ = tokio::time::timeout(STOP, driver.task).await;
+    }
+}
+
+/// The next connection, if there is a listener.
+async fn accept(listener: Option<&Listener>) -> Conn {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ready when the driver has ended.
+async fn ended(driver: &mut Option<Running>) {
+    match driver {
+        Some(running) => match (&mut running.task).await {
+            Ok(Err(e)) => warn!("the socket failed and is opened again: {e}"),
+            Ok(Ok(())) => {}
+            Err(e) => warn!("the driver failed and is started again: {e}"),
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// Ready when names have been looked up.
+async fn looked_up(
+    task: &mut Option<JoinHandle<Result<Vec<SocketAddr>, Error>>>,
+) -> Result<Vec<SocketAddr>, Error> {
+    let Some(running) = task else {
+        return std::future::pending().await;
+    };
+    let done = running.await;
+    *task = None;
+    done.unwrap_or_else(|e| Err(Error::Io(std::io::Error::other(e))))
+}
+
+/// Addresses of the server, or of the relay; none where peers come by themselves.
+async fn remote(config: &LibevConfig) -> Result<Vec<SocketAddr>, Error> {
+    match &config.role {
+        LibevRole::Client {
+            place: Place::Direct(server),
+            ..
+        } => lookup(server).await,
+        LibevRole::Client {
+            place: Place::Rendezvous { relay, .. },
+            ..
+        }
+        | LibevRole::Server {
+            place: Place::Rendezvous { relay, .. },
+            ..
+        } => lookup(relay).await,
+        LibevRole::Server { .. } | LibevRole::Relay { .. } => Ok(Vec::new()),
+    }
+}
+
+async fn lookup(addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {
+    dial::resolve(addr.host_or_any(), addr.port.number)
+        .await
+        .map_err(|source| Error::Resolve {
+            host: addr.host.clone(),
+            source,
+        })
+}
+
+fn dialer(connect: &HostPort, config: &LibevConfig) -> Box<dyn Fn() -> Dial + Send> {
+    let target = StreamAddr::Tcp {
+        host: connect.host.clone(),
+        port: connect.port.number,
+    };
+    let tuning = sockets::tuning(config);
+    Box::new(move || Dial::target(target.clone(), tuning))
+}
