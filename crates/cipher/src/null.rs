@@ -3,7 +3,7 @@
 use fulmar_wire::kcptun::Method;
 
 use crate::run::datagrams;
-use crate::{Overhead, PacketCipher, Verdict};
+use crate::{Overhead, PacketCipher, Scheme, Verdict};
 
 /// No header, no encryption, no check.
 pub(crate) struct Null;
@@ -13,8 +13,8 @@ impl PacketCipher for Null {
         Overhead::of(Method::Null)
     }
 
-    fn method(&self) -> Method {
-        Method::Null
+    fn scheme(&self) -> Scheme {
+        Scheme::Kcptun(Method::Null)
     }
 
     fn seal(&mut self, _: &mut [u8], _: usize) {}

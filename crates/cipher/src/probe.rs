@@ -6,7 +6,7 @@ use crate::{MasterKey, NonceSource, PacketCipher, Verdict, kcptun};
 
 /// Ciphers of one key, ready to try. Keep it: building one costs more than many probes.
 pub struct Prober {
-    ciphers: Vec<Box<dyn PacketCipher>>,
+    ciphers: Vec<(Method, Box<dyn PacketCipher>)>,
     scratch: Vec<u8>,
     verdicts: Vec<Verdict>,
 }
@@ -18,9 +18,9 @@ impl Prober {
     pub fn new(key: &MasterKey, candidates: &[Method]) -> Self {
         let mut ciphers: Vec<_> = candidates
             .iter()
-            .map(|&method| kcptun(method, key, NonceSource::fixed(Vec::new())))
+            .map(|&method| (method, kcptun(method, key, NonceSource::fixed(Vec::new()))))
             .collect();
-        ciphers.sort_by_key(|cipher| cipher.method() == Method::Null);
+        ciphers.sort_by_key(|&(method, _)| method == Method::Null);
         Self {
             ciphers,
             scratch: Vec::new(),
@@ -39,8 +39,8 @@ impl Prober {
             return None;
         }
         for i in 0..self.ciphers.len() {
-            let method = self.ciphers[i].method();
-            let overhead = self.ciphers[i].overhead();
+            let method = self.ciphers[i].0;
+            let overhead = self.ciphers[i].1.overhead();
             let Some(body_len) = datagram.len().checked_sub(overhead.total()) else {
                 continue;
             };
@@ -65,7 +65,9 @@ impl Prober {
     fn open(&mut self, i: usize, bytes: &[u8]) -> bool {
         self.scratch.clear();
         self.scratch.extend_from_slice(bytes);
-        self.ciphers[i].open(&mut self.scratch, 0, &mut self.verdicts);
+        self.ciphers[i]
+            .1
+            .open(&mut self.scratch, 0, &mut self.verdicts);
         self.verdicts.first() == Some(&Verdict::Ok)
     }
 }
