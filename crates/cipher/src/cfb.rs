@@ -7,7 +7,7 @@
 
 use core::ops::Range;
 
-use crate::framed::Scheme;
+use crate::framed::Transform;
 use crate::run::{datagrams, stride};
 
 const IV: [u8; 16] = [
@@ -193,7 +193,7 @@ impl<const B: usize, const LANES: usize, C: LaneCipher<B>> Cfb<B, LANES, C> {
     }
 }
 
-impl<const B: usize, const LANES: usize, C: LaneCipher<B>> Scheme for Cfb<B, LANES, C> {
+impl<const B: usize, const LANES: usize, C: LaneCipher<B>> Transform for Cfb<B, LANES, C> {
     fn encrypt(&mut self, run: &mut [u8], segment: usize) {
         if run.is_empty() {
             return;

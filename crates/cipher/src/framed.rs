@@ -9,28 +9,28 @@ use crate::kernel::Kernel;
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::Tier;
 use crate::run::datagrams;
-use crate::{NonceSource, Overhead, PacketCipher, Verdict};
+use crate::{NonceSource, Overhead, PacketCipher, Scheme, Verdict};
 
 /// What happens to the bytes of a run once nonce and checksum are in place. Lengths keep; datagrams are independent
 /// of each other.
-pub(crate) trait Scheme: Send {
+pub(crate) trait Transform: Send {
     fn encrypt(&mut self, run: &mut [u8], segment: usize);
     fn decrypt(&mut self, run: &mut [u8], segment: usize);
 }
 
-/// The scheme of method `none`: all bytes stay as they are.
+/// The transform of method `none`: all bytes stay as they are.
 pub(crate) struct Identity;
 
-impl Scheme for Identity {
+impl Transform for Identity {
     fn encrypt(&mut self, _: &mut [u8], _: usize) {}
     fn decrypt(&mut self, _: &mut [u8], _: usize) {}
 }
 
-/// Nonce and CRC-32 around a [`Scheme`].
+/// Nonce and CRC-32 around a [`Transform`].
 pub(crate) struct CrcFramed<S> {
     method: Method,
     crc: Crc,
-    scheme: S,
+    transform: S,
     nonces: NonceSource,
 }
 
@@ -74,29 +74,29 @@ impl Crc {
     }
 }
 
-impl<S: Scheme + 'static> CrcFramed<S> {
+impl<S: Transform + 'static> CrcFramed<S> {
     pub(crate) fn boxed(
         kernel: Kernel,
         method: Method,
-        scheme: S,
+        transform: S,
         nonces: NonceSource,
     ) -> Box<dyn PacketCipher> {
         Box::new(Self {
             method,
             crc: Crc::new(kernel),
-            scheme,
+            transform,
             nonces,
         })
     }
 }
 
-impl<S: Scheme> PacketCipher for CrcFramed<S> {
+impl<S: Transform> PacketCipher for CrcFramed<S> {
     fn overhead(&self) -> Overhead {
         Overhead::of(self.method)
     }
 
-    fn scheme(&self) -> crate::Scheme {
-        crate::Scheme::Kcptun(self.method)
+    fn scheme(&self) -> Scheme {
+        Scheme::Kcptun(self.method)
     }
 
     fn seal(&mut self, run: &mut [u8], segment: usize) {
@@ -110,12 +110,12 @@ impl<S: Scheme> PacketCipher for CrcFramed<S> {
             self.nonces.fill(nonce);
             sum.copy_from_slice(&crc.to_le_bytes());
         }
-        self.scheme.encrypt(run, segment);
+        self.transform.encrypt(run, segment);
     }
 
     fn open(&mut self, run: &mut [u8], segment: usize, verdicts: &mut Vec<Verdict>) {
         verdicts.clear();
-        self.scheme.decrypt(run, segment);
+        self.transform.decrypt(run, segment);
         verdicts.extend(datagrams(run, segment).map(|d| self.crc.verify(d)));
     }
 }

@@ -1,8 +1,9 @@
 //! Method `aes-128-gcm`: nonce, encrypted body, tag (spec/kcptun.md, sections 3.6 and 4.1).
 
-use aes_gcm::aead::{AeadInOut, KeyInit};
+use aes_gcm::aead::KeyInit;
 use fulmar_wire::kcptun::{AEAD_NONCE_LEN, AEAD_TAG_LEN, Method};
 
+use crate::aead::{Aead, Crate};
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86_64::{Aesni, gcm};
 use crate::kernel::Kernel;
@@ -10,16 +11,6 @@ use crate::kernel::Kernel;
 use crate::kernel::Tier;
 use crate::run::datagrams;
 use crate::{NonceSource, Overhead, PacketCipher, Scheme, Verdict};
-
-/// AES-128-GCM without additional data.
-pub(crate) trait Aead: Send {
-    /// Encrypts `body` in place and returns the tag.
-    fn seal(&self, nonce: &[u8; AEAD_NONCE_LEN], body: &mut [u8]) -> [u8; AEAD_TAG_LEN];
-
-    /// Decrypts `body` in place and tells whether `tag` is right; if it is not, the body is unspecified.
-    fn open(&self, nonce: &[u8; AEAD_NONCE_LEN], body: &mut [u8], tag: &[u8; AEAD_TAG_LEN])
-    -> bool;
-}
 
 /// The packet cipher: random 96-bit nonces in front, tags behind.
 struct Gcm<A> {
@@ -35,7 +26,7 @@ pub(crate) fn aes_128_gcm(
 ) -> Box<dyn PacketCipher> {
     #[cfg(target_arch = "x86_64")]
     let narrow = |token: Aesni, nonces| {
-        let aead = gcm::Gcm::new(token, key);
+        let aead = gcm::Gcm::<10>::new(token, key, &[]);
         Box::new(Gcm { aead, nonces })
     };
     match kernel.0 {
@@ -45,17 +36,17 @@ pub(crate) fn aes_128_gcm(
         Tier::Avx2(token) => narrow(token.aesni(), nonces),
         #[cfg(target_arch = "x86_64")]
         Tier::Avx512(token) => {
-            let aead = gcm::WideGcm::new(token, key);
+            let aead = gcm::WideGcm::<10>::new(token, key, &[]);
             Box::new(Gcm { aead, nonces })
         }
         _ => {
-            let aead = Portable(aes_gcm::Aes128Gcm::new(key.into()));
+            let aead = Crate(aes_gcm::Aes128Gcm::new(key.into()), &[]);
             Box::new(Gcm { aead, nonces })
         }
     }
 }
 
-impl<A: Aead> PacketCipher for Gcm<A> {
+impl<A: Aead<AEAD_NONCE_LEN>> PacketCipher for Gcm<A> {
     fn overhead(&self) -> Overhead {
         Overhead::of(Method::Aes128Gcm)
     }
@@ -105,34 +96,4 @@ fn parts(datagram: &mut [u8]) -> Option<Parts<'_>> {
     let (nonce, rest) = datagram.split_first_chunk_mut()?;
     let (body, tag) = rest.split_last_chunk_mut()?;
     Some((nonce, body, tag))
-}
-
-/// The `aes-gcm` crate.
-struct Portable(aes_gcm::Aes128Gcm);
-
-impl Aead for Portable {
-    fn seal(&self, nonce: &[u8; AEAD_NONCE_LEN], body: &mut [u8]) -> [u8; AEAD_TAG_LEN] {
-        match self
-            .0
-            .encrypt_inout_detached(nonce.into(), &[], (&mut *body).into())
-        {
-            Ok(tag) => tag.into(),
-            Err(_) => {
-                // Only for bodies of 64 GiB and more.
-                body.fill(0);
-                [0; AEAD_TAG_LEN]
-            }
-        }
-    }
-
-    fn open(
-        &self,
-        nonce: &[u8; AEAD_NONCE_LEN],
-        body: &mut [u8],
-        tag: &[u8; AEAD_TAG_LEN],
-    ) -> bool {
-        self.0
-            .decrypt_inout_detached(nonce.into(), &[], body.into(), tag.into())
-            .is_ok()
-    }
 }

@@ -4,12 +4,13 @@
 //! `segment` bytes long, only the last may be shorter. [`PacketCipher`] works on whole runs, because a cipher in
 //! feedback mode is a serial chain within a packet: several packets at once keep the CPU busy, one does not.
 //!
-//! [`kcptun()`] makes the packet cipher of any of kcptun's methods (spec/kcptun.md, sections 3 and 4.1 to 4.3);
-//! [`Prober`] finds the method of a stranger's datagram. This crate knows nothing of what the bodies carry and
-//! neither sockets nor random sources: nonces come from a [`NonceSource`] that the caller seeds.
+//! [`kcptun()`] makes the packet cipher of any of kcptun's methods (spec/kcptun.md, sections 3 and 4.1 to 4.3),
+//! [`libev()`] that of any of kcptun-libev's (spec/kcptun-libev.md, section 5); [`Prober`] and [`libev_probe`] find
+//! the method of a stranger's datagram. This crate knows nothing of what the bodies carry and
+//! neither sockets nor random sources: nonces come from a [`NonceSource`] or [`LibevNonces`] that the caller seeds.
 //!
 //! # What the methods are worth
-//! Only `aes-128-gcm` detects tampering. All others protect a packet with a CRC-32 that an attacker can adjust, and
+//! All encrypting methods of kcptun-libev detect tampering. Of kcptun's only `aes-128-gcm` does. All others protect a packet with a CRC-32 that an attacker can adjust, and
 //! none of them refuses a replayed packet. `xor`, `none` and `null` do not hide anything from somebody who looks.
 //!
 //! # Speed
@@ -27,6 +28,7 @@
 
 #![deny(unsafe_code)]
 
+mod aead;
 mod aes;
 mod arch;
 mod blowfish;
@@ -37,11 +39,14 @@ mod framed;
 mod gcm;
 mod kdf;
 mod kernel;
+mod libev;
 mod nonce;
 mod null;
 mod probe;
 mod run;
 mod salsa20;
+mod scheme;
+mod secretbox;
 mod sm4;
 mod tea;
 mod twofish;
@@ -52,8 +57,10 @@ use core::fmt;
 pub use fulmar_wire::kcptun::Method;
 pub use kdf::{MasterKey, derive_key};
 pub use kernel::Kernel;
+pub use libev::{LibevKey, LibevNonces, PskError, libev, libev_on, libev_probe};
 pub use nonce::NonceSource;
 pub use probe::{Prober, probe};
+pub use scheme::Scheme;
 
 /// Bytes that sealing puts around a body.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -81,41 +88,6 @@ impl Overhead {
     }
 }
 
-/// A method of some dialect.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Scheme {
-    /// One of kcptun's.
-    Kcptun(Method),
-    /// One of kcptun-libev's.
-    Libev(fulmar_wire::libev::Method),
-}
-
-impl Scheme {
-    /// Its name in the configuration of its dialect.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Kcptun(method) => method.name(),
-            Self::Libev(method) => method.name(),
-        }
-    }
-
-    /// Whether anyone can make a packet that opens.
-    #[must_use]
-    pub const fn is_plaintext(self) -> bool {
-        match self {
-            Self::Kcptun(method) => method.is_plaintext(),
-            Self::Libev(method) => matches!(method, fulmar_wire::libev::Method::Plain),
-        }
-    }
-
-    /// Whether a datagram that opens can be believed to come from a holder of the key.
-    #[must_use]
-    pub const fn proves_key(self) -> bool {
-        !self.is_plaintext() && !matches!(self, Self::Kcptun(Method::Xor))
-    }
-}
-
 /// What [`PacketCipher::open`] found out about one datagram.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Verdict {
@@ -123,10 +95,11 @@ pub enum Verdict {
     Ok,
     /// Shorter than the overhead; never counted as forged (section 4.3, step 1).
     TooShort,
-    /// Its nonce was made by this very process: somebody sends our own packets back to us.
-    Reflected,
     /// Wrong checksum or tag: damaged, made with another key or method, or forged. Counts in `InCsumErrors`.
     Forged,
+    /// Its nonce is one that this process made: a packet of ours that somebody sent back (spec/kcptun-libev.md,
+    /// section 19.8). Found out before anything is decrypted; ciphers of kcptun do not know their nonces again.
+    Reflected,
 }
 
 /// Seals and opens runs of datagrams in place, without allocation.
@@ -138,7 +111,7 @@ pub trait PacketCipher: Send {
     /// How many bytes lie around a body.
     fn overhead(&self) -> Overhead;
 
-    /// The method of this cipher.
+    /// The dialect and method of this cipher.
     fn scheme(&self) -> Scheme;
 
     /// Encrypts every datagram of `run` in place.

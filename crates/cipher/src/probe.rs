@@ -18,9 +18,9 @@ impl Prober {
     pub fn new(key: &MasterKey, candidates: &[Method]) -> Self {
         let mut ciphers: Vec<_> = candidates
             .iter()
-            .map(|&m| (m, kcptun(m, key, NonceSource::fixed(Vec::new()))))
+            .map(|&method| (method, kcptun(method, key, NonceSource::fixed(Vec::new()))))
             .collect();
-        ciphers.sort_by_key(|(method, _)| *method == Method::Null);
+        ciphers.sort_by_key(|&(method, _)| method == Method::Null);
         Self {
             ciphers,
             scratch: Vec::new(),
@@ -39,8 +39,8 @@ impl Prober {
             return None;
         }
         for i in 0..self.ciphers.len() {
-            let (method, ref cipher) = self.ciphers[i];
-            let overhead = cipher.overhead();
+            let method = self.ciphers[i].0;
+            let overhead = self.ciphers[i].1.overhead();
             let Some(body_len) = datagram.len().checked_sub(overhead.total()) else {
                 continue;
             };

@@ -6,7 +6,7 @@
 use fulmar_wire::kcptun::Method;
 use zeroize::Zeroizing;
 
-use crate::framed::{CrcFramed, Scheme};
+use crate::framed::{CrcFramed, Transform};
 use crate::kernel::Kernel;
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::Tier;
@@ -179,7 +179,7 @@ impl<K: Blocks> Salsa<K> {
     }
 }
 
-impl<K: Blocks> Scheme for Salsa<K> {
+impl<K: Blocks> Transform for Salsa<K> {
     fn encrypt(&mut self, run: &mut [u8], segment: usize) {
         self.apply(run, segment);
     }

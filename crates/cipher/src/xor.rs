@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::framed::Scheme;
+use crate::framed::Transform;
 use crate::kdf::{MasterKey, PAD_LEN, xor_pad};
 use crate::run::datagrams;
 
@@ -25,7 +25,7 @@ impl Pad {
     }
 }
 
-impl Scheme for Pad {
+impl Transform for Pad {
     fn encrypt(&mut self, run: &mut [u8], segment: usize) {
         self.apply(run, segment);
     }

@@ -1,4 +1,4 @@
-//! AES-128-GCM with AES-NI and PCLMULQDQ, or their 512-bit forms.
+//! AES-128-GCM and AES-256-GCM with AES-NI and PCLMULQDQ, or their 512-bit forms.
 //!
 //! A packet is a handful of groups of blocks whose encryption and authentication do not depend on each other; the
 //! only chain, the reduction of the GHASH sum, comes once per packet.
@@ -9,79 +9,89 @@ use super::aesni::{self, AesKey};
 use super::ghash::{GhashKey, POWERS, Sum, load, reverse};
 use super::vaes;
 use super::{Aesni, Avx512};
-use crate::gcm::Aead;
+use crate::aead::{Aead, equal};
 
-const ROUNDS: usize = 10;
 /// Bytes that one reduction serves; whole registers, and one power left for the block of lengths.
 const CHUNK: usize = (POWERS - 4) * 16;
 
-/// AES-128-GCM on 128-bit registers.
-pub(crate) struct Gcm {
+/// AES-GCM with `R` rounds on 128-bit registers.
+pub(crate) struct Gcm<const R: usize> {
     token: Aesni,
-    aes: AesKey<ROUNDS>,
+    aes: AesKey<R>,
     ghash: GhashKey,
+    /// What the associated data come to, to be added to the first block of every packet; and their length in bits.
+    data: (u128, u8),
 }
 
-impl Gcm {
-    pub(crate) fn new(token: Aesni, key: &[u8; 16]) -> Self {
+impl<const R: usize> Gcm<R> {
+    /// With a key of `4 * (R - 6)` bytes and at most one block of associated data, which all packets have.
+    pub(crate) fn new(token: Aesni, key: &[u8], data: &'static [u8]) -> Self {
+        assert!(data.len() <= 16);
         let aes = AesKey::new(token, key);
+        let ghash = GhashKey::new(token, &aes);
+        let mut block = [0; 16];
+        block[..data.len()].copy_from_slice(data);
+        let data = (ghash.times(token, block), 8 * data.len() as u8);
         Self {
             token,
-            ghash: GhashKey::new(token, &aes),
             aes,
+            ghash,
+            data,
         }
+    }
+
+    /// What the associated data come to, as a vector.
+    #[inline]
+    #[target_feature(enable = "sse4.1")]
+    fn carried(&self) -> __m128i {
+        load(&self.data.0.to_le_bytes())
     }
 }
 
-impl Aead for Gcm {
+impl<const R: usize> Aead<12> for Gcm<R> {
     fn seal(&self, nonce: &[u8; 12], body: &mut [u8]) -> [u8; 16] {
         let Aesni(()) = self.token;
         // SAFETY: the token proves that the instructions exist.
-        unsafe { crypt::<true>(self, nonce, body) }
+        unsafe { crypt::<R, true>(self, nonce, body) }
     }
 
     fn open(&self, nonce: &[u8; 12], body: &mut [u8], tag: &[u8; 16]) -> bool {
         let Aesni(()) = self.token;
         // SAFETY: the token proves that the instructions exist.
-        let wanted = unsafe { crypt::<false>(self, nonce, body) };
+        let wanted = unsafe { crypt::<R, false>(self, nonce, body) };
         equal(&wanted, tag)
     }
 }
 
-/// AES-128-GCM on 512-bit registers.
-pub(crate) struct WideGcm {
+/// AES-GCM with `R` rounds on 512-bit registers.
+pub(crate) struct WideGcm<const R: usize> {
     token: Avx512,
-    narrow: Gcm,
+    narrow: Gcm<R>,
 }
 
-impl WideGcm {
-    pub(crate) fn new(token: Avx512, key: &[u8; 16]) -> Self {
+impl<const R: usize> WideGcm<R> {
+    /// As [`Gcm::new`].
+    pub(crate) fn new(token: Avx512, key: &[u8], data: &'static [u8]) -> Self {
         Self {
             token,
-            narrow: Gcm::new(token.aesni(), key),
+            narrow: Gcm::new(token.aesni(), key, data),
         }
     }
 }
 
-impl Aead for WideGcm {
+impl<const R: usize> Aead<12> for WideGcm<R> {
     fn seal(&self, nonce: &[u8; 12], body: &mut [u8]) -> [u8; 16] {
         let Avx512(()) = self.token;
         // SAFETY: the token proves that the instructions exist.
-        unsafe { crypt_wide::<true>(&self.narrow, nonce, body) }
+        unsafe { crypt_wide::<R, true>(&self.narrow, nonce, body) }
     }
 
     fn open(&self, nonce: &[u8; 12], body: &mut [u8], tag: &[u8; 16]) -> bool {
         let Avx512(()) = self.token;
         // SAFETY: the token proves that the instructions exist.
-        let wanted = unsafe { crypt_wide::<false>(&self.narrow, nonce, body) };
+        let wanted = unsafe { crypt_wide::<R, false>(&self.narrow, nonce, body) };
         equal(&wanted, tag)
     }
-}
-
-/// Whether two tags are equal, in a time that says nothing about where they differ.
-#[inline]
-fn equal(a: &[u8; 16], b: &[u8; 16]) -> bool {
-    u128::from_ne_bytes(*a) ^ u128::from_ne_bytes(*b) == 0
 }
 
 /// The counter block 0 of a nonce, with the bytes of the counter in machine order.
@@ -101,16 +111,24 @@ fn wire_order(counter: __m128i) -> __m128i {
     _mm_shuffle_epi8(counter, order)
 }
 
-/// The tag of a message of `len` bytes: `sum` holds the products of all its blocks, each power one above its own.
+/// The tag of a message of `len` bytes: `sum` holds the products of all its blocks, each power one above its own, and
+/// `carried` is what no block has taken.
 #[inline]
 #[target_feature(enable = "aes,ssse3,sse4.1,pclmulqdq")]
-fn tag(gcm: &Gcm, mut sum: Sum<__m128i>, base: __m128i, len: usize) -> [u8; 16] {
+fn tag<const R: usize>(
+    gcm: &Gcm<R>,
+    mut sum: Sum<__m128i>,
+    carried: __m128i,
+    base: __m128i,
+    len: usize,
+) -> [u8; 16] {
     let bits = (len as u64).wrapping_mul(8).cast_signed();
-    sum.add(_mm_set_epi64x(0, bits), load(gcm.ghash.first()));
+    let lengths = _mm_set_epi64x(i64::from(gcm.data.1), bits);
+    sum.add(_mm_xor_si128(lengths, carried), load(gcm.ghash.first()));
     let first = _mm_insert_epi32::<3>(base, 1);
     let mut mask = [_mm_xor_si128(wire_order(first), gcm.aes.keys()[0])];
-    aesni::middle_rounds::<ROUNDS, 1>(gcm.aes.keys(), &mut mask);
-    let mask = _mm_aesenclast_si128(mask[0], gcm.aes.keys()[ROUNDS]);
+    aesni::middle_rounds::<R, 1>(gcm.aes.keys(), &mut mask);
+    let mask = _mm_aesenclast_si128(mask[0], gcm.aes.keys()[R]);
     let mut tag = [0; 16];
     let sealed = _mm_xor_si128(reverse(sum.reduce()), mask);
     // SAFETY: writes the 16 bytes of `tag`, at any alignment.
@@ -120,14 +138,18 @@ fn tag(gcm: &Gcm, mut sum: Sum<__m128i>, base: __m128i, len: usize) -> [u8; 16] 
 
 /// Encrypts or decrypts `body` and returns the tag of the ciphertext.
 #[target_feature(enable = "aes,ssse3,sse4.1,pclmulqdq")]
-fn crypt<const SEAL: bool>(gcm: &Gcm, nonce: &[u8; 12], body: &mut [u8]) -> [u8; 16] {
+fn crypt<const R: usize, const SEAL: bool>(
+    gcm: &Gcm<R>,
+    nonce: &[u8; 12],
+    body: &mut [u8],
+) -> [u8; 16] {
     const GROUP: usize = 8;
     let len = body.len();
     let base = counter_block(nonce);
     let mut state = State {
         gcm,
         counter: _mm_insert_epi32::<3>(base, 2),
-        carried: _mm_setzero_si128(),
+        carried: gcm.carried(),
         sum: Sum::zero(),
     };
     let chunks = len.div_ceil(CHUNK);
@@ -155,12 +177,12 @@ fn crypt<const SEAL: bool>(gcm: &Gcm, nonce: &[u8; 12], body: &mut [u8]) -> [u8;
             state.sum = Sum::zero();
         }
     }
-    tag(gcm, state.sum, base, len)
+    tag(gcm, state.sum, state.carried, base, len)
 }
 
 /// What goes from group to group.
-struct State<'a> {
-    gcm: &'a Gcm,
+struct State<'a, const R: usize> {
+    gcm: &'a Gcm<R>,
     /// The counter of the next block, in machine order.
     counter: __m128i,
     /// What former chunks came to, to be added to the next block.
@@ -168,7 +190,7 @@ struct State<'a> {
     sum: Sum<__m128i>,
 }
 
-impl State<'_> {
+impl<const R: usize> State<'_, R> {
     /// Encrypts or decrypts `N` blocks, of which the first `len` bytes are text, and adds their products to the sum.
     #[inline]
     #[target_feature(enable = "aes,ssse3,sse4.1,pclmulqdq")]
@@ -188,9 +210,9 @@ impl State<'_> {
             *x = _mm_xor_si128(wire_order(self.counter), keys[0]);
             self.counter = _mm_add_epi32(self.counter, one);
         }
-        aesni::middle_rounds::<ROUNDS, N>(keys, &mut x);
+        aesni::middle_rounds::<R, N>(keys, &mut x);
         for (block, x) in group.as_chunks_mut::<16>().0.iter_mut().zip(x) {
-            let text = _mm_xor_si128(load(block), keys[ROUNDS]);
+            let text = _mm_xor_si128(load(block), keys[R]);
             // SAFETY: writes the 16 bytes of `block`, at any alignment.
             unsafe {
                 _mm_storeu_si128(block.as_mut_ptr().cast(), _mm_aesenclast_si128(x, text));
@@ -216,7 +238,11 @@ impl State<'_> {
 
 /// Encrypts or decrypts `body` and returns the tag of the ciphertext.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,vaes,vpclmulqdq,aes,ssse3,sse4.1,pclmulqdq")]
-fn crypt_wide<const SEAL: bool>(gcm: &Gcm, nonce: &[u8; 12], body: &mut [u8]) -> [u8; 16] {
+fn crypt_wide<const R: usize, const SEAL: bool>(
+    gcm: &Gcm<R>,
+    nonce: &[u8; 12],
+    body: &mut [u8],
+) -> [u8; 16] {
     const WIDE: usize = 4;
     let keys = vaes::broadcast(gcm.aes.keys());
     let len = body.len();
@@ -226,7 +252,7 @@ fn crypt_wide<const SEAL: bool>(gcm: &Gcm, nonce: &[u8; 12], body: &mut [u8]) ->
             _mm512_broadcast_i32x4(base),
             _mm512_set_epi32(5, 0, 0, 0, 4, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0),
         ),
-        carried: _mm512_setzero_si512(),
+        carried: _mm512_zextsi128_si512(gcm.carried()),
         sum: Sum {
             low: _mm512_setzero_si512(),
             middle: _mm512_setzero_si512(),
@@ -242,15 +268,15 @@ fn crypt_wide<const SEAL: bool>(gcm: &Gcm, nonce: &[u8; 12], body: &mut [u8]) ->
         let mut powers = gcm.ghash.for_blocks(blocks + usize::from(last));
         let (groups, rest) = chunk.as_chunks_mut::<{ 64 * WIDE }>();
         for group in groups {
-            state.group::<SEAL, WIDE>(&keys, group, powers);
+            state.group::<R, SEAL, WIDE>(&keys, group, powers);
             powers = &powers[4 * WIDE..];
         }
         match rest.len().div_ceil(64) {
             0 => {}
-            1 => state.group::<SEAL, 1>(&keys, rest, powers),
-            2 => state.group::<SEAL, 2>(&keys, rest, powers),
-            3 => state.group::<SEAL, 3>(&keys, rest, powers),
-            _ => state.group::<SEAL, 4>(&keys, rest, powers),
+            1 => state.group::<R, SEAL, 1>(&keys, rest, powers),
+            2 => state.group::<R, SEAL, 2>(&keys, rest, powers),
+            3 => state.group::<R, SEAL, 3>(&keys, rest, powers),
+            _ => state.group::<R, SEAL, 4>(&keys, rest, powers),
         }
         result = Sum {
             low: quarters(state.sum.low),
@@ -266,7 +292,8 @@ fn crypt_wide<const SEAL: bool>(gcm: &Gcm, nonce: &[u8; 12], body: &mut [u8]) ->
             };
         }
     }
-    tag(gcm, result, base, len)
+    let carried = _mm512_castsi512_si128(state.carried);
+    tag(gcm, result, carried, base, len)
 }
 
 /// What goes from group to group.
@@ -283,7 +310,7 @@ impl WideState {
     /// products to the sum.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,vaes,vpclmulqdq")]
-    fn group<const SEAL: bool, const Z: usize>(
+    fn group<const R: usize, const SEAL: bool, const Z: usize>(
         &mut self,
         keys: &[__m512i; crate::arch::schedule::MAX_KEYS],
         group: &mut [u8],
@@ -300,7 +327,7 @@ impl WideState {
             *x = _mm512_xor_si512(_mm512_shuffle_epi8(self.counter, wire_order), keys[0]);
             self.counter = _mm512_add_epi32(self.counter, four);
         }
-        vaes::middle_rounds::<ROUNDS, Z>(keys, &mut x);
+        vaes::middle_rounds::<R, Z>(keys, &mut x);
         for ((bytes, x), power) in group.chunks_mut(64).zip(x).zip(powers.as_chunks::<4>().0) {
             let mask = vaes::mask(bytes.len());
             // SAFETY: the mask covers the bytes of `bytes` and no others; reads the 64 bytes of `power`.
@@ -310,7 +337,7 @@ impl WideState {
                     _mm512_loadu_si512(power.as_ptr().cast()),
                 )
             };
-            let after = _mm512_aesenclast_epi128(x, _mm512_xor_si512(before, keys[ROUNDS]));
+            let after = _mm512_aesenclast_epi128(x, _mm512_xor_si512(before, keys[R]));
             // SAFETY: as above.
             unsafe { _mm512_mask_storeu_epi8(bytes.as_mut_ptr().cast(), mask, after) };
             let text = if SEAL {

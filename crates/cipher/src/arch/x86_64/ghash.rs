@@ -51,6 +51,18 @@ impl GhashKey {
         &self.powers[POWERS - count..]
     }
 
+    /// A block times the key, in the order in which kernels add it to the next block.
+    pub(crate) fn times(&self, token: Aesni, block: [u8; 16]) -> u128 {
+        let Aesni(()) = token;
+        // SAFETY: the token proves that the instructions exist.
+        unsafe {
+            multiply(
+                u128::from_be_bytes(block),
+                u128::from_le_bytes(*self.first()),
+            )
+        }
+    }
+
     /// The key itself.
     #[inline(always)]
     pub(crate) fn first(&self) -> &[u8; 16] {
