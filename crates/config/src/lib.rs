@@ -41,7 +41,7 @@ mod sip003;
 mod values;
 
 pub use addr::{PortRange, StreamAddr};
-pub use libev::{LibevConfig, LibevRole};
+pub use libev::{LibevArgs, LibevConfig, LibevInvocation, LibevRole, libev_args};
 pub use load::{Environment, Invocation, from_args, from_bytes, from_file, plugin_side};
 pub use model::{
     Auto, Client, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server, Shards, Smux,

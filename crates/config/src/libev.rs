@@ -3,10 +3,20 @@
 //! | module | what |
 //! |---|---|
 //! | [`model`] | the typed model that the runtime takes |
+//! | [`keys`] | the one table of keys: names, types, ranges, defaults, differences |
+//! | [`args`] | the command line |
+//!
+//! Private: `file` (what the JSON says), `addr` (addresses and names of services), `psk` (base64), `resolve` (the checks).
 
+pub mod args;
+pub mod keys;
 pub mod model;
+mod psk;
 
+pub use args::{LibevArgs, LibevArgsError, LibevInvocation, libev_args, libev_usage};
+pub use keys::{LIBEV_KEYS, LibevGroup, LibevKey, LibevKind};
 pub use model::{
     Crypto, Explicit, HostPort, KcpSettings, LibevConfig, LibevLog, LibevRole, Mode, Obfs, Ours,
     Place, Port, Secret, Sink, TcpSettings, UdpSettings,
 };
+pub use psk::encode_psk;
