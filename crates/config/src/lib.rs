@@ -41,7 +41,10 @@ mod sip003;
 mod values;
 
 pub use addr::{PortRange, StreamAddr};
-pub use libev::{LibevArgs, LibevConfig, LibevInvocation, LibevRole, libev_args};
+pub use libev::{
+    AnyLoaded, Dialect, LibevArgs, LibevConfig, LibevInvocation, LibevLoaded, LibevRole,
+    any_from_bytes, any_from_file, libev_args, libev_from_bytes, libev_from_file, recognise,
+};
 pub use load::{Environment, Invocation, from_args, from_bytes, from_file, plugin_side};
 pub use model::{
     Auto, Client, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server, Shards, Smux,
