@@ -1,7 +1,8 @@
 //! Reads one JSON object as Go does, and knows where everything stands.
 //!
 //! The grammar is strict JSON. Strings are decoded like Go's: bytes that are not UTF-8 and lone surrogates become
-//! U+FFFD. Only the first value of a text counts. Values that nobody asks for are checked and skipped, not kept.
+//! U+FFFD. Only the first value of a text counts. Lists and objects below the first are checked and skipped, not kept;
+//! [`read_nested`] keeps the objects in the first.
 
 use core::cell::Cell;
 use core::fmt;
@@ -26,7 +27,7 @@ pub(crate) enum Top {
     Other(&'static str),
 }
 
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Member {
     pub(crate) key: String,
     pub(crate) key_at: Position,
@@ -46,7 +47,8 @@ pub(crate) enum Value {
         replaced: bool,
     },
     Array,
-    Object,
+    /// Its members where nested objects are kept, and otherwise none.
+    Object(Vec<Member>),
 }
 
 impl Value {
@@ -57,7 +59,7 @@ impl Value {
             Self::Number(_) => "a number",
             Self::String { .. } => "a text",
             Self::Array => "a list",
-            Self::Object => "an object",
+            Self::Object(_) => "an object",
         }
     }
 }
@@ -136,38 +138,58 @@ impl What {
     }
 }
 
+/// How deep lists and objects may stand in each other: as deep as Go goes.
+const DEEPEST: usize = 10_000;
+/// The same where nested objects are kept (spec/kcptun-libev.md, section 3.1).
+const DEEPEST_NESTED: usize = 256;
+
 /// Reads the first value in `bytes`.
 pub(crate) fn read(bytes: &[u8]) -> Result<Document, SyntaxError> {
-    let mut scanner = Scanner {
-        bytes,
-        at: 0,
-        mark: Cell::new((0, (1, 1))),
-    };
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        return Err(scanner.error(What::ByteOrderMark));
-    }
-    scanner.blank();
-    let top = match scanner.peek() {
-        None => return Err(scanner.error(What::Empty)),
-        Some(b'{') => Top::Object(scanner.object()?),
-        Some(_) => match scanner.value()? {
-            Value::Null => Top::Null,
-            other => Top::Other(other.kind()),
-        },
-    };
-    scanner.blank();
-    let trailing = scanner.peek().map(|_| scanner.position(scanner.at));
-    Ok(Document { top, trailing })
+    Scanner::new(bytes, false).document()
+}
+
+/// As [`read`], but keeps the members of objects that are values in the first one.
+pub(crate) fn read_nested(bytes: &[u8]) -> Result<Document, SyntaxError> {
+    Scanner::new(bytes, true).document()
 }
 
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Whether the objects in the first one are kept.
+    nested: bool,
     /// An offset and its position.
     mark: Cell<(usize, Position)>,
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
+    fn new(bytes: &'a [u8], nested: bool) -> Self {
+        Self {
+            bytes,
+            at: 0,
+            nested,
+            mark: Cell::new((0, (1, 1))),
+        }
+    }
+
+    fn document(mut self) -> Result<Document, SyntaxError> {
+        if self.bytes.starts_with(b"\xef\xbb\xbf") {
+            return Err(self.error(What::ByteOrderMark));
+        }
+        self.blank();
+        let top = match self.peek() {
+            None => return Err(self.error(What::Empty)),
+            Some(b'{') => Top::Object(self.object(self.nested)?),
+            Some(_) => match self.value(false)? {
+                Value::Null => Top::Null,
+                other => Top::Other(other.kind()),
+            },
+        };
+        self.blank();
+        let trailing = self.peek().map(|_| self.position(self.at));
+        Ok(Document { top, trailing })
+    }
+
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -213,7 +235,8 @@ impl Scanner<'_> {
         })
     }
 
-    fn object(&mut self) -> Result<Vec<Member>, SyntaxError> {
+    /// An object; with `keep` the objects in it are kept, too.
+    fn object(&mut self, keep: bool) -> Result<Vec<Member>, SyntaxError> {
         let mut members = Vec::new();
         self.at += 1;
         self.blank();
@@ -224,7 +247,7 @@ impl Scanner<'_> {
         loop {
             let (key, key_at) = self.key()?;
             let at = self.position(self.at);
-            let value = self.value()?;
+            let value = self.value(keep)?;
             members.push(Member {
                 key,
                 key_at,
@@ -279,10 +302,11 @@ impl Scanner<'_> {
         }
     }
 
-    /// Any value; objects and lists are checked and skipped.
-    fn value(&mut self) -> Result<Value, SyntaxError> {
+    /// Any value; lists, and objects without `keep`, are checked and skipped.
+    fn value(&mut self, keep: bool) -> Result<Value, SyntaxError> {
         match self.peek() {
-            Some(b'{') => self.skip().map(|()| Value::Object),
+            Some(b'{') if keep => self.object(false).map(Value::Object),
+            Some(b'{') => self.skip().map(|()| Value::Object(Vec::new())),
             Some(b'[') => self.skip().map(|()| Value::Array),
             Some(b'"') => self
                 .string()
@@ -296,14 +320,17 @@ impl Scanner<'_> {
 
     /// A whole object or list without recursion.
     fn skip(&mut self) -> Result<(), SyntaxError> {
-        // As deep as Go goes.
-        const DEEPEST: usize = 10_000;
+        let deepest = if self.nested {
+            DEEPEST_NESTED
+        } else {
+            DEEPEST
+        };
         let mut open = Vec::new();
         loop {
             // Here a value begins.
             match self.peek() {
                 Some(bracket @ (b'{' | b'[')) => {
-                    if open.len() == DEEPEST {
+                    if open.len() == deepest {
                         return Err(self.error(What::Deep));
                     }
                     let close = if bracket == b'{' { b'}' } else { b']' };
@@ -320,7 +347,7 @@ impl Scanner<'_> {
                     }
                 }
                 _ => {
-                    self.value()?;
+                    self.value(false)?;
                 }
             }
             // Here a value has ended.
@@ -534,7 +561,7 @@ mod tests {
         );
         assert_eq!(members[0].value, Value::Number("-12.5e+3".into()));
         assert_eq!(members[1].value, Value::Array);
-        assert_eq!(members[4].value, Value::Object);
+        assert_eq!(members[4].value, Value::Object(Vec::new()));
     }
 
     #[test]
@@ -620,6 +647,31 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn nested_objects_are_kept_on_demand() {
+        let text = b"{\"a\":{\"b\":1,\n \"c\":{\"d\":2}},\"e\":[{}]}";
+        let Top::Object(members) = read_nested(text).expect("JSON").top else {
+            panic!("object");
+        };
+        let Value::Object(inner) = &members[0].value else {
+            panic!("{members:?}");
+        };
+        assert_eq!(inner[0].value, Value::Number("1".into()));
+        assert_eq!((inner[1].key_at, inner[1].at), ((2, 2), (2, 6)));
+        assert_eq!(inner[1].value, Value::Object(Vec::new()));
+        assert_eq!(members[1].value, Value::Array);
+        let Top::Object(members) = read(text).expect("JSON").top else {
+            panic!("object");
+        };
+        assert_eq!(members[0].value, Value::Object(Vec::new()));
+        let deep = |n: usize| format!("{{\"a\":{}{}}}", "[".repeat(n), "]".repeat(n));
+        assert!(read_nested(deep(256).as_bytes()).is_ok());
+        assert_eq!(
+            read_nested(deep(257).as_bytes()).expect_err("deep").what,
+            What::Deep
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`model`] | the typed model that the runtime takes |
+//! | [`libev`] | kcptun-libev's model, file and command line |
 //! | [`addr`] | addresses: `host:port`, Unix sockets, port ranges |
 //! | [`origin`] | where a value came from |
 //! | [`problem`] | what is wrong, where, and what to write instead |
@@ -26,6 +27,7 @@ pub mod gotime;
 pub mod hint;
 mod json;
 mod kcptun_json;
+pub mod libev;
 pub mod load;
 pub mod localtime;
 pub mod model;
@@ -39,6 +41,10 @@ mod sip003;
 mod values;
 
 pub use addr::{PortRange, StreamAddr};
+pub use libev::{
+    AnyLoaded, Dialect, LibevArgs, LibevConfig, LibevInvocation, LibevLoaded, LibevRole,
+    any_from_bytes, any_from_file, libev_args, libev_from_bytes, libev_from_file, recognise,
+};
 pub use load::{Environment, Invocation, from_args, from_bytes, from_file, plugin_side};
 pub use model::{
     Auto, Client, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server, Shards, Smux,
@@ -48,4 +54,4 @@ pub use options::Side;
 pub use origin::{Origin, Program, Provenance};
 pub use problem::{Failure, Place, Problem, Severity};
 pub use resolve::Loaded;
-pub use secret::Key;
+pub use secret::{Key, Psk};

@@ -11,6 +11,8 @@ pub enum Program {
     Kcptun,
     /// The shadowsocks plugin builds of kcptun (spec/kcptun.md, section 15).
     KcptunPlugin,
+    /// kcptun-libev (spec/kcptun-libev.md, section 3.2).
+    KcptunLibev,
     /// Ours: kcptun has no such option.
     Fulmar,
 }
@@ -20,6 +22,7 @@ impl fmt::Display for Program {
         f.write_str(match self {
             Self::Kcptun => "kcptun",
             Self::KcptunPlugin => "kcptun's shadowsocks plugin",
+            Self::KcptunLibev => "kcptun-libev",
             Self::Fulmar => "fulmar",
         })
     }

@@ -7,6 +7,8 @@ use crate::model::{Auto, Config, Crypt, Kcptun, Mode, Role};
 use crate::options::{self, Group, Id, Opt, Side};
 use crate::origin::Origin;
 
+pub use crate::libev::libev_lines;
+
 /// One option in force.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Setting {
@@ -49,22 +51,41 @@ pub fn settings(config: &Config) -> Vec<Setting> {
 #[must_use]
 pub fn lines(config: &Config) -> Vec<String> {
     let settings = settings(config);
-    let widest = |of: fn(&Setting) -> usize| settings.iter().map(of).max().unwrap_or(0);
-    let names = widest(|setting| setting.name.len());
+    let rows = settings.iter().map(|setting| Row {
+        heading: setting.group.heading(),
+        name: setting.name,
+        value: setting.value.clone(),
+        origin: setting.origin.clone(),
+    });
+    block(&rows.collect::<Vec<_>>())
+}
+
+/// One line of a block.
+pub(crate) struct Row {
+    pub(crate) heading: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) value: String,
+    pub(crate) origin: Option<Origin>,
+}
+
+/// `rows` below their headings, aligned.
+pub(crate) fn block(rows: &[Row]) -> Vec<String> {
+    let widest = |of: fn(&Row) -> usize| rows.iter().map(of).max().unwrap_or(0);
+    let names = widest(|row| row.name.len());
     // A long path must not push the origins of all others away.
-    let values = widest(|setting| setting.value.chars().count()).min(28);
+    let values = widest(|row| row.value.chars().count()).min(28);
     let mut lines = Vec::new();
-    let mut group = None;
-    for setting in &settings {
-        if group != Some(setting.group) {
-            group = Some(setting.group);
-            lines.push(setting.group.heading().to_owned());
+    let mut heading = None;
+    for row in rows {
+        if heading != Some(row.heading) {
+            heading = Some(row.heading);
+            lines.push(row.heading.to_owned());
         }
-        let mut line = format!("  {:names$}  ", setting.name);
+        let mut line = format!("  {:names$}  ", row.name);
         // Writing to a string cannot fail.
-        let _ = match &setting.origin {
-            Some(origin) => write!(line, "{:values$}  <- {}", setting.value, origin.brief()),
-            None => write!(line, "{}", setting.value),
+        let _ = match &row.origin {
+            Some(origin) => write!(line, "{:values$}  <- {}", row.value, origin.brief()),
+            None => write!(line, "{}", row.value),
         };
         lines.push(line);
     }
@@ -252,16 +273,16 @@ fn per_core(client: bool) -> &'static str {
     }
 }
 
-fn on_off(on: bool) -> String {
+pub(crate) fn on_off(on: bool) -> String {
     if on { "on" } else { "off" }.into()
 }
 
-fn seconds(duration: Duration) -> String {
+pub(crate) fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs())
 }
 
 /// In MiB or KiB where that is exact.
-fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     match n {
         n if n >= 1 << 20 && n.is_multiple_of(1 << 20) => format!("{} MiB", n >> 20),
         n if n >= 1 << 10 && n.is_multiple_of(1 << 10) => format!("{} KiB", n >> 10),

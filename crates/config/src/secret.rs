@@ -41,14 +41,43 @@ impl fmt::Debug for Key {
     }
 }
 
+/// A key of exactly 32 bytes that is not derived from anything (spec/kcptun-libev.md, section 5.2).
+///
+/// Wiped on drop; [`fmt::Debug`] prints nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Psk(Zeroizing<[u8; 32]>);
+
+impl Psk {
+    /// The key that is `bytes`.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Psk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Psk(32 bytes)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Key;
+    use super::{Key, Psk};
 
     #[test]
     fn debug_shows_no_byte_of_it() {
         let key = Key::new(b"swordfish".to_vec());
         assert_eq!(format!("{key:?}"), "Key(9 bytes)");
         assert_eq!(key.as_bytes(), b"swordfish");
+        let psk = Psk::new([b'x'; 32]);
+        assert_eq!(format!("{psk:?}"), "Psk(32 bytes)");
+        assert_eq!(psk.as_bytes(), &[b'x'; 32]);
     }
 }
