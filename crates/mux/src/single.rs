@@ -244,7 +244,11 @@ impl Single {
         }
         if core::mem::take(&mut self.keepalive_due) {
             self.sent_at = now;
-            return Some(control(Message::KeepAlive));
+            // Nobody waits for it.
+            return Some(SingleFrame {
+                class: Class::Bulk,
+                ..control(Message::KeepAlive)
+            });
         }
         if self.unsent.is_empty() {
             if self.outbound != Outbound::Ending || self.is_end_held() {
@@ -381,10 +385,16 @@ impl Single {
         self.pool.consume(&mut self.received, n);
     }
 
+    /// Bytes that may still be written now.
+    #[must_use]
+    pub const fn write_space(&self) -> usize {
+        self.config.send_buffer.saturating_sub(self.unsent.len())
+    }
+
     /// Room for at most `max` bytes to send; empty when there is none now.
     pub fn write_reserve(&mut self, max: usize) -> &mut [u8] {
-        let room = self.config.send_buffer.saturating_sub(self.unsent.len());
-        self.pool.reserve(&mut self.unsent, room.min(max))
+        let room = self.write_space().min(max);
+        self.pool.reserve(&mut self.unsent, room)
     }
 
     /// Sends the first `n` bytes of that room; 0 gives it back.

@@ -279,15 +279,6 @@ const JUDGE_EVERY: core::time::Duration = core::time::Duration::from_secs(10);
 /// Time between two suspicions that are told.
 const SUSPECT_EVERY: core::time::Duration = core::time::Duration::from_secs(5);
 
-/// What became of a datagram from another address than its session's.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-enum Followed {
-    /// It was that session's.
-    Taken,
-    /// It was not, as far as can be told.
-    No,
-}
-
 impl Endpoint {
     /// The endpoint of a server. A stranger's first datagram is opened with the first of `ciphers` that fits.
     #[must_use]
@@ -517,7 +508,9 @@ impl Endpoint {
             self.sessions.unmark(key);
             self.flush_session(now, key);
         }
-        self.dirty.is_empty()
+        // What has ended is told.
+        self.flush_beside(now);
+        self.dirty.is_empty() && self.dialect.poll_timeout().is_none_or(|at| at > now)
     }
 
     /// Writes what is to be said beside conversations.
@@ -746,17 +739,8 @@ impl Endpoint {
                 if let Some(&key) = self.by_conv.get(&conv)
                     && (unique || !peek.first)
                 {
-                    return match self.follow(now, key, path, cipher, peek, body) {
-                        Followed::Taken => None,
-                        // Its number is somebody else's as well.
-                        Followed::No if !unique && peek.opens => {
-                            self.admit(now, path, cipher, conv, peek)
-                        }
-                        Followed::No => {
-                            self.counters.stranger_datagrams += 1;
-                            None
-                        }
-                    };
+                    self.follow(now, key, path, cipher, peek, body);
+                    return None;
                 }
                 if source.handed {
                     // It was ours. What opens a session is sent again, and goes to whom the kernel gives it.
@@ -824,25 +808,27 @@ impl Endpoint {
         cipher: usize,
         peek: Peek,
         body: &[u8],
-    ) -> Followed {
+    ) {
         let keyed = self.ciphers[cipher].scheme().proves_key();
         let Some(session) = self
             .sessions
             .get_mut(key)
             .filter(|s| s.cipher == cipher && keyed)
         else {
-            return Followed::No;
+            // Where nothing shows who sent it, nobody is followed.
+            self.counters.stranger_datagrams += 1;
+            return self.dialect.unknown(now, path, peek.conv.unwrap_or(0));
         };
         let before = (session.kcp().snd_una(), session.kcp().newest_push());
         session.handle_body(now, body, peek, &mut self.counters);
         if (session.kcp().snd_una(), session.kcp().newest_push()) == before {
-            return Followed::No;
+            self.counters.stranger_datagrams += 1;
+            return;
         }
         if session.candidate != Some(path.remote) {
             // One such datagram may be a recording of one that got lost. Who lives there sends another.
             session.candidate = Some(path.remote);
-            self.after_input(now, key, 1);
-            return Followed::Taken;
+            return self.after_input(now, key, 1);
         }
         session.candidate = None;
         let conv = session.conv();
@@ -857,7 +843,6 @@ impl Endpoint {
         self.events.push_back(Event::Moved(key, path));
         // The datagram was taken above; what its session has to do now is done as for any other.
         self.after_input(now, key, 1);
-        Followed::Taken
     }
 
     /// A stranger's datagram: a new session, if it may have one.

@@ -204,7 +204,7 @@ fn a_replayed_session_is_refused() {
             sim.open(bulk(30_000, 30_000));
             sim.finish(secs(30));
             let recording = upstream_of(sim.record.take());
-            let key = sim.clients[0].key;
+            let key = sim.clients[0].key();
             // While it lives, after the client is gone, and after it has ended at the server.
             for round in 0..3 {
                 match round {
@@ -241,7 +241,7 @@ fn a_client_that_starts_anew_from_the_same_port() {
             let lost = |n| Program::new(Expect::Lost, [Step::Write(n), Step::ReadEnd]);
             sim.open((lost(10_000), lost(10_000)));
             sim.run_for(secs(1));
-            let key = sim.clients[0].key;
+            let key = sim.clients[0].key();
             sim.client_mut().endpoint.close_session(key);
             let addr = sim.client().addr;
             sim.clients.clear();

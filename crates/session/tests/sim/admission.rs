@@ -278,6 +278,7 @@ fn endpoints(
         ..Options::client()
     };
     let (client, key) = client.build_client(path, 1, 2, Instant::ZERO);
+    let key = key.expect("a session");
     (options.build_server(5), client, key)
 }
 

@@ -377,6 +377,7 @@ fn our_client_hears_what_their_server_said() {
             };
             let start = at(10_000);
             let (mut endpoint, key) = options.build_client(path, recording.conv, 7, start);
+            let key = key.expect("a session");
             let id = endpoint.open_stream(start, key).expect("a stream");
             assert_eq!(id.wire(), 3);
             let mut client = End::new(endpoint, answers(&recording, "client"));

@@ -78,8 +78,16 @@ pub(crate) struct Host {
 /// A client's host and its session.
 pub(crate) struct Client {
     pub(crate) host: Host,
-    pub(crate) key: SessionKey,
+    /// The latest one, where each stream has its own.
+    session: Option<SessionKey>,
     pub(crate) conv: u32,
+}
+
+impl Client {
+    /// Its session, which it has.
+    pub(crate) fn key(&self) -> SessionKey {
+        self.session.expect("a session")
+    }
 }
 
 /// A datagram as it left.
@@ -205,10 +213,10 @@ impl Sim {
             local: None,
         };
         let (conv, seed) = (self.rng.bits() as u32, self.rng.bits());
-        let (endpoint, key) = options.build_client(path, conv, seed, self.now);
+        let (endpoint, session) = options.build_client(path, conv, seed, self.now);
         self.clients.push(Client {
             host: Host::new(endpoint, addr, Direction::Up),
-            key,
+            session,
             conv,
         });
         self.clients.len() - 1
@@ -288,18 +296,19 @@ impl Sim {
     /// Opens a stream of client `i`.
     pub(crate) fn open_on(&mut self, i: usize, (ours, theirs): Pair) -> (SessionKey, StreamId) {
         let client = &mut self.clients[i];
-        let id = client
-            .host
-            .endpoint
-            .open_stream(self.now, client.key)
+        let endpoint = &mut client.host.endpoint;
+        let (key, id) = endpoint
+            .open(self.now)
             .unwrap_or_else(|e| panic!("cannot open a stream: {e}"));
+        client.session = Some(key);
+        client.conv = endpoint.session(key).map_or(client.conv, Session::conv);
         let seed = stream_seed(client.conv, id.wire());
         client
             .host
             .apps
-            .start(self.now, (client.key, id), ours, seed, seed + 2);
+            .start(self.now, (key, id), ours, seed, seed + 2);
         self.programs.insert((client.conv, id.wire()), theirs);
-        (client.key, id)
+        (key, id)
     }
 
     /// What the server does on a stream that a raw peer opens.
@@ -399,7 +408,11 @@ impl Sim {
 
     /// Whether a client cut the stream, perhaps before anything of it had left.
     fn was_cut(&self, (conv, wire): (u32, u32)) -> bool {
-        let clients = self.clients.iter().filter(|c| c.conv == conv);
+        // Where a conversation is a stream, its number is both.
+        let clients = self
+            .clients
+            .iter()
+            .filter(|c| c.conv == conv || wire == conv);
         clients
             .flat_map(|c| c.host.apps.iter())
             .any(|((_, id), app)| id.wire() == wire && app.outcome == Some(Outcome::Cut))

@@ -26,6 +26,7 @@ mod admission;
 mod golden;
 mod hostile;
 mod idle;
+mod libev;
 mod links;
 mod liveness;
 mod matrix;

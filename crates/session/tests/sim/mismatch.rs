@@ -197,6 +197,7 @@ fn a_server_that_takes_the_datagrams_and_drops_the_streams_is_named() {
         local: None,
     };
     let (mut client, key) = options.build_client(path, 9, 1, at(0));
+    let key = key.expect("a session");
     let mut cipher = options.cipher(options.method, 2);
     let mut server: Option<Kcp> = None;
     let mut answers: Vec<(Instant, Vec<u8>)> = Vec::new();
@@ -263,6 +264,7 @@ fn answers_that_do_not_open_are_named() {
             local: None,
         };
         let (mut client, key) = Options::client().build_client(path, 9, 1, at(0));
+        let key = key.expect("a session");
         client.open_stream(at(0), key).expect("a stream");
         let mut cipher = theirs.cipher(method, 3);
         let mut told = Vec::new();

@@ -5,14 +5,17 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use fulmar_arq::Profile;
-use fulmar_cipher::{MasterKey, NonceSource, PacketCipher, derive_key};
+use fulmar_cipher::{LibevKey, LibevNonces, MasterKey, NonceSource, PacketCipher, derive_key};
 use fulmar_codec::qpp;
 use fulmar_session::admission::Limits;
 use fulmar_session::dialect::kcptun::{Kcptun, Settings};
+use fulmar_session::dialect::libev::control::{self, Control};
+use fulmar_session::dialect::libev::{self as libev_dialect, Libev};
 use fulmar_session::measuring;
 use fulmar_session::transmit::Path;
 use fulmar_session::{Endpoint, SessionKey};
 use fulmar_wire::kcptun::Method;
+use fulmar_wire::libev;
 use fulmar_wire::time::Instant;
 
 /// The key that most tests use.
@@ -43,6 +46,10 @@ pub(crate) struct Options {
     pub(crate) stream_buffer: u32,
     pub(crate) keep_alive: Duration,
     pub(crate) limits: Limits,
+    /// Speaks kcptun-libev, sealed like this.
+    pub(crate) libev: Option<libev::Method>,
+    /// Its `timeout` and `linger`.
+    pub(crate) patience: (Duration, Duration),
 }
 
 impl Options {
@@ -67,7 +74,31 @@ impl Options {
             stream_buffer: 2 << 20,
             keep_alive: Duration::from_secs(10),
             limits: Limits::default(),
+            libev: None,
+            patience: (Duration::from_secs(600), Duration::from_secs(30)),
         }
+    }
+
+    /// Both ends speaking kcptun-libev: with its defaults, or in mode auto.
+    pub(crate) fn libev(method: libev::Method, measuring: bool) -> (Self, Self) {
+        let end = Self {
+            libev: Some(method),
+            profile: Profile::new(1, 100, 0, false),
+            fec: None,
+            mtu: 1400,
+            snd_wnd: 256,
+            rcv_wnd: 256,
+            ..Self::client()
+        };
+        let end = if measuring {
+            Self {
+                rcv_wnd: 6000,
+                ..end.measuring()
+            }
+        } else {
+            end
+        };
+        (end.clone(), end)
     }
 
     /// The same in mode auto, with the defaults of that.
@@ -143,6 +174,10 @@ impl Options {
 
     /// The endpoint of a server.
     pub(crate) fn build_server(&self, seed: u64) -> Endpoint {
+        if let Some(method) = self.libev {
+            let dialect = self.libev_dialect(method, control::Place::Bound, seed, Instant::ZERO);
+            return Endpoint::server(dialect, vec![libev_cipher(method, seed)], self.limits);
+        }
         let methods = if self.auto {
             Method::ALL.to_vec()
         } else {
@@ -160,12 +195,71 @@ impl Options {
         conv: u32,
         seed: u64,
         now: Instant,
-    ) -> (Endpoint, SessionKey) {
+    ) -> (Endpoint, Option<SessionKey>) {
+        if let Some(method) = self.libev {
+            let servers = vec![path.remote];
+            let place = control::Place::Client { servers };
+            let dialect = self.libev_dialect(method, place, seed, now);
+            return (Endpoint::opener(dialect, libev_cipher(method, seed)), None);
+        }
         let dialect = Kcptun::new(self.settings(false), self.master_key());
         let parts = dialect.open(path, conv, self.method, now);
         let cipher = self.cipher(self.method, seed);
-        Endpoint::client(Box::new(dialect), cipher, parts, now)
+        let (endpoint, key) = Endpoint::client(Box::new(dialect), cipher, parts, now);
+        (endpoint, Some(key))
     }
+
+    fn libev_dialect(
+        &self,
+        method: libev::Method,
+        place: control::Place,
+        seed: u64,
+        now: Instant,
+    ) -> Box<Libev> {
+        let client = matches!(place, control::Place::Client { .. });
+        let settings = control::Settings {
+            place,
+            keepalive: Some(Duration::from_secs(25)),
+            timeout: self.patience.0,
+            seed,
+            allow_loopback: false,
+        };
+        let control = Control::new(settings, now);
+        let settings = libev_dialect::Settings {
+            role: if client {
+                libev_dialect::Role::Client
+            } else {
+                libev_dialect::Role::Server
+            },
+            method,
+            carrier: libev::Carrier::Udp,
+            ip_mtu: self.mtu,
+            profile: self.profile,
+            snd_wnd: self.snd_wnd,
+            rcv_wnd: self.rcv_wnd,
+            write_delay: false,
+            ack_no_delay: self.ack_no_delay,
+            auto: self.sender,
+            timeout: self.patience.0,
+            linger: self.patience.1,
+            time_wait: Duration::from_secs(120),
+            receive_buffer: 256 * 1024,
+            hold_end: false,
+        };
+        let probe = |datagram: &[u8]| fulmar_cipher::libev_probe(&libev_key(), datagram);
+        Box::new(Libev::new(settings, control, seed, Box::new(probe)))
+    }
+}
+
+fn libev_key() -> LibevKey {
+    LibevKey::from_password(b"golden")
+}
+
+/// The cipher of one end. `seed` makes its nonces.
+pub(crate) fn libev_cipher(method: libev::Method, seed: u64) -> Box<dyn PacketCipher> {
+    let mut bytes = [7; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    fulmar_cipher::libev(method, &libev_key(), LibevNonces::seeded(bytes))
 }
 
 /// Derivation takes milliseconds, so each key is derived once.

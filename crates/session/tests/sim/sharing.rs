@@ -151,7 +151,7 @@ fn an_address_that_somebody_else_just_had() {
         let second = sim.add_client_at(other, &client);
         sim.open_on(second, bulk(1000, 1000));
         sim.run_for(ms(500));
-        let key = sim.clients[second].key;
+        let key = sim.clients[second].key();
         sim.clients[second].host.endpoint.close_session(key);
         sim.clients.pop();
         sim.clients[0].host.addr = other;
@@ -175,7 +175,7 @@ fn a_replay_opens_nothing_at_any_endpoint() {
             sim.open(bulk(30_000, 30_000));
             sim.finish(secs(30));
             let recording = sim.heard.take().expect("it was on");
-            let key = sim.clients[0].key;
+            let key = sim.clients[0].key();
             // While it lives, after the client is gone, and after it has ended at the server.
             for round in 0..3 {
                 match round {

@@ -127,7 +127,7 @@ fn a_slow_reader_holds_up_all_in_version_1_and_nothing_is_lost() {
         // The window is shut for longer than a keep-alive timeout: the session stays.
         sim.run_to(start + secs(44));
         assert!(sim.client().apps.open > 0);
-        let key = sim.clients[0].key;
+        let key = sim.clients[0].key();
         let session = sim.client().endpoint.session(key).expect("it lives");
         assert!(
             session.kcp().state().len_rcv_queue > 200,
@@ -174,7 +174,7 @@ fn a_thousand_streams() {
             assert_eq!(sim.server.endpoint.counters().streams_opened, 1000);
             // Nothing is left behind.
             sim.run_for(secs(35));
-            let key = sim.clients[0].key;
+            let key = sim.clients[0].key();
             let session = sim.client().endpoint.session(key).expect("it lives");
             assert!(session.kcp().is_idle(), "{}", sim.report());
         }
@@ -199,7 +199,7 @@ fn a_session_that_is_closed_here_ends_its_streams_here_and_later_there() {
         let lost = |n| Program::new(Expect::Lost, [Step::Write(n), Step::ReadEnd]);
         sim.open((lost(1_000_000), lost(10_000)));
         sim.run_for(ms(200));
-        let key = sim.clients[0].key;
+        let key = sim.clients[0].key();
         sim.client_mut().endpoint.close_session(key);
         let over = |sim: &Sim| sim.client().apps.open == 0 && sim.server.apps.open == 0;
         let start = sim.now;

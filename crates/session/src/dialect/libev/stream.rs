@@ -233,12 +233,10 @@ impl StreamLayer for Layer {
         if self.cut || self.closed || self.peer_gone || !self.single.is_writable() {
             return Writable::Stopped;
         }
-        let room = self.single.write_reserve(max);
-        if room.is_empty() {
-            Writable::Full
-        } else {
-            Writable::Room(room)
+        if self.single.write_space() == 0 {
+            return Writable::Full;
         }
+        Writable::Room(self.single.write_reserve(max))
     }
 
     fn commit(&mut self, _id: StreamId, n: usize) {
