@@ -1,24 +1,28 @@
 //! Log lines, `YYYY/MM/DD HH:MM:SS LEVEL message` in local time as kcptun's plus the level, to standard error or
-//! to a file.
+//! to a file; for kcptun-libev's files to the sinks that those name, which can change while the program runs.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use fulmar_config::{Log, gotime, localtime};
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
 
 use crate::exit::Exit;
+#[cfg(unix)]
+use crate::process::syslog::Syslog;
 
 /// The target of lines about single streams, which `--quiet` drops.
 const STREAMS: &str = "fulmar::stream";
@@ -37,11 +41,11 @@ pub(crate) fn start(log: &Log) -> Result<Option<LogFile>, Exit> {
             ))
         })?),
     };
-    let sink = Sink { file: file.clone() };
+    let place = Place { file: file.clone() };
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .event_format(Lines)
-        .with_writer(sink);
+        .with_writer(place);
     tracing_subscriber::registry()
         .with(levels)
         .with(layer)
@@ -96,11 +100,11 @@ fn append(path: &Path) -> io::Result<File> {
 }
 
 /// Where lines go.
-struct Sink {
+struct Place {
     file: Option<LogFile>,
 }
 
-impl<'a> MakeWriter<'a> for Sink {
+impl<'a> MakeWriter<'a> for Place {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
@@ -142,19 +146,238 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut text = String::new();
-        ctx.format_fields(Writer::new(&mut text), event)?;
-        let now = gotime::format("2006/01/02 15:04:05", &localtime::now());
-        write!(writer, "{now} {} ", event.metadata().level())?;
-        // Names from elsewhere must not forge lines.
-        for c in text.chars() {
-            writer.write_char(if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            })?;
+        let text = message(ctx, event)?;
+        let now = timestamp();
+        writeln!(writer, "{now} {} {text}", event.metadata().level())
+    }
+}
+
+fn timestamp() -> String {
+    gotime::format("2006/01/02 15:04:05", &localtime::now())
+}
+
+/// What an event says, on one line.
+fn message<S, N>(ctx: &FmtContext<'_, S, N>, event: &Event<'_>) -> Result<String, fmt::Error>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    let mut text = String::new();
+    ctx.format_fields(Writer::new(&mut text), event)?;
+    // Names from elsewhere must not forge lines.
+    if text.contains(char::is_control) {
+        text = text.replace(char::is_control, "\u{fffd}");
+    }
+    Ok(text)
+}
+
+/// The name that the system's log knows the program by in kcptun-libev's place.
+#[cfg(unix)]
+const IDENT: &str = "kcptun-libev";
+
+/// Where lines go: the values of kcptun-libev's key `log`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sink {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Standard error, with colours.
+    Terminal,
+    /// The system's log; nowhere on systems without.
+    Syslog,
+    /// Nowhere.
+    Discard,
+}
+
+/// The way to change what [`start_libev`] began.
+struct Control {
+    levels: reload::Handle<Targets, Registry>,
+    output: Output,
+}
+
+static CONTROL: OnceLock<Control> = OnceLock::new();
+
+/// Starts logging for kcptun-libev's files: `level` 0 to 8 as their `loglevel` (section 3.2), greater ones are 8.
+/// [`change`] changes both later.
+pub(crate) fn start_libev(level: u8, sink: Sink) -> Result<(), Exit> {
+    let output = Output::new(sink);
+    let (filter, levels) = reload::Layer::new(levels_of(level));
+    tracing_subscriber::registry()
+        .with(libev_layer(filter, output.clone()))
+        .try_init()
+        .map_err(|e| Exit::failed(format!("logging cannot be started: {e}")))?;
+    // Logging starts once, or the line above failed.
+    let _ = CONTROL.set(Control { levels, output });
+    Ok(())
+}
+
+/// Changes what [`start_libev`] began, as after a reload of the configuration.
+///
+/// # Errors
+/// When nothing was begun.
+pub(crate) fn change(level: u8, sink: Sink) -> Result<(), String> {
+    let control = CONTROL.get().ok_or("logging was not started")?;
+    control.output.change(sink);
+    control
+        .levels
+        .reload(levels_of(level))
+        .map_err(|e| format!("the log's level cannot be changed: {e}"))
+}
+
+fn libev_layer(
+    filter: reload::Layer<Targets, Registry>,
+    output: Output,
+) -> impl Layer<Registry> + Send + Sync {
+    tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .event_format(SinkLines(output.clone()))
+        .with_writer(output)
+        .with_filter(filter)
+}
+
+/// What a `loglevel` shows. Notice (4) and info (5) share a level here: notice leaves out the lines about single
+/// streams.
+fn levels_of(level: u8) -> Targets {
+    let all = Targets::new().with_default(match level {
+        0 => LevelFilter::OFF,
+        1 | 2 => LevelFilter::ERROR,
+        3 => LevelFilter::WARN,
+        4 | 5 => LevelFilter::INFO,
+        6 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    });
+    match level {
+        4 => all.with_target(STREAMS, LevelFilter::WARN),
+        _ => all,
+    }
+}
+
+/// The sink in use, shared by all who write.
+#[derive(Clone, Debug)]
+struct Output(Arc<Mutex<Open>>);
+
+#[derive(Debug)]
+struct Open {
+    sink: Sink,
+    #[cfg(unix)]
+    syslog: Syslog,
+}
+
+impl Output {
+    fn new(sink: Sink) -> Self {
+        Self(Arc::new(Mutex::new(Open {
+            sink,
+            #[cfg(unix)]
+            syslog: Syslog::new(IDENT),
+        })))
+    }
+
+    fn change(&self, sink: Sink) {
+        self.open().sink = sink;
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a> MakeWriter<'a> for Output {
+    type Writer = SinkWriter<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        SinkWriter {
+            output: self,
+            level: Level::INFO,
         }
-        writeln!(writer)
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
+        SinkWriter {
+            output: self,
+            level: *meta.level(),
+        }
+    }
+}
+
+/// Takes one line in one call. A sink that fails loses the line: there is nowhere else to say so.
+struct SinkWriter<'a> {
+    output: &'a Output,
+    level: Level,
+}
+
+impl Write for SinkWriter<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // The lock also keeps lines apart.
+        let mut open = self.output.open();
+        let _ = match open.sink {
+            Sink::Stdout => {
+                let mut out = io::stdout().lock();
+                out.write_all(line).and_then(|()| out.flush())
+            }
+            Sink::Stderr | Sink::Terminal => io::stderr().write_all(line),
+            Sink::Syslog => {
+                open.syslog(self.level, line);
+                Ok(())
+            }
+            Sink::Discard => Ok(()),
+        };
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Open {
+    #[cfg(unix)]
+    fn syslog(&mut self, level: Level, line: &[u8]) {
+        self.syslog.send(level, &String::from_utf8_lossy(line));
+    }
+
+    #[cfg(not(unix))]
+    fn syslog(&mut self, _level: Level, _line: &[u8]) {}
+}
+
+/// The format of a line for the sink in use: the system's log has its own time and level.
+struct SinkLines(Output);
+
+impl<S, N> FormatEvent<S, N> for SinkLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let sink = self.0.open().sink;
+        let level = *event.metadata().level();
+        let text = message(ctx, event)?;
+        match sink {
+            Sink::Syslog => writeln!(writer, "{text}"),
+            Sink::Terminal => {
+                let (colour, now) = (colour(level), timestamp());
+                writeln!(writer, "\x1b[{colour}m{now} {level} {text}\x1b[0m")
+            }
+            Sink::Stdout | Sink::Stderr | Sink::Discard => {
+                writeln!(writer, "{} {level} {text}", timestamp())
+            }
+        }
+    }
+}
+
+/// The number of a terminal's colour.
+fn colour(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 91,
+        Level::WARN => 93,
+        Level::INFO => 92,
+        Level::DEBUG => 96,
+        Level::TRACE => 37,
     }
 }
 
@@ -171,7 +394,7 @@ mod tests {
         let layer = tracing_subscriber::fmt::layer()
             .with_ansi(false)
             .event_format(Lines)
-            .with_writer(Sink { file: Some(file) });
+            .with_writer(Place { file: Some(file) });
         let subscriber = tracing_subscriber::registry()
             .with(filter(levels, quiet).expect("levels"))
             .with(layer);
@@ -214,6 +437,26 @@ mod tests {
         assert_eq!(words(Some("debug"), true), ["plain", "detail"]);
         assert_eq!(words(Some("fulmar::stream=info"), false), ["stream"]);
         assert!(filter(Some("fulmar=loud"), false).is_err());
+    }
+
+    #[test]
+    fn levels_of_libevs_files() {
+        use tracing::level_filters::LevelFilter as L;
+        let most = |level| {
+            let of = levels_of(level);
+            [L::ERROR, L::WARN, L::INFO, L::DEBUG, L::TRACE]
+                .into_iter()
+                .filter(|l| {
+                    l.into_level()
+                        .is_some_and(|l| of.would_enable("fulmar", &l))
+                })
+                .count()
+        };
+        let all: Vec<_> = (0..=9).map(most).collect();
+        assert_eq!(all, [0, 1, 1, 2, 3, 3, 4, 5, 5, 5]);
+        assert!(!levels_of(4).would_enable(STREAMS, &Level::INFO));
+        assert!(levels_of(4).would_enable(STREAMS, &Level::WARN));
+        assert!(levels_of(5).would_enable(STREAMS, &Level::INFO));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | `commands` | one file per command |
 //! | `launch` | the way into the runtime |
 //! | `logging` | log lines and log files |
+//! | `process` | the background, the user, the system's log |
 //! | `signals` | when to stop, and when to open the log file anew |
 //! | `exit` | exit codes |
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@ mod exit;
 mod launch;
 mod logging;
 mod persona;
+mod process;
 mod signals;
 
 use std::ffi::OsString;

@@ -13,6 +13,8 @@
 //! | `link` | from the configuration to endpoints |
 //! | `open`, `socket`, `listen`, `conn`, `dial` | sockets of all kinds |
 //! | `stats`, [`snmp`] | counters of the process |
+//! | [`http`] | the HTTP status interface |
+//! | `notify` | what systemd is told |
 #![forbid(unsafe_code)]
 
 mod client;
@@ -22,8 +24,11 @@ pub mod demo;
 
 mod dial;
 mod driver;
+pub mod http;
 mod link;
 mod listen;
+#[cfg(unix)]
+pub mod notify;
 mod open;
 mod pump;
 mod registry;
@@ -42,6 +47,7 @@ use fulmar_config::{Config, Role};
 pub use driver::STREAM_LOG;
 pub use fulmar_netio::permit_open_files;
 pub use fulmar_session::Counters;
+pub use fulmar_session::counters::{About, Kind};
 pub use stats::{Hub, dump, dump_own};
 
 /// Cores that this process may use, 1 to 256: what affinity and, on Linux, control groups leave it.

@@ -4,18 +4,46 @@
 //! upstream's names and meanings (spec/kcptun.md, section 13.2); the second is ours; the third is no total but what one
 //! session in mode auto has measured and decided. An endpoint owns plain integers; whoever shows them takes a copy.
 
+/// Whether a value only grows.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A total: it only grows, from 0 at the start of the process.
+    Counter,
+    /// A state, which goes up and down.
+    Gauge,
+}
+
+/// What one of the [`Counters`] is, for those who show it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Its field, in snake case.
+    pub name: &'static str,
+    /// What it counts: the field's documentation. Begins with a space, as the source has it.
+    help: &'static str,
+    /// Whether it only grows.
+    pub kind: Kind,
+}
+
+impl About {
+    /// What it counts, one sentence or two on one line.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        self.help.trim()
+    }
+}
+
 macro_rules! counters {
     (
-        upstream { $($(#[$um:meta])* $uf:ident = $uname:literal,)* }
-        ours { $($(#[$om:meta])* $of:ident = $oname:literal,)* }
-        path { $($(#[$pm:meta])* $pf:ident = $pname:literal,)* }
+        upstream { $($(#[doc = $um:literal])+ $uk:ident $uf:ident = $uname:literal,)* }
+        ours { $($(#[doc = $om:literal])+ $ok:ident $of:ident = $oname:literal,)* }
+        path { $($(#[doc = $pm:literal])+ $pk:ident $pf:ident = $pname:literal,)* }
     ) => {
         /// Totals of one endpoint, or of several added up.
         #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
-            $($(#[$um])* pub $uf: u64,)*
-            $($(#[$om])* pub $of: u64,)*
-            $($(#[$pm])* pub $pf: u64,)*
+            $($(#[doc = $um])+ pub $uf: u64,)*
+            $($(#[doc = $om])+ pub $of: u64,)*
+            $($(#[doc = $pm])+ pub $pf: u64,)*
         }
 
         impl Counters {
@@ -24,6 +52,13 @@ macro_rules! counters {
 
             /// Names in the order of [`Counters::values`]: upstream's first, in the order of the SNMP log.
             pub const NAMES: &'static [&'static str] = &[$($uname,)* $($oname,)* $($pname,)*];
+
+            /// What each is, in the same order.
+            pub const ABOUT: &'static [About] = &[
+                $(About { name: stringify!($uf), help: concat!($($um),+), kind: Kind::$uk },)*
+                $(About { name: stringify!($of), help: concat!($($om),+), kind: Kind::$ok },)*
+                $(About { name: stringify!($pf), help: concat!($($pm),+), kind: Kind::$pk },)*
+            ];
 
             /// Number of upstream's counters, the columns of the SNMP log after the time.
             pub const UPSTREAM: usize = [$($uname),*].len();
@@ -50,135 +85,135 @@ macro_rules! counters {
 counters! {
     upstream {
         /// Bytes that the layer above wrote to KCP.
-        bytes_sent = "BytesSent",
+        Counter bytes_sent = "BytesSent",
         /// Bytes that the layer above read from KCP.
-        bytes_received = "BytesReceived",
+        Counter bytes_received = "BytesReceived",
         /// Most sessions at one time.
-        max_conn = "MaxConn",
+        Gauge max_conn = "MaxConn",
         /// Sessions that we opened.
-        active_opens = "ActiveOpens",
+        Counter active_opens = "ActiveOpens",
         /// Sessions that peers opened.
-        passive_opens = "PassiveOpens",
+        Counter passive_opens = "PassiveOpens",
         /// Sessions that exist now.
-        curr_estab = "CurrEstab",
+        Gauge curr_estab = "CurrEstab",
         /// Datagrams of the wrong conversation or source.
-        in_errs = "InErrs",
+        Counter in_errs = "InErrs",
         /// Datagrams whose CRC or tag did not fit: another key or cipher, or damage.
-        in_csum_errors = "InCsumErrors",
+        Counter in_csum_errors = "InCsumErrors",
         /// Datagrams that opened but that KCP rejected.
-        kcp_in_errors = "KCPInErrors",
+        Counter kcp_in_errors = "KCPInErrors",
         /// Datagrams that opened.
-        in_pkts = "InPkts",
+        Counter in_pkts = "InPkts",
         /// Datagrams sent, parity included.
-        out_pkts = "OutPkts",
+        Counter out_pkts = "OutPkts",
         /// KCP segments received.
-        in_segs = "InSegs",
+        Counter in_segs = "InSegs",
         /// KCP segments sent.
-        out_segs = "OutSegs",
+        Counter out_segs = "OutSegs",
         /// Bytes received after the crypto header.
-        in_bytes = "InBytes",
+        Counter in_bytes = "InBytes",
         /// Bytes of UDP payload sent.
-        out_bytes = "OutBytes",
+        Counter out_bytes = "OutBytes",
         /// Segments sent again, for whatever reason.
-        retrans_segs = "RetransSegs",
+        Counter retrans_segs = "RetransSegs",
         /// Segments sent again because later ones were acknowledged.
-        fast_retrans_segs = "FastRetransSegs",
+        Counter fast_retrans_segs = "FastRetransSegs",
         /// The same, early because nothing new was there to send.
-        early_retrans_segs = "EarlyRetransSegs",
+        Counter early_retrans_segs = "EarlyRetransSegs",
         /// Segments sent again after their timeout.
-        lost_segs = "LostSegs",
+        Counter lost_segs = "LostSegs",
         /// Segments that arrived a second time.
-        repeat_segs = "RepeatSegs",
+        Counter repeat_segs = "RepeatSegs",
         /// FEC groups that arrived complete.
-        fec_full_shards = "FECFullShards",
+        Counter fec_full_shards = "FECFullShards",
         /// Parity packets received.
-        fec_parity_shards = "FECParityShards",
+        Counter fec_parity_shards = "FECParityShards",
         /// FEC groups that could not be rebuilt.
-        fec_errs = "FECErrs",
+        Counter fec_errs = "FECErrs",
         /// Packets rebuilt from parity.
-        fec_recovered = "FECRecovered",
+        Counter fec_recovered = "FECRecovered",
         /// FEC groups held now.
-        fec_shard_set = "FECShardSet",
+        Gauge fec_shard_set = "FECShardSet",
         /// Number of the newest FEC group.
-        fec_shard_min = "FECShardMin",
+        Gauge fec_shard_min = "FECShardMin",
         /// Segments waiting for the window, of the session that flushed last.
-        ring_buffer_snd_queue = "RingBufferSndQueue",
+        Gauge ring_buffer_snd_queue = "RingBufferSndQueue",
         /// Segments waiting to be read, of the session that flushed last.
-        ring_buffer_rcv_queue = "RingBufferRcvQueue",
+        Gauge ring_buffer_rcv_queue = "RingBufferRcvQueue",
         /// Segments in flight, of the session that flushed last.
-        ring_buffer_snd_buffer = "RingBufferSndBuffer",
+        Gauge ring_buffer_snd_buffer = "RingBufferSndBuffer",
         /// Out-of-band packets received and ignored.
-        oob_packets = "OOBPackets",
+        Counter oob_packets = "OOBPackets",
     }
     ours {
         /// Datagrams too short for their headers.
-        short_datagrams = "ShortDatagrams",
+        Counter short_datagrams = "ShortDatagrams",
         /// Datagrams from strangers that open no session.
-        stranger_datagrams = "StrangerDatagrams",
+        Counter stranger_datagrams = "StrangerDatagrams",
         /// Datagrams of our own that somebody sent back to us.
-        reflected_datagrams = "ReflectedDatagrams",
+        Counter reflected_datagrams = "ReflectedDatagrams",
         /// Sessions that the other end cut, or did not know.
-        resets_received = "ResetsReceived",
+        Counter resets_received = "ResetsReceived",
         /// Sessions refused because their conversation was used before: a replay.
-        refused_replays = "RefusedReplays",
+        Counter refused_replays = "RefusedReplays",
         /// Sessions refused because too many unproven ones exist, in all or from one address.
-        refused_sessions = "RefusedSessions",
+        Counter refused_sessions = "RefusedSessions",
         /// Sessions that ended before they carried a valid stream.
-        unproven_sessions = "UnprovenSessions",
+        Counter unproven_sessions = "UnprovenSessions",
         /// Sessions that ended because the peer sent frames that lie.
-        misbehaved_sessions = "MisbehavedSessions",
+        Counter misbehaved_sessions = "MisbehavedSessions",
         /// Sessions that ended because the peer fell silent.
-        silent_sessions = "SilentSessions",
+        Counter silent_sessions = "SilentSessions",
         /// Sessions that ended because the peer had lost their state.
-        restarted_peers = "RestartedPeers",
+        Counter restarted_peers = "RestartedPeers",
         /// Times that a session followed its peer to another address.
-        moved_peers = "MovedPeers",
+        Counter moved_peers = "MovedPeers",
         /// Datagrams that arrived at another driver than their session's, and were handed over.
-        handovers = "Handovers",
+        Counter handovers = "Handovers",
         /// The same, dropped because the other driver did not keep up.
-        handovers_lost = "HandoversLost",
+        Counter handovers_lost = "HandoversLost",
         /// Streams opened, by us or by peers.
-        streams_opened = "StreamsOpened",
+        Counter streams_opened = "StreamsOpened",
         /// Streams that ended by a reset.
-        streams_reset = "StreamsReset",
+        Counter streams_reset = "StreamsReset",
         /// Segments of sparse flows, or lost before, that were sent once more beside the first.
-        copied_segs = "CopiedSegs",
+        Counter copied_segs = "CopiedSegs",
         /// Ranges in acknowledgements sent, between two Fulmar ends in mode auto.
-        ack_ranges = "AckRanges",
+        Counter ack_ranges = "AckRanges",
         /// Segments sent again to find out whether the path is alive.
-        probed_segs = "ProbedSegs",
+        Counter probed_segs = "ProbedSegs",
         /// Mode auto: bytes sent that are neither parity nor copies.
-        auto_own_bytes = "AutoOwnBytes",
+        Counter auto_own_bytes = "AutoOwnBytes",
         /// Mode auto: bytes of parity.
-        auto_parity_bytes = "AutoParityBytes",
+        Counter auto_parity_bytes = "AutoParityBytes",
         /// Mode auto: payload bytes of copies.
-        auto_copy_bytes = "AutoCopyBytes",
+        Counter auto_copy_bytes = "AutoCopyBytes",
         /// Probes of the size of datagrams.
-        size_probes = "SizeProbes",
+        Counter size_probes = "SizeProbes",
         /// Times that datagrams of a size stopped passing.
-        black_holes = "BlackHoles",
+        Counter black_holes = "BlackHoles",
     }
     path {
         /// Bytes of UDP payload that a datagram may have now, of the session that flushed last (as all that follows).
-        path_datagram_size = "PathDatagramSize",
+        Gauge path_datagram_size = "PathDatagramSize",
         /// Bytes per second that the path delivers.
-        path_bandwidth = "PathBandwidth",
+        Gauge path_bandwidth = "PathBandwidth",
         /// Bytes per second at which data leaves.
-        path_pacing_rate = "PathPacingRate",
+        Gauge path_pacing_rate = "PathPacingRate",
         /// Shortest round trip of late, microseconds.
-        path_min_rtt_us = "PathMinRttUs",
+        Gauge path_min_rtt_us = "PathMinRttUs",
         /// Smoothed round trip, microseconds.
-        path_srtt_us = "PathSrttUs",
+        Gauge path_srtt_us = "PathSrttUs",
         /// Segments that may be in flight.
-        path_flight_limit = "PathFlightLimit",
+        Gauge path_flight_limit = "PathFlightLimit",
         /// Losses in a million packets.
-        path_loss_ppm = "PathLossPpm",
+        Gauge path_loss_ppm = "PathLossPpm",
         /// 1 while there is more to send than the path takes.
-        path_network_limited = "PathNetworkLimited",
+        Gauge path_network_limited = "PathNetworkLimited",
         /// Shape of parity now: 1000 times its data packets and its parity packets; 0: none.
-        auto_parity_shape = "AutoParityShape",
+        Gauge auto_parity_shape = "AutoParityShape",
         /// Copies that segments of sparse flows get now.
-        auto_copies = "AutoCopies",
+        Gauge auto_copies = "AutoCopies",
     }
 }
 
@@ -219,6 +254,24 @@ mod tests {
             LostSegs,RepeatSegs,FECFullShards,FECParityShards,FECErrs,FECRecovered,FECShardSet,FECShardMin,\
             RingBufferSndQueue,RingBufferRcvQueue,RingBufferSndBuffer,OOBPackets";
         assert_eq!(Counters::NAMES[..Counters::UPSTREAM].join(","), header);
+    }
+
+    #[test]
+    fn each_is_described() {
+        assert_eq!(Counters::ABOUT.len(), Counters::LEN);
+        let of = |name| {
+            let found = Counters::ABOUT.iter().find(|about| about.name == name);
+            found.expect("described")
+        };
+        assert_eq!(of("in_pkts").help(), "Datagrams that opened.");
+        assert_eq!(of("in_pkts").kind, Kind::Counter);
+        assert_eq!(of("curr_estab").kind, Kind::Gauge);
+        for about in &Counters::ABOUT[Counters::PATH..] {
+            assert_eq!(about.kind, Kind::Gauge, "{}", about.name);
+        }
+        for about in Counters::ABOUT {
+            assert!(!about.help().is_empty() && !about.help().contains('\n'));
+        }
     }
 
     #[test]

@@ -1,0 +1,6 @@
+//! What a program does with its process on a Unix system: the background, the user it runs as, the system's log.
+#![cfg(unix)]
+
+pub(crate) mod daemon;
+pub(crate) mod syslog;
+pub(crate) mod user;
