@@ -68,3 +68,9 @@ pub fn return_free_memory() {
 pub fn permit_open_files() -> Option<u64> {
     sys::permit_open_files()
 }
+
+/// Processor time of this process so far, in user mode and in the kernel; `None` where the system does not tell.
+#[must_use]
+pub fn cpu_time() -> Option<std::time::Duration> {
+    sys::cpu_time()
+}

@@ -84,6 +84,13 @@ impl Dial {
         }
     }
 
+    /// There is no target.
+    pub(crate) fn refused() -> Self {
+        Self::Future(Box::pin(async {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }))
+    }
+
     /// The connection, once; registers the waker of `cx` while it is not there.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Conn>> {
         match self {

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fulmar_netio::{RecvBuffers, RecvMeta, Transmit, Trouble};
+use fulmar_session::dialect::libev::Settings;
 use fulmar_session::endpoint::{Event, PathEvent};
 use fulmar_session::layer::{Notice, StreamEvent, StreamId};
 use fulmar_session::transmit::{Path, Run};
@@ -58,6 +59,14 @@ pub(crate) enum Command {
     Carry(Orphan),
     /// Names were looked up again: where the other end is, best first.
     Resolved(Vec<SocketAddr>),
+    /// Another socket takes the place of the one that there is, and these are its addresses.
+    Rebind(Box<Datagrams>, Vec<SocketAddr>),
+    /// New sessions are built from these settings, a client pings after so much silence, and streams go to another target.
+    Reload(
+        Box<Settings>,
+        Option<Duration>,
+        Option<(Box<dyn Fn() -> Dial + Send>, String)>,
+    ),
     /// Tell about all sessions.
     Describe(oneshot::Sender<Vec<SessionInfo>>),
     /// End: the session has expired or the program stops.
@@ -80,23 +89,23 @@ pub(crate) enum Report {
 
 /// A session, for the status page.
 #[derive(Clone, Debug)]
-pub struct SessionInfo {
+pub(crate) struct SessionInfo {
     /// Its conversation.
-    pub conv: u32,
+    pub(crate) conv: u32,
     /// Where its peer is.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// Whether something of the peer has arrived, and how long ago the latest has.
-    pub seen: Option<Duration>,
+    pub(crate) seen: Option<Duration>,
     /// Whether it carries nothing any more.
-    pub lingers: bool,
+    pub(crate) lingers: bool,
     /// Smoothed round-trip time, if measured.
-    pub rtt: Option<Duration>,
+    pub(crate) rtt: Option<Duration>,
     /// Retransmission timeout.
-    pub rto: Duration,
+    pub(crate) rto: Duration,
     /// Segments that wait or are in flight.
-    pub waiting: usize,
+    pub(crate) waiting: usize,
     /// Bytes received from the peer and given to it, of the application's.
-    pub bytes: (u64, u64),
+    pub(crate) bytes: (u64, u64),
 }
 
 /// Which end it is, and what belongs to that.
@@ -244,6 +253,18 @@ impl Driver {
                 Some(Command::Carry(orphan)) => self.carry(orphan),
                 Some(Command::Resolved(addrs)) => {
                     self.endpoint.resolved(self.clock.now(), addrs);
+                }
+                Some(Command::Rebind(socket, local)) => {
+                    self.socket = *socket;
+                    // What the old one had taken a part of begins anew.
+                    self.unsent_bytes = 0;
+                    self.endpoint.local_changed(local);
+                }
+                Some(Command::Reload(settings, keepalive, to)) => {
+                    self.endpoint.reload(&settings, keepalive);
+                    if let (Side::Server { dial, target, .. }, Some(to)) = (&mut self.side, to) {
+                        (*dial, *target) = to;
+                    }
                 }
                 Some(Command::Describe(to)) => {
                     let now = self.clock.now();
@@ -719,7 +740,7 @@ impl Driver {
         // What peers are told at the end; the socket takes it or it does not.
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let _ = self.transmit(&mut cx, now);
-        self.published.store(&self.endpoint.counters());
+        self.published.store(now, &self.endpoint.counters());
         debug!("socket: {:?}", self.socket.counters());
     }
 }
@@ -744,14 +765,16 @@ impl Future for Driver {
             let now = this.clock.now();
             this.tick(now);
             if !worked {
-                this.published.store(&this.endpoint.counters());
+                this.published
+                    .store(this.clock.now(), &this.endpoint.counters());
                 this.quiet(now);
                 if !this.sleep(cx) {
                     return Poll::Pending;
                 }
             }
         }
-        this.published.store(&this.endpoint.counters());
+        this.published
+            .store(this.clock.now(), &this.endpoint.counters());
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -765,7 +788,7 @@ impl Drop for Driver {
 
 /// A transmit of nothing, to fill an array with.
 const EMPTY: Transmit<'static> = Transmit {
-    dst: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0),
+    dst: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0),
     src_ip: None,
     ecn: None,
     segment: 0,

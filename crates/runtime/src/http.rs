@@ -5,7 +5,9 @@
 //! [`health`] and [`metrics_text`] turn plain data into the texts.
 
 use std::fmt::Write as _;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -34,7 +36,11 @@ pub trait StatusSource: Send + Sync {
     /// Status code and one line of text, without its end; see [`health`].
     fn healthy(&self) -> (u16, String);
     /// The text of `/stats`; with `post` the rates since the last such request are in it. See [`Rates::text`].
-    fn stats(&self, query: StatsQuery, post: bool) -> String;
+    fn stats(
+        self: Arc<Self>,
+        query: StatsQuery,
+        post: bool,
+    ) -> Pin<Box<dyn Future<Output = String> + Send>>;
     /// The text of `/metrics`; see [`metrics_text`].
     fn metrics(&self) -> String;
 }
@@ -99,15 +105,7 @@ impl StatsQuery {
 }
 
 /// Answers on `listener` until the future is dropped; connections end with it.
-///
-/// # Errors
-/// When the runtime cannot take the listener. Nothing that happens later ends it.
-pub async fn serve(
-    listener: std::net::TcpListener,
-    source: Arc<dyn StatusSource>,
-) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+pub async fn serve(listener: TcpListener, source: Arc<dyn StatusSource>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -141,7 +139,7 @@ async fn converse(mut stream: TcpStream, source: Arc<dyn StatusSource>) -> io::R
             .await?;
         if let Some(end) = head_end(&request) {
             break match end <= MAX_REQUEST {
-                true => respond(&request[..end], &*source),
+                true => respond(&request[..end], source).await,
                 false => Answer::error(413),
             };
         }
@@ -228,7 +226,7 @@ fn is_token(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
-fn respond(head: &[u8], source: &dyn StatusSource) -> Answer {
+async fn respond(head: &[u8], source: Arc<dyn StatusSource>) -> Answer {
     let Some(request) = Request::parse(head) else {
         return Answer::error(400);
     };
@@ -240,7 +238,7 @@ fn respond(head: &[u8], source: &dyn StatusSource) -> Answer {
         }
         "/stats" if get || request.method == "POST" => {
             let query = StatsQuery::parse(request.query);
-            Answer::text(200, source.stats(query, request.method == "POST"))
+            Answer::text(200, source.stats(query, request.method == "POST").await)
         }
         "/metrics" if get => Answer {
             kind: "text/plain; version=0.0.4; charset=utf-8",

@@ -25,6 +25,7 @@ pub mod demo;
 mod dial;
 mod driver;
 pub mod http;
+pub mod libev;
 mod link;
 mod listen;
 #[cfg(unix)]

@@ -119,7 +119,7 @@ fn datagrams(
     server: bool,
 ) -> Result<Datagrams, Error> {
     let (socket, granted) = bound.map_err(listen_error(addr))?;
-    tell_granted(options, &granted);
+    tell_granted(options, &granted, "--sockbuf");
     // Only who is reached at several addresses has to know which one was asked.
     let details = Details {
         destination: server,
@@ -136,7 +136,7 @@ fn listen_error(addr: SocketAddr) -> impl Fn(io::Error) -> Error {
 }
 
 /// Says once what the system did not grant.
-fn tell_granted(options: &SocketOptions, granted: &Granted) {
+pub(crate) fn tell_granted(options: &SocketOptions, granted: &Granted, option: &str) {
     static TOLD: AtomicBool = AtomicBool::new(false);
     let receive = granted.recv_buffer_clamped(options);
     let send = granted.send_buffer_clamped(options);
@@ -147,13 +147,13 @@ fn tell_granted(options: &SocketOptions, granted: &Granted) {
     }
     if let Some(asked) = receive {
         warn!(
-            "the receive buffer is {} bytes, not the {asked} of --sockbuf: raise net.core.rmem_max",
+            "the receive buffer is {} bytes, not the {asked} of {option}: raise net.core.rmem_max",
             granted.recv_buffer
         );
     }
     if let Some(asked) = send {
         warn!(
-            "the send buffer is {} bytes, not the {asked} of --sockbuf: raise net.core.wmem_max",
+            "the send buffer is {} bytes, not the {asked} of {option}: raise net.core.wmem_max",
             granted.send_buffer
         );
     }

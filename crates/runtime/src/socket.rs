@@ -1,6 +1,7 @@
 //! The datagram socket of a driver: UDP, or TCP-looking packets.
 
 use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 
 use fulmar_netio::{Details, IoCounters, RawTcp, RecvBuffers, RecvMeta, Sent, Transmit};
@@ -79,6 +80,24 @@ impl Datagrams {
                 }
             },
         }
+    }
+
+    /// Its local address.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Udp(udp) => udp.local_addr(),
+            Self::Raw { raw, .. } => Some(raw.local_addr()),
+        }
+    }
+
+    /// What it is and where, for the log.
+    pub(crate) fn describe(&self) -> String {
+        let kind = match self {
+            Self::Udp(_) => "udp",
+            Self::Raw { .. } => "tcp",
+        };
+        self.local_addr()
+            .map_or_else(|| kind.into(), |addr| format!("{addr}/{kind}"))
     }
 
     /// What happened on it.

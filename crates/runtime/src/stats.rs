@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fulmar_session::Counters;
+use fulmar_wire::time::Instant;
 
 /// The copy of one driver.
 #[derive(Debug)]
 pub(crate) struct Published {
     values: [AtomicU64; Counters::LEN],
+    /// When something that opened last arrived, in microseconds of its clock; 0: never.
+    heard: AtomicU64,
     /// Sessions that this driver has added to those of the process.
     sessions: AtomicU64,
     all: Arc<Sessions>,
@@ -21,13 +24,17 @@ impl Published {
     fn new(all: Arc<Sessions>) -> Self {
         Self {
             values: std::array::from_fn(|_| AtomicU64::new(0)),
+            heard: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
             all,
         }
     }
 
     /// Publishes `counters`.
-    pub(crate) fn store(&self, counters: &Counters) {
+    pub(crate) fn store(&self, now: Instant, counters: &Counters) {
+        if self.load().in_pkts != counters.in_pkts {
+            self.heard.store(now.as_micros(), Relaxed);
+        }
         for (to, value) in self.values.iter().zip(counters.values()) {
             to.store(value, Relaxed);
         }
@@ -108,6 +115,14 @@ impl Hub {
         sum
     }
 
+    /// When something that opened last arrived at a driver that runs now, by its clock.
+    #[must_use]
+    pub fn last_heard(&self) -> Option<Instant> {
+        let inner = self.lock();
+        let heard = inner.live.iter().map(|p| p.heard.load(Relaxed));
+        heard.max().filter(|at| *at > 0).map(Instant::from_micros)
+    }
+
     /// The counters of each driver that runs now, in the order in which they began.
     #[must_use]
     pub fn drivers(&self) -> Vec<Counters> {
@@ -175,16 +190,22 @@ mod tests {
     fn what_an_ended_driver_counted_stays() {
         let hub = Hub::default();
         let (a, b) = (hub.register(), hub.register());
-        a.store(&Counters {
-            in_pkts: 5,
-            curr_estab: 2,
-            ..Counters::default()
-        });
-        b.store(&Counters {
-            in_pkts: 7,
-            curr_estab: 1,
-            ..Counters::default()
-        });
+        a.store(
+            Instant::ZERO,
+            &Counters {
+                in_pkts: 5,
+                curr_estab: 2,
+                ..Counters::default()
+            },
+        );
+        b.store(
+            Instant::ZERO,
+            &Counters {
+                in_pkts: 7,
+                curr_estab: 1,
+                ..Counters::default()
+            },
+        );
         assert_eq!((hub.totals().in_pkts, hub.totals().curr_estab), (12, 3));
         hub.retire(&a);
         assert_eq!((hub.totals().in_pkts, hub.totals().curr_estab), (12, 1));
@@ -199,18 +220,18 @@ mod tests {
             max_conn: most,
             ..Counters::default()
         };
-        a.store(&sessions(3, 3));
-        b.store(&sessions(2, 2));
+        a.store(Instant::ZERO, &sessions(3, 3));
+        b.store(Instant::ZERO, &sessions(2, 2));
         assert_eq!(hub.totals().max_conn, 5);
         // One leaves; what the other has had by then was not had together with it.
         hub.retire(&a);
-        b.store(&sessions(4, 4));
+        b.store(Instant::ZERO, &sessions(4, 4));
         assert_eq!((hub.totals().curr_estab, hub.totals().max_conn), (4, 5));
-        b.store(&sessions(6, 6));
+        b.store(Instant::ZERO, &sessions(6, 6));
         assert_eq!(hub.totals().max_conn, 6);
         assert_eq!(hub.drivers(), [sessions(6, 6)]);
         // Between two copies more may have been there.
-        b.store(&sessions(1, 9));
+        b.store(Instant::ZERO, &sessions(1, 9));
         assert_eq!((hub.totals().curr_estab, hub.totals().max_conn), (1, 9));
     }
 

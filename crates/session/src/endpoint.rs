@@ -29,6 +29,7 @@ use fulmar_wire::time::Instant;
 use crate::admission::{Body, Limits, Peek, UsedConversations};
 use crate::counters::Counters;
 use crate::diagnosis::Suspicion;
+use crate::dialect::libev::Settings;
 use crate::layer::{LayerError, Notice, Over, StreamEvent};
 use crate::liveness::Change;
 use crate::session::{Parts, Reason, Session, WindowSmall};
@@ -194,6 +195,12 @@ pub trait Dialect: Send {
 
     /// Names were looked up again: where the other end is, best first.
     fn resolved(&mut self, _now: Instant, _addrs: Vec<SocketAddr>) {}
+
+    /// Our own addresses are others now.
+    fn local_changed(&mut self, _addrs: Vec<SocketAddr>) {}
+
+    /// The configuration was read again. Of one dialect only, so far.
+    fn reload(&mut self, _settings: &Settings, _keepalive: Option<core::time::Duration>) {}
 
     /// Gives back memory that a burst took.
     fn shrink(&mut self) {}

@@ -8,7 +8,7 @@ mod errors;
 mod files;
 mod portable;
 pub(crate) use errors::{is_fatal, trouble};
-pub(crate) use files::permit_open_files;
+pub(crate) use files::{cpu_time, permit_open_files};
 pub(crate) use portable::Portable;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

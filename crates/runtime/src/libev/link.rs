@@ -56,10 +56,8 @@ impl Link {
         new.obfs = old.obfs;
         new.http_listen.clone_from(&old.http_listen);
         new.user.clone_from(&old.user);
-        if let (
-            LibevRole::Client { listen, .. },
-            LibevRole::Client { listen: was, .. },
-        ) = (&mut new.role, &old.role)
+        if let (LibevRole::Client { listen, .. }, LibevRole::Client { listen: was, .. }) =
+            (&mut new.role, &old.role)
         {
             listen.clone_from(was);
         }
@@ -72,7 +70,9 @@ impl Link {
         let auto = config.ours.mode == Mode::Auto;
         let segment = usize::from(kcp.mtu);
         let window = config.ours.memory / MEMORY_SHARE / (2 * segment);
-        let measured = u32::try_from(window).unwrap_or(u32::MAX).clamp(1024, arq::MAX_WINDOW);
+        let measured = u32::try_from(window)
+            .unwrap_or(u32::MAX)
+            .clamp(1024, arq::MAX_WINDOW);
         Settings {
             role: match config.role {
                 LibevRole::Client { .. } => Role::Client,

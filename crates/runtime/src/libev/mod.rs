@@ -15,8 +15,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fulmar_config::libev::{HostPort, LibevConfig, LibevRole, Place};
 use fulmar_config::StreamAddr;
+use fulmar_config::libev::{HostPort, LibevConfig, LibevRole, Place};
 use fulmar_session::endpoint::PathEvent;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -120,7 +120,10 @@ impl Libev {
         let socket = self.socket.describe();
         let http = self.http.as_ref().and_then(|l| l.local_addr().ok());
         let http = http.map(|addr| format!("http://{addr}"));
-        let all: Vec<_> = [listener, Some(socket), http].into_iter().flatten().collect();
+        let all: Vec<_> = [listener, Some(socket), http]
+            .into_iter()
+            .flatten()
+            .collect();
         all.join(", ")
     }
 
@@ -202,7 +205,7 @@ struct Manager {
 }
 
 impl Manager {
-    const fn is_client(&self) -> bool {
+    fn is_client(&self) -> bool {
         matches!(self.config.role, LibevRole::Client { .. })
     }
 
@@ -400,7 +403,9 @@ impl Manager {
         self.status.configure(&self.config);
         let settings = self.link.settings(&self.config);
         let dial = match &self.config.role {
-            LibevRole::Server { connect, .. } => Some((dialer(connect, &self.config), connect.to_string())),
+            LibevRole::Server { connect, .. } => {
+                Some((dialer(connect, &self.config), connect.to_string()))
+            }
             _ => None,
         };
         let reload = Command::Reload(Box::new(settings), self.config.keepalive, dial);

@@ -123,7 +123,7 @@ pub(super) async fn datagrams(
         source,
     };
     let (socket, granted) = udp(local, config).map_err(failed)?;
-    open::tell_granted(&options(config), &granted, "udp.rcvbuf", "udp.sndbuf");
+    open::tell_granted(&options(config), &granted, "udp.rcvbuf or udp.sndbuf");
     let details = Details {
         // Who has one address, or is reached through a NAT, need not know which was asked.
         destination: local.ip().is_unspecified()

@@ -130,6 +130,11 @@ impl Udp {
         }
     }
 
+    /// Its local address.
+    pub(crate) fn local_addr(&self) -> Option<std::net::SocketAddr> {
+        self.socket.local_addr().ok()
+    }
+
     /// What happened on it.
     pub(crate) fn counters(&self) -> IoCounters {
         self.state.counters()

@@ -3,8 +3,10 @@
 use fulmar_wire::time::Instant;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::{Endpoint, Opening};
+use crate::dialect::libev::Settings;
 use crate::layer::{OpenError, Progress, Readable, StreamId, StreamLayer, Writable};
 use crate::session::{Reason, Session};
 use crate::slots::SessionKey;
@@ -78,6 +80,16 @@ impl Endpoint {
     /// Names were looked up again: where the other end is now, best first.
     pub fn resolved(&mut self, now: Instant, addrs: Vec<SocketAddr>) {
         self.dialect.resolved(now, addrs);
+    }
+
+    /// Our own addresses are others now.
+    pub fn local_changed(&mut self, addrs: Vec<SocketAddr>) {
+        self.dialect.local_changed(addrs);
+    }
+
+    /// The configuration was read again: new sessions are built from `settings`, and a client pings after so much silence.
+    pub fn reload(&mut self, settings: &Settings, keepalive: Option<Duration>) {
+        self.dialect.reload(settings, keepalive);
     }
 
     /// The head of what arrived on a stream.

@@ -107,6 +107,8 @@ impl Control {
         self.hello.contains(&o).then_some(Hello { features: 1 })
     }
     pub fn resolved(&mut self, _n: Instant, _a: Vec<SocketAddr>) {}
+    pub fn local_changed(&mut self, _l: Vec<SocketAddr>) {}
+    pub fn set_keepalive(&mut self, _k: Option<Duration>, _t: Duration) {}
     pub fn rtt(&self) -> Option<Duration> {
         None
     }

@@ -406,6 +406,17 @@ impl Dialect for Libev {
         self.control.resolved(now, addrs);
     }
 
+    fn local_changed(&mut self, addrs: Vec<SocketAddr>) {
+        self.stirred = true;
+        self.control.local_changed(addrs);
+    }
+
+    fn reload(&mut self, settings: &Settings, keepalive: Option<Duration>) {
+        self.stirred = true;
+        self.settings = settings.clone();
+        self.control.set_keepalive(keepalive, settings.timeout);
+    }
+
     fn shrink(&mut self) {
         self.ended.shrink();
         self.resets.shrink_to_fit();

@@ -1,0 +1,233 @@
+//! What the status page says of a kcptun-libev process (spec/kcptun-libev.md, section 16).
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fulmar_config::libev::{LibevConfig, LibevRole, Place};
+use fulmar_session::Counters;
+use fulmar_session::counters::Kind;
+use fulmar_session::endpoint::PathEvent;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::driver::{Command, SessionInfo};
+use crate::http::{
+    self, Counts, Pair, Rates, SessionState, SessionView, StatsQuery, StatsView, StatusSource,
+    Traffic,
+};
+use crate::stats::Hub;
+
+/// How long a driver may take to tell about its sessions.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// See the module.
+pub(super) struct Status {
+    hub: Hub,
+    clock: Clock,
+    rates: Rates,
+    state: Mutex<State>,
+}
+
+struct State {
+    driver: Option<mpsc::Sender<Command>>,
+    /// It is a client.
+    listens: bool,
+    /// Silence that is tolerated (section 12.3).
+    limit: Duration,
+    /// A rendezvous client has not found its server.
+    pending: bool,
+    /// Bytes around what is sealed.
+    overhead: u64,
+    peer: Option<SocketAddr>,
+    rtt: Option<Duration>,
+}
+
+impl Status {
+    pub(super) fn new(config: &LibevConfig, hub: Hub, clock: Clock) -> Arc<Self> {
+        let rendezvous = matches!(config.role.place(), Some(Place::Rendezvous { .. }));
+        let listens = matches!(config.role, LibevRole::Client { .. });
+        let state = State {
+            driver: None,
+            listens,
+            limit: limit(config),
+            pending: rendezvous && listens,
+            overhead: config.crypto.method().overhead() as u64,
+            peer: None,
+            rtt: None,
+        };
+        Arc::new(Self {
+            hub,
+            clock,
+            rates: Rates::default(),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Answers on `listener` until it is aborted.
+    pub(super) fn serve(self: &Arc<Self>, listener: tokio::net::TcpListener) -> JoinHandle<()> {
+        let source: Arc<dyn StatusSource> = Arc::clone(self) as _;
+        tokio::spawn(async move { http::serve(listener, source).await })
+    }
+
+    pub(super) fn driver(&self, driver: Option<mpsc::Sender<Command>>) {
+        self.lock().driver = driver;
+    }
+
+    pub(super) fn configure(&self, config: &LibevConfig) {
+        self.lock().limit = limit(config);
+    }
+
+    pub(super) fn path(&self, event: &PathEvent) {
+        let mut state = self.lock();
+        match event {
+            PathEvent::PeerFound { peer, .. } | PathEvent::PeerChanged { peer, .. } => {
+                state.pending = false;
+                state.peer = Some(*peer);
+            }
+            PathEvent::PeerLost => state.pending = true,
+            PathEvent::Rtt(rtt) => state.rtt = Some(*rtt),
+            _ => {}
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Nothing that panics is done under it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn sessions(&self) -> Vec<SessionInfo> {
+        let (to, told) = oneshot::channel();
+        let driver = self.lock().driver.clone();
+        let Some(driver) = driver else {
+            return Vec::new();
+        };
+        if driver.try_send(Command::Describe(to)).is_err() {
+            return Vec::new();
+        }
+        let told = tokio::time::timeout(PATIENCE, told).await;
+        told.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    async fn view(&self) -> StatsView {
+        let sessions = self.sessions().await;
+        let totals = self.hub.totals();
+        let mut counts = Counts::default();
+        let sessions = sessions.iter().map(|s| {
+            let view = view(s);
+            match view.state {
+                SessionState::HalfOpen => counts.halfopen += 1,
+                SessionState::Connected => counts.connected += 1,
+                SessionState::Linger => counts.linger += 1,
+                SessionState::TimeWait => counts.time_wait += 1,
+            }
+            counts.waitsnd += view.waitsnd;
+            view
+        });
+        let sessions = sessions.collect();
+        StatsView {
+            banner: concat!("fulmar ", env!("CARGO_PKG_VERSION")).into(),
+            server_time: http::server_time(),
+            sessions,
+            counts,
+            traffic: traffic(&totals, self.lock().overhead),
+            uptime: self.clock.now() - fulmar_wire::time::Instant::ZERO,
+            cpu: fulmar_netio::cpu_time(),
+            obfs: None,
+        }
+    }
+}
+
+/// T of section 12.3.
+fn limit(config: &LibevConfig) -> Duration {
+    let keepalive = config.keepalive.unwrap_or_default();
+    (3 * keepalive + Duration::from_secs(4))
+        .clamp(Duration::from_secs(10), Duration::from_secs(1800))
+}
+
+fn view(s: &SessionInfo) -> SessionView {
+    let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
+    SessionView {
+        conv: s.conv,
+        state: match s.seen {
+            None => SessionState::HalfOpen,
+            Some(_) if s.lingers => SessionState::Linger,
+            Some(_) => SessionState::Connected,
+        },
+        peer: s.peer.to_string(),
+        seen_secs: s.seen.unwrap_or_default().as_secs(),
+        rtt_ms: Some(s.rtt.map_or(0, millis)),
+        rto_ms: Some(millis(s.rto)),
+        waitsnd: s.waiting as u64,
+        rx: s.bytes.0,
+        tx: s.bytes.1,
+    }
+}
+
+/// The application's bytes, KCP's datagrams and the sealed ones. The first are those in KCP's stream: with the four bytes of each
+/// message.
+fn traffic(c: &Counters, overhead: u64) -> Traffic {
+    Traffic {
+        tcp: Pair {
+            rx: c.bytes_sent,
+            tx: c.bytes_received,
+        },
+        kcp: Pair {
+            rx: c.in_bytes,
+            tx: c.out_bytes.saturating_sub(c.out_pkts * overhead),
+        },
+        pkt: Pair {
+            rx: c.in_bytes + c.in_pkts * overhead,
+            tx: c.out_bytes,
+        },
+    }
+}
+
+impl StatusSource for Status {
+    fn healthy(&self) -> (u16, String) {
+        let heard = self.hub.last_heard();
+        let ago = heard.map(|at| self.clock.now() - at);
+        let state = self.lock();
+        http::health(state.listens, state.pending, ago, state.limit)
+    }
+
+    fn stats(
+        self: Arc<Self>,
+        query: StatsQuery,
+        post: bool,
+    ) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        Box::pin(async move {
+            let view = self.view().await;
+            self.rates.text(&view, query, post)
+        })
+    }
+
+    fn metrics(&self) -> String {
+        let state = self.lock();
+        let rtt = state
+            .rtt
+            .map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX));
+        let pending = u64::from(state.pending);
+        drop(state);
+        http::metrics_text(
+            &self.hub.totals(),
+            &[
+                (
+                    "ping_rtt_us",
+                    "Round trip of the latest ping beside conversations, in microseconds.",
+                    Kind::Gauge,
+                    rtt,
+                ),
+                (
+                    "rendezvous_pending",
+                    "1 while the server has not been found at the relay.",
+                    Kind::Gauge,
+                    pending,
+                ),
+            ],
+        )
+    }
+}
