@@ -320,11 +320,7 @@ impl<'a> Scanner<'a> {
 
     /// A whole object or list without recursion.
     fn skip(&mut self) -> Result<(), SyntaxError> {
-        let deepest = if self.nested {
-            DEEPEST_NESTED
-        } else {
-            DEEPEST
-        };
+        let deepest = if self.nested { DEEPEST_NESTED } else { DEEPEST };
         let mut open = Vec::new();
         loop {
             // Here a value begins.

@@ -251,7 +251,9 @@ impl<'a> LibevFile<'a> {
             .iter()
             .find(|key| short(key) == member.key)
             .map(|key| match key.name.split_once('.') {
-                Some((object, name)) => format!("write it in an object: \"{object}\": {{\"{name}\": …}}"),
+                Some((object, name)) => {
+                    format!("write it in an object: \"{object}\": {{\"{name}\": …}}")
+                }
                 None => format!("\"{}\" stands in no object", key.name),
             })
             .or_else(|| {

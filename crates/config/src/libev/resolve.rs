@@ -44,10 +44,7 @@ pub struct LibevLoaded {
 }
 
 /// Makes the model.
-pub(super) fn resolve(
-    file: LibevFile<'_>,
-    services: Services<'_>,
-) -> Result<LibevLoaded, Failure> {
+pub(super) fn resolve(file: LibevFile<'_>, services: Services<'_>) -> Result<LibevLoaded, Failure> {
     let unreadable = file.problems.iter().any(|p| p.is_fatal(false));
     let mut checks = Checks {
         unreadable,
@@ -511,7 +508,9 @@ impl Checks<'_> {
         } else if rcvwnd > in_force {
             self.note(
                 "kcp.rcvwnd",
-                format!("{rcvwnd} acts as {in_force}: the wire cannot say more, and kcptun-libev says 0"),
+                format!(
+                    "{rcvwnd} acts as {in_force}: the wire cannot say more, and kcptun-libev says 0"
+                ),
                 "write 128 to 65535 segments",
             );
         }
