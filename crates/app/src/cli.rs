@@ -33,7 +33,7 @@ pub(crate) fn program() -> Command {
         .subcommand(tunnel(Side::Server))
         .subcommand(
             Command::new("run")
-                .about("Run what a configuration file describes, recognised by its content")
+                .about("Run what a configuration file of kcptun or kcptun-libev describes, recognised by its content")
                 .args(file_and_role()),
         )
         .subcommand(
@@ -52,7 +52,7 @@ pub(crate) fn program() -> Command {
                 .arg(
                     Arg::new("method")
                         .value_name("METHOD")
-                        .help("The cipher that it is for, or \"qpp\" for the long key that --QPP wants")
+                        .help("The cipher that it is for, \"qpp\" for the long key that --QPP wants, or a method of kcptun-libev")
                         .default_value("aes"),
                 )
                 .arg(

@@ -3,11 +3,13 @@
 mod check;
 mod demo;
 mod genpsk;
+mod libev;
 mod shell;
 mod tunnel;
 
 pub(crate) use check::check;
 pub(crate) use demo::demo;
 pub(crate) use genpsk::genpsk;
+pub(crate) use libev::persona as kcptun_libev;
 pub(crate) use shell::{completions, man, version};
 pub(crate) use tunnel::{run, tunnel};

@@ -75,6 +75,12 @@ pub(crate) fn say(severity: Severity, message: &str) {
     let _ = writeln!(io::stderr(), "{word}: {message}");
 }
 
+/// Writes to standard error as it is: what was asked for and is no problem.
+pub(crate) fn note(text: &str) {
+    // There is nowhere else to say that this failed.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// Writes to standard output; a reader that went away is no failure.
 pub(crate) fn print(text: &str) -> Result<(), Exit> {
     let mut out = io::stdout().lock();

@@ -39,13 +39,23 @@ fn main() -> ExitCode {
     let environment = Environment::of_process();
     match dispatch(persona, &args, &environment) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(exit) => exit.report(),
+        Err(exit) => {
+            let code = exit.report();
+            // kcptun-libev has no other.
+            if persona == Persona::KcptunLibev {
+                ExitCode::FAILURE
+            } else {
+                code
+            }
+        }
     }
 }
 
 fn dispatch(persona: Persona, args: &[OsString], environment: &Environment) -> Result<(), Exit> {
-    if let Persona::Kcptun(side) = persona {
-        return commands::tunnel(side, persona, args, environment);
+    match persona {
+        Persona::Kcptun(side) => return commands::tunnel(side, persona, args, environment),
+        Persona::KcptunLibev => return commands::kcptun_libev(args),
+        Persona::Fulmar => {}
     }
     // kcptun's flags are not clap's: one hyphen is enough, and what follows the first non-flag is ignored.
     let side = match args.first().and_then(|arg| arg.to_str()) {

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use fulmar_config::Side;
 
+/// The name of kcptun-libev (spec/kcptun-libev.md, section 2).
+pub(crate) const KCPTUN_LIBEV: &str = "kcptun-libev";
 /// Our own name.
 pub(crate) const FULMAR: &str = "fulmar";
 /// The state of kcptun that we stand for: the date of its last sources.
@@ -18,11 +20,13 @@ pub(crate) enum Persona {
     Fulmar,
     /// That of kcptun's client or server.
     Kcptun(Side),
+    /// That of kcptun-libev.
+    KcptunLibev,
 }
 
 impl Persona {
     /// By the name that the program was called by (spec/kcptun.md, section 2.10): `kcptun-client`,
-    /// `client_linux_amd64`, `client`, and the same of the server, with or without `.exe`.
+    /// `client_linux_amd64`, `client`, and the same of the server; and `kcptun-libev`. All with or without `.exe`.
     pub(crate) fn of(name: &OsStr) -> Self {
         let name = Path::new(name)
             .file_name()
@@ -32,6 +36,9 @@ impl Persona {
             .get(name.len().saturating_sub(4)..)
             .filter(|end| end.eq_ignore_ascii_case(".exe"))
             .map_or(name, |end| &name[..name.len() - end.len()]);
+        if name == KCPTUN_LIBEV {
+            return Self::KcptunLibev;
+        }
         for side in [Side::Client, Side::Server] {
             let word = side.name();
             let released = name
@@ -50,7 +57,8 @@ impl Persona {
     pub(crate) fn version(self) -> String {
         let ours = concat!("fulmar ", env!("CARGO_PKG_VERSION"));
         match self {
-            Self::Fulmar => ours.into(),
+            // kcptun-libev has no such option.
+            Self::Fulmar | Self::KcptunLibev => ours.into(),
             Self::Kcptun(_) => format!("kcptun version {KCPTUN_STATE} ({ours})"),
         }
     }
@@ -88,7 +96,20 @@ mod tests {
             );
         }
         for name in [
+            "kcptun-libev",
+            "/usr/bin/kcptun-libev",
+            "./kcptun-libev.exe",
+        ] {
+            assert_eq!(
+                Persona::of(OsStr::new(name)),
+                Persona::KcptunLibev,
+                "{name}"
+            );
+        }
+        for name in [
             "",
+            "kcptun-libev2",
+            "libev",
             "fulmar",
             "client-x",
             "clients",

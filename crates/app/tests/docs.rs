@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use fulmar_config::libev::{LIBEV_KEYS, LibevKey, LibevKind, libev_usage};
 use fulmar_config::options::{Id, Kind, Opt, Preset, TABLE};
 use fulmar_config::{Program, Side};
 
@@ -15,6 +16,8 @@ fn tables_of_the_compatibility_document() {
     let old = std::fs::read_to_string(&path).expect("docs/compatibility.md");
     let new = put(&old, "flags and keys", &flags());
     let new = put(&new, "counters", &counters());
+    let new = put(&new, "keys of kcptun-libev", &libev_keys());
+    name_libev_options(&new);
     if std::env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {
         std::fs::write(&path, new).expect("write");
         return;
@@ -120,6 +123,70 @@ fn how(opt: &Opt) -> String {
         ("", Program::Fulmar) => format!("{}.", opt.help),
         ("", _) => "As in kcptun.".to_owned(),
         (note, _) => format!("{note}."),
+    }
+}
+
+/// Every option of kcptun-libev is in `text`, the document.
+fn name_libev_options(text: &str) {
+    let section = text.split("\n## kcptun-libev\n").nth(1).expect("section");
+    let section = section.split("\n## ").next().expect("end");
+    let mut options = 0;
+    for word in libev_usage("x").split([' ', ',', '\n']) {
+        if word.starts_with('-') {
+            assert!(section.contains(&format!("`{word}`")), "{word}");
+            options += 1;
+        }
+    }
+    assert!(options > 14, "{options} options found");
+}
+
+fn libev_keys() -> String {
+    let mut out = String::from("| key | default | values | supported | |\n|---|---|---|---|---|\n");
+    for key in &LIBEV_KEYS {
+        let supported = match key.program() {
+            Program::Fulmar => "Fulmar only",
+            _ => "yes",
+        };
+        let how = match key.note {
+            "" => "As in kcptun-libev.".to_owned(),
+            note => format!("{note}."),
+        };
+        let (default, values) = libev_values(key);
+        let _ = writeln!(
+            out,
+            "| `{}` | {default} | {values} | {supported} | {how} |",
+            key.name
+        );
+    }
+    out
+}
+
+/// The default and the values.
+fn libev_values(key: &LibevKey) -> (String, String) {
+    let text = |values: &str| ("–".to_owned(), values.to_owned());
+    match key.kind {
+        LibevKind::Local => text("`[HOST]:PORT`"),
+        LibevKind::Remote => text("`HOST:PORT`"),
+        LibevKind::Text | LibevKind::Secret => text("`TEXT`"),
+        LibevKind::Name(names) => {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            let default = match key.name {
+                "log" => "`stdout`",
+                "fulmar.mode" => "`auto`",
+                _ => "–",
+            };
+            (default.to_owned(), names.join(" "))
+        }
+        LibevKind::Int {
+            min,
+            max,
+            default,
+            unit,
+        } => (
+            default.to_string(),
+            format!("{min} to {max} {unit}").trim_end().to_owned(),
+        ),
+        LibevKind::Bool(default) => (default.to_string(), "`true` `false`".to_owned()),
     }
 }
 

@@ -154,6 +154,10 @@ fn mistakes_end_with_2_and_say_what_to_write() {
             "error: genpsk: \"aes128\" is no cipher; did you mean aes-128?\n",
         ),
         (
+            &["genpsk", "aes256gmc"],
+            "error: genpsk: \"aes256gmc\" is no cipher; did you mean aes256gcm?\n",
+        ),
+        (
             &["man", "clinet"],
             "error: man: there is no command \"clinet\"; did you mean client?\n",
         ),
@@ -351,6 +355,89 @@ fn check_is_stricter_than_a_start() {
 }
 
 #[test]
+fn the_command_line_of_kcptun_libev() {
+    let dir = TempDir::new().expect("dir");
+    for name in ["kcptun-libev", "kcptun-libev.exe"] {
+        let path = named(&dir, name);
+        let libev = |args: &[&str]| ran(command(&path).args(args));
+        let help = libev(&["-h"]);
+        assert_eq!((help.code, help.out.as_str()), (0, ""));
+        assert!(
+            help.err.starts_with("usage: kcptun-libev -c FILE "),
+            "{}",
+            help.err
+        );
+        let methods = libev(&["--list-methods"]);
+        assert_eq!((methods.code, methods.out.as_str()), (0, ""));
+        assert_eq!(
+            methods.err,
+            "xchacha20poly1305_ietf\nxsalsa20poly1305\nchacha20poly1305_ietf\naes256gcm\n"
+        );
+        let keys = ["aes256gcm", "xsalsa20poly1305"].map(|name| libev(&["--genpsk", name]));
+        for key in &keys {
+            assert_eq!((key.code, key.err.as_str(), key.out.len()), (0, "", 45));
+        }
+        assert_ne!(keys[0].out, keys[1].out);
+        for (args, err) in [
+            (
+                &["--genpsk", "x"][..],
+                "error: --genpsk: \"x\" is no method; ",
+            ),
+            (&["--version"], "error: unknown argument: \"--version\"\n"),
+            (&["run", "-c", "x"], "error: unknown argument: \"run\""),
+            (&["-d"], "usage: kcptun-libev -c FILE "),
+            (
+                &["-c", "/nonexistent/c.json"],
+                "error: /nonexistent/c.json: the file cannot be read: ",
+            ),
+        ] {
+            let ran = libev(args);
+            assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{args:?}");
+            assert!(ran.err.starts_with(err), "{args:?}: {}", ran.err);
+        }
+    }
+}
+
+#[test]
+fn check_knows_the_files_of_kcptun_libev() {
+    let dir = TempDir::new().expect("dir");
+    let path = dir.path().join("c.json");
+    let check = |text: &str| {
+        std::fs::write(&path, text).expect("write");
+        let mut ran = ran(program().arg("check").arg("-c").arg(&path));
+        let shown = path.display().to_string();
+        ran.err = ran.err.replace(&shown, "FILE");
+        ran.out = ran.out.replace(&shown, "FILE");
+        ran
+    };
+    let psk = fulmar(&["genpsk", "aes256gcm"]).out;
+    let psk = psk.trim_end();
+    let good = check(&format!(
+        r#"{{"connect":"127.0.0.1:80","kcp_bind":":12345","method":"aes256gcm","psk":"{psk}"}}"#
+    ));
+    assert_eq!((good.code, good.err.as_str()), (0, ""));
+    assert!(
+        good.out
+            .starts_with("FILE: a kcptun-libev server's configuration: good\naddresses\n"),
+        "{}",
+        good.out
+    );
+    assert!(!good.out.contains(psk));
+    let unknown = check(&format!(
+        r#"{{"kcp_bind":":1","method":"aes256gcm","psk":"{psk}","linge":3}}"#
+    ));
+    assert_eq!(unknown.code, 2);
+    assert!(
+        unknown.err.contains("did you mean \"linger\"?"),
+        "{}",
+        unknown.err
+    );
+    let plain = check(r#"{"kcp_bind":":1","password":"x"}"#);
+    assert_eq!(plain.code, 2);
+    assert!(plain.err.contains("NOTHING IS ENCRYPTED"), "{}", plain.err);
+}
+
+#[test]
 fn check_tells_what_mode_auto_may_choose() {
     let dir = TempDir::new().expect("dir");
     let path = dir.path().join("c.json");
@@ -421,6 +508,12 @@ fn keys_are_random_and_fit_a_key_file() {
     assert_eq!(first.out.trim_end().len(), 43);
     assert_ne!(first.out, second.out);
     assert!(fulmar(&["genpsk", "qpp"]).out.trim_end().len() >= 211);
+
+    let libev = fulmar(&["genpsk", "xsalsa20poly1305"]).out;
+    assert_eq!(
+        (libev.trim_end().len(), libev.trim_end().ends_with('=')),
+        (44, true)
+    );
 
     let dir = TempDir::new().expect("dir");
     let key = dir.path().join("key");

@@ -41,6 +41,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "cipher_open" => cipher_open(),
         "command_line" => command_line(),
         "config_json" => config_json(),
+        "libev_json" => libev_json(),
         "kcp_input" => kcp_input(),
         "rawtcp_packet" => rawtcp_packet(),
         "sip003_options" => sip003_options(),
@@ -279,6 +280,35 @@ fn command_line() -> Vec<Vec<u8>> {
     }
     seeds.sort();
     seeds
+}
+
+fn libev_json() -> Vec<Vec<u8>> {
+    const PSK: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let client = format!(
+        r#"{{"listen":":8080","kcp_connect":"[::1]:https","kcp_bind":":0","method":"xchacha20poly1305_ietf","psk":"{PSK}",
+        "obfs":"dpi/tcp-wnd","keepalive":25,"timeout":600,"linger":30,"time_wait":120,"loglevel":4,"log":"stderr","user":"nobody:",
+        "netdev":"eth0","http_listen":"127.0.0.1:8081","kcp":{{"mtu":1400,"sndwnd":256,"rcvwnd":65536,"nodelay":1,"interval":100,
+        "resend":0,"nc":1,"flush":2}},"tcp":{{"reuseport":false,"keepalive":true,"nodelay":true,"sndbuf":0,"rcvbuf":4095}},
+        "udp":{{"reuseport":1,"sndbuf":1048576,"rcvbuf":1048576}},"fulmar":{{"mode":"auto","redundancy":25,"memory":67108864,
+        "delay_eof":true,"accept_bad_checksums":false,"accept_keyless":false}}}}"#
+    );
+    let texts = [
+        client.as_str(),
+        r#"{"connect":"127.0.0.1:80","kcp_bind":"0.0.0.0:12345","password":"x","method":"aes256gcm"}"#,
+        r#"{"connect":"h:80","rendezvous_server":"r:1","service_id":"svc","kcp_bind":":1","keepalive":30,"psk":null}"#,
+        r#"{"listen":":1","udp_connect":"h:2","udp_bind":":3"}"#,
+        r#"{"kcp_bind":":1","rendezvous_server":"r:1"}"#,
+        r#"{"kcp_bind":":1"}"#,
+        r#"{"method":"aes256gcm","listen":":1","kcp_connect":"h:2","fulmar":{"accept_keyless":true}}"#,
+        r#"{"listen":":1","connect":"h:2","keepalive":0,"rendezvous_server":"r:1","psk":"x","password":"y"}"#,
+        r#"{"kcp":{"mtu":300},"kcp":{"mtu":1},"kcp":null,"mtu":1400.0,"tcp":3}"#,
+        "{\"listen\":\":1\"} trailing",
+        "{\"kcp\": {\"mtu\": [{}, {\"a\": 1}]},}",
+    ];
+    texts
+        .into_iter()
+        .map(|text| text.as_bytes().to_vec())
+        .collect()
 }
 
 fn config_json() -> Vec<Vec<u8>> {

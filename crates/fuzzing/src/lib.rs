@@ -33,6 +33,7 @@ macro_rules! for_each_target {
             fec_roundtrip
             kcp_input
             kcp_segments
+            libev_json
             rawtcp_packet
             session_endpoint
             sip003_options

@@ -1072,9 +1072,14 @@ server time: 2026-11-20T20:46:23+0000
             (503, "peer unreachable".into())
         }
 
-        fn stats(&self, query: StatsQuery, post: bool) -> String {
+        fn stats(
+            self: Arc<Self>,
+            query: StatsQuery,
+            post: bool,
+        ) -> Pin<Box<dyn Future<Output = String> + Send>> {
             let n = self.0.fetch_add(1, Relaxed);
-            format!("{n} {:?} {} {post}", query.sessions, query.nobanner)
+            let text = format!("{n} {:?} {} {post}", query.sessions, query.nobanner);
+            Box::pin(std::future::ready(text))
         }
 
         fn metrics(&self) -> String {
@@ -1082,8 +1087,8 @@ server time: 2026-11-20T20:46:23+0000
         }
     }
 
-    fn start() -> SocketAddr {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    async fn start() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let addr = listener.local_addr().expect("address");
         tokio::spawn(serve(listener, Arc::new(Source::default())));
         addr
@@ -1104,7 +1109,7 @@ server time: 2026-11-20T20:46:23+0000
 
     #[tokio::test]
     async fn requests_and_answers() {
-        let addr = start();
+        let addr = start().await;
         for (request, status, ends) in [
             (
                 "GET /healthy",
@@ -1154,7 +1159,7 @@ server time: 2026-11-20T20:46:23+0000
 
     #[tokio::test]
     async fn what_is_no_request() {
-        let addr = start();
+        let addr = start().await;
         for bad in [
             "nonsense\r\n\r\n",
             "GET /stats\r\n\r\n",
@@ -1188,7 +1193,7 @@ server time: 2026-11-20T20:46:23+0000
 
     #[tokio::test]
     async fn an_end_before_the_end_of_the_request() {
-        let addr = start();
+        let addr = start().await;
         let mut stream = TcpStream::connect(addr).await.expect("connect");
         stream.write_all(b"GET /st").await.expect("write");
         stream.shutdown().await.expect("shutdown");
@@ -1199,7 +1204,7 @@ server time: 2026-11-20T20:46:23+0000
 
     #[tokio::test]
     async fn a_body_is_ignored_and_pieces_are_joined() {
-        let addr = start();
+        let addr = start().await;
         let body = "z".repeat(20_000);
         let request = format!("POST /stats HTTP/1.1\r\nContent-Length: 20000\r\n\r\n{body}");
         let answer = ask(addr, request.as_bytes()).await;
@@ -1217,7 +1222,7 @@ server time: 2026-11-20T20:46:23+0000
 
     #[tokio::test]
     async fn connections_are_bounded_and_the_idle_ones_end() {
-        let addr = start();
+        let addr = start().await;
         let mut idle = Vec::new();
         for _ in 0..MAX_CONNECTIONS {
             idle.push(TcpStream::connect(addr).await.expect("connect"));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fulmar_config::{Environment, Failure, Side, from_file, report};
+use fulmar_config::{AnyLoaded, Environment, Failure, Side, any_from_file, report};
 
 use crate::exit::{Exit, print, say};
 
@@ -12,8 +12,17 @@ pub(crate) fn check(
     role: Option<Side>,
     environment: &Environment,
 ) -> Result<(), Exit> {
-    let (config, problems) = match from_file(file, role, environment) {
-        Ok(loaded) => (Some(loaded.config), loaded.problems),
+    let (loaded, problems) = match any_from_file(file, role, environment) {
+        Ok(AnyLoaded::Kcptun(loaded)) => {
+            let config = loaded.config;
+            let whose = format!("kcptun {}", config.role.name());
+            (Some((whose, report::lines(&config))), loaded.problems)
+        }
+        Ok(AnyLoaded::Libev(loaded)) => {
+            let config = loaded.config;
+            let whose = format!("kcptun-libev {}", config.role.name());
+            (Some((whose, report::libev_lines(&config))), loaded.problems)
+        }
         Err(Failure { problems }) => (None, problems),
     };
     let mut refused = false;
@@ -27,16 +36,15 @@ pub(crate) fn check(
         };
         say(severity, &problem.to_string());
     }
-    if let Some(config) = config {
-        let role = config.role.name();
-        let lines = report::lines(&config).join("\n");
+    if let Some((whose, lines)) = loaded {
+        let lines = lines.join("\n");
         let verdict = if refused {
             "would start, with the errors above"
         } else {
             "good"
         };
         print(&format!(
-            "{}: a kcptun {role}'s configuration: {verdict}\n{lines}\n",
+            "{}: a {whose}'s configuration: {verdict}\n{lines}\n",
             file.display()
         ))?;
     }

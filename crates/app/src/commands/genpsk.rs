@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use fulmar_config::hint::nearest;
 use fulmar_wire::kcptun::Method;
+use fulmar_wire::libev;
 
 use crate::exit::{Exit, print};
 
@@ -16,10 +17,18 @@ const LONG: usize = 159;
 
 /// Makes a key of printable characters for `method`; into a new file, or with a line end to standard output.
 pub(crate) fn genpsk(method: Option<&str>, out: Option<&PathBuf>) -> Result<(), Exit> {
+    // kcptun-libev wants base64 as it is in its "psk".
+    if method.and_then(libev::Method::from_name).is_some() {
+        return give(&super::libev::random_psk()?, out);
+    }
     let random = match method {
         Some("qpp" | "QPP") => LONG,
         Some(name) if name != "auto" && Method::from_name(name).is_none() => {
-            let names = Method::ALL.into_iter().map(Method::name).chain(["qpp"]);
+            let names = Method::ALL
+                .into_iter()
+                .map(Method::name)
+                .chain(["qpp"])
+                .chain(libev::Method::SEALED.map(libev::Method::name));
             let hint = match nearest(name, names.clone()) {
                 Some(meant) => format!("did you mean {meant}?"),
                 None => format!("write one of {}", names.collect::<Vec<_>>().join(", ")),
@@ -33,11 +42,15 @@ pub(crate) fn genpsk(method: Option<&str>, out: Option<&PathBuf>) -> Result<(), 
     let mut bytes = vec![0; random];
     getrandom::fill(&mut bytes)
         .map_err(|e| Exit::failed(format!("the system gives no randomness: {e}")))?;
-    let key = printable(&bytes);
+    give(&printable(&bytes), out)
+}
+
+/// Into a new file, or with a line end to standard output.
+fn give(key: &str, out: Option<&PathBuf>) -> Result<(), Exit> {
     match out {
         None => print(&format!("{key}\n")),
         // Without a line end: every byte of a key file is part of the key.
-        Some(path) => write_new(path, &key)
+        Some(path) => write_new(path, key)
             .map_err(|e| Exit::failed(format!("{} cannot be written: {e}", path.display()))),
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use fulmar_config::{
-    Environment, Invocation, Loaded, Severity, Side, from_args, from_file, report,
+    AnyLoaded, Environment, Invocation, Loaded, Severity, Side, any_from_file, from_args, report,
 };
 
 use crate::exit::Exit;
@@ -21,7 +21,7 @@ pub(crate) fn tunnel(
     match from_args(side, args, environment)? {
         Invocation::Help => {
             let name = match persona {
-                Persona::Fulmar => format!("fulmar {}", side.name()),
+                Persona::Fulmar | Persona::KcptunLibev => format!("fulmar {}", side.name()),
                 Persona::Kcptun(_) => format!("kcptun-{}", side.name()),
             };
             // A closed pipe is nobody's mistake.
@@ -33,9 +33,12 @@ pub(crate) fn tunnel(
     }
 }
 
-/// A configuration file.
+/// A configuration file, of kcptun or of kcptun-libev.
 pub(crate) fn run(file: &Path, role: Option<Side>, environment: &Environment) -> Result<(), Exit> {
-    start(from_file(file, role, environment)?)
+    match any_from_file(file, role, environment)? {
+        AnyLoaded::Kcptun(loaded) => start(*loaded),
+        AnyLoaded::Libev(loaded) => super::libev::start(*loaded),
+    }
 }
 
 fn start(loaded: Loaded) -> Result<(), Exit> {

@@ -296,7 +296,7 @@ pub const LIBEV_KEYS: [LibevKey; 41] = {
         key(
             "fulmar.delay_eof",
             Bool(false),
-            Process,
+            Kcp,
             "A client holds back the end of an application's data until the other direction has ended: a kcptun-libev server would lose its answer. Not towards a Fulmar",
         ),
         key(

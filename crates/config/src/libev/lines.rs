@@ -98,7 +98,7 @@ fn value(config: &LibevConfig, name: &str) -> Option<String> {
         "timeout" => seconds(config.timeout),
         "linger" if !relay => seconds(config.linger),
         "time_wait" if !relay => seconds(config.time_wait),
-        "kcp.mtu" => format!("{} bytes with IP header", kcp.mtu),
+        "kcp.mtu" if !relay => format!("{} bytes with IP header", kcp.mtu),
         "fulmar.mode" if !relay && auto => "auto: the sender follows the path".into(),
         "fulmar.mode" if !relay => format!(
             "classic: nodelay {}, interval {} ms, resend {}, nc {}, flush {}",
@@ -172,7 +172,7 @@ fn window(segments: u32, follows: bool) -> String {
 
 fn buffer(size: usize) -> String {
     if size == 0 {
-        return "the system's".into();
+        return "default".into();
     }
     bytes(size as u64)
 }

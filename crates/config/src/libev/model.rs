@@ -77,8 +77,8 @@ pub enum LibevRole {
     Relay {
         /// Its UDP address. An empty host is `0.0.0.0`.
         bind: HostPort,
-        /// A file that has `rendezvous_server` and `kcp_bind` and neither `connect` nor `listen`. Upstream does nothing
-        /// with that address but connect its socket's life to it; the process is a relay.
+        /// Given where a file has `rendezvous_server` and `kcp_bind` and neither `connect` nor `listen` (section 1). The
+        /// process is a relay all the same and never makes itself known to that address.
         upstream_relay: Option<HostPort>,
     },
 }

@@ -1,10 +1,11 @@
-//! Targets of `fulmar-config`. No input opens a file.
+//! Targets of `fulmar-config`. No input opens a file but the system's list of services.
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use fulmar_config::{
-    Environment, Failure, Invocation, Loaded, Side, from_args, from_bytes, plugin_side, report,
+    AnyLoaded, Dialect, Environment, Failure, Invocation, Loaded, Side, any_from_bytes, from_args,
+    from_bytes, libev_from_bytes, plugin_side, recognise, report,
 };
 
 use crate::input::Input;
@@ -25,6 +26,37 @@ pub fn config_json(data: &[u8]) {
     let environment = Environment::from_iter([("KCPTUN_KEY", SECRET)]);
     let path = Path::new("fuzz.json");
     judge(from_bytes(path, input.rest(), side, &environment).as_ref());
+}
+
+/// A kcptun-libev JSON file.
+///
+/// Input: the file. Whatever is refused as that must not be accepted where files are recognised by their content.
+pub fn libev_json(data: &[u8]) {
+    let path = Path::new("fuzz.json");
+    let ours = libev_from_bytes(path, data);
+    let (problems, shown) = match &ours {
+        Ok(loaded) => {
+            let lines = report::libev_lines(&loaded.config);
+            assert!(!lines.is_empty());
+            (&loaded.problems, format!("{lines:?}\n{loaded:?}"))
+        }
+        Err(failure) => (&failure.problems, format!("{failure}\n{failure:?}")),
+    };
+    assert!(!shown.is_empty());
+    assert_eq!(ours.is_err(), problems.iter().any(|p| p.is_fatal(false)));
+    for problem in problems {
+        assert!(!problem.message.is_empty());
+        assert!(!problem.to_string().contains('\n'), "{problem}");
+    }
+    let environment = Environment::default();
+    match (
+        recognise(data),
+        any_from_bytes(path, data, None, &environment),
+    ) {
+        (Dialect::Kcptun, any) => assert!(!matches!(any, Ok(AnyLoaded::Libev(_)))),
+        (Dialect::Libev, Ok(AnyLoaded::Libev(loaded))) => assert_eq!(ours, Ok(*loaded)),
+        (Dialect::Libev, any) => assert_eq!(ours.err(), any.err()),
+    }
 }
 
 /// A kcptun command line.

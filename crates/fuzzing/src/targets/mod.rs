@@ -13,7 +13,7 @@ mod wire;
 pub use arq::kcp_input;
 pub use cipher::cipher_open;
 pub use codec::{snappy_decoder, snappy_roundtrip};
-pub use config::{command_line, config_json, sip003_options};
+pub use config::{command_line, config_json, libev_json, sip003_options};
 pub use fec::{fec_decoder, fec_roundtrip};
 pub use mux::{smux_input, smux_pair};
 pub use rawtcp::rawtcp_packet;
