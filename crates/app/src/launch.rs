@@ -4,14 +4,18 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::time::Duration;
 
+use fulmar_config::libev::LibevConfig;
 use fulmar_config::{Config, Environment, Failure, Invocation, Side, from_args};
-use fulmar_runtime::{Tunnel, demo as demonstration};
+use fulmar_runtime::libev::{Libev, Reload};
+use fulmar_runtime::{Tunnel, demo as demonstration, notify};
 use tokio::runtime::Builder;
-use tracing::{debug, info};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, error, info};
 
 use crate::exit::print;
 use crate::logging::LogFile;
-use crate::signals;
+use crate::process::daemon::Readiness;
+use crate::{process, signals};
 
 /// Why a tunnel or the demonstration ended in failure.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +26,9 @@ pub(crate) enum LaunchError {
     /// Signals cannot be had.
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
+    /// The privileges could not be dropped.
+    #[error("user: {0}")]
+    User(String),
     /// The tunnel could not run.
     #[error(transparent)]
     Tunnel(#[from] fulmar_runtime::Error),
@@ -67,6 +74,94 @@ async fn run(config: Config, log_file: Option<LogFile>) -> Result<(), LaunchErro
         .run(|addresses| info!("listening on {addresses}"), shutdown)
         .await?;
     Ok(())
+}
+
+/// Runs what a file of kcptun-libev describes until it is told to stop. `user` is whom to become once everything is open, `readiness`
+/// tells a parent how it went, `reload` reads the file again.
+pub(crate) fn libev(
+    config: LibevConfig,
+    user: Option<String>,
+    readiness: Option<Readiness>,
+    reload: impl Fn() -> Result<LibevConfig, String> + Send + 'static,
+) -> Result<(), LaunchError> {
+    // One driver does the work; looking up names starts threads of its own.
+    block_on(1, async move {
+        match open_libev(config, user).await {
+            Ok(process) => {
+                if let Some(readiness) = readiness {
+                    readiness.ready().map_err(LaunchError::Threads)?;
+                }
+                run_libev(process, reload).await
+            }
+            Err(e) => {
+                if let Some(readiness) = readiness {
+                    readiness.failed(&e.to_string());
+                }
+                Err(e)
+            }
+        }
+    })
+}
+
+async fn open_libev(config: LibevConfig, user: Option<String>) -> Result<Libev, LaunchError> {
+    if let Some(files) = fulmar_runtime::permit_open_files() {
+        debug!("up to {files} open files: each stream is one");
+    }
+    let process = Libev::open(config).await?;
+    if let Some(user) = user {
+        process::user::drop_privileges(&user).map_err(LaunchError::User)?;
+        info!("running as {user} from here on");
+    }
+    Ok(process)
+}
+
+async fn run_libev(
+    process: Libev,
+    reload: impl Fn() -> Result<LibevConfig, String> + Send + 'static,
+) -> Result<(), LaunchError> {
+    let shutdown = signals::shutdown(false).map_err(LaunchError::Signals)?;
+    let (reloads, inbox) = mpsc::channel(1);
+    let hangup = signals::on_hangup(move || {
+        let _ = notify::reloading();
+        let config = reload();
+        let reloads = reloads.clone();
+        async move {
+            match again(config, &reloads).await {
+                Ok(()) => info!("the configuration was read again"),
+                Err(e) => error!("the configuration stays as it is: {e}"),
+            }
+            let _ = notify::ready();
+        }
+    });
+    tokio::spawn(hangup.map_err(LaunchError::Signals)?);
+    let hub = process.hub();
+    let dump = move || {
+        let totals = hub.totals();
+        info!("{}", fulmar_runtime::dump(&totals));
+        info!("{}", fulmar_runtime::dump_own(&totals));
+    };
+    tokio::spawn(signals::on_user_signal(dump).map_err(LaunchError::Signals)?);
+    info!("listening on {}", process.describe());
+    if let Err(e) = notify::ready() {
+        debug!("the service manager was not told: {e}");
+    }
+    let shutdown = async {
+        shutdown.await;
+        let _ = notify::stopping();
+    };
+    process.run(inbox, shutdown).await?;
+    Ok(())
+}
+
+/// Gives the process a configuration that was read again, and waits for what becomes of it.
+async fn again(
+    config: Result<LibevConfig, String>,
+    reloads: &mpsc::Sender<Reload>,
+) -> Result<(), String> {
+    let (told, done) = oneshot::channel();
+    let gone = |_| "the process is stopping".to_owned();
+    reloads.send((config?, told)).await.map_err(|_| gone(()))?;
+    done.await.map_err(|_| gone(()))?
 }
 
 /// Runs the demonstration, and prints its progress and result.

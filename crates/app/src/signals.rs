@@ -77,6 +77,28 @@ pub(crate) fn reopen_on_hangup(_file: LogFile) -> io::Result<impl Future<Output 
     Ok(std::future::ready(()))
 }
 
+/// Does `work` on every SIGHUP, one after the other.
+#[cfg(unix)]
+pub(crate) fn on_hangup<F: Future<Output = ()>>(
+    work: impl Fn() -> F,
+) -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            work().await;
+        }
+    })
+}
+
+/// There is no such signal here.
+#[cfg(not(unix))]
+pub(crate) fn on_hangup<F: Future<Output = ()>>(
+    _work: impl Fn() -> F,
+) -> io::Result<impl Future<Output = ()>> {
+    Ok(std::future::ready(()))
+}
+
 /// Calls `report` on every SIGUSR1.
 #[cfg(unix)]
 pub(crate) fn on_user_signal(report: impl Fn()) -> io::Result<impl Future<Output = ()>> {

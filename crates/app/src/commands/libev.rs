@@ -1,13 +1,19 @@
 //! kcptun-libev: its command line under its own name, and running what its file describes.
 
 use std::ffi::OsString;
+use std::path::Path;
 
-use fulmar_config::libev::{LibevArgs, LibevArgsError, encode_psk, libev_usage};
-use fulmar_config::{LibevInvocation, LibevLoaded, libev_args, libev_from_file};
+use fulmar_config::libev::{LibevArgs, LibevArgsError, Sink, encode_psk, libev_usage};
+use fulmar_config::{
+    LibevInvocation, LibevLoaded, Problem, Severity, libev_args, libev_from_file, report,
+};
 use fulmar_wire::libev::Method;
 
 use crate::exit::{Exit, note, print};
-use crate::persona::KCPTUN_LIBEV;
+use crate::persona::{KCPTUN_LIBEV, Persona};
+use crate::process::daemon::{self, Stage};
+use crate::process::user;
+use crate::{launch, logging};
 
 /// kcptun-libev's command line (section 2). Every failure ends with exit code 1.
 pub(crate) fn persona(args: &[OsString]) -> Result<(), Exit> {
@@ -20,7 +26,7 @@ pub(crate) fn persona(args: &[OsString]) -> Result<(), Exit> {
         Ok(LibevInvocation::Genpsk(_)) => print(&format!("{}\n", random_psk()?))?,
         Ok(LibevInvocation::Run(args)) => {
             let loaded = libev_from_file(&args.config)?;
-            return start_with(Some(args), loaded);
+            return start_with(args, loaded);
         }
         Err(e) => {
             if e == LibevArgsError::NoConfig {
@@ -33,15 +39,75 @@ pub(crate) fn persona(args: &[OsString]) -> Result<(), Exit> {
 }
 
 /// Runs what the file describes.
-pub(crate) fn start(loaded: LibevLoaded) -> Result<(), Exit> {
-    start_with(None, loaded)
+pub(crate) fn start(file: &Path, loaded: LibevLoaded) -> Result<(), Exit> {
+    let args = LibevArgs {
+        config: file.to_owned(),
+        daemonize: false,
+        user: None,
+        verbosity: 0,
+    };
+    start_with(args, loaded)
 }
 
 /// Runs what the file describes, with what the command line adds.
-pub(crate) fn start_with(_args: Option<LibevArgs>, _loaded: LibevLoaded) -> Result<(), Exit> {
-    Err(Exit::failed(
-        "this build does not run configurations of kcptun-libev",
-    ))
+fn start_with(args: LibevArgs, loaded: LibevLoaded) -> Result<(), Exit> {
+    let LibevLoaded { config, problems } = loaded;
+    if let Some(user) = &args.user {
+        user::check(user).map_err(|e| Exit::failed(format!("-u: {e}")))?;
+    }
+    let readiness = match daemon::start(args.daemonize).map_err(Exit::failed)? {
+        Stage::Foreground => None,
+        Stage::Parent => return Ok(()),
+        Stage::Child(readiness) => Some(readiness),
+    };
+    let background = readiness.is_some();
+    let level = args.level(config.log.level);
+    logging::start_libev(level, sink(config.log.sink, background))?;
+    tracing::info!("{} {}", Persona::Fulmar.version(), config.role.name());
+    for line in report::libev_lines(&config) {
+        tracing::info!("{line}");
+    }
+    tell(&problems);
+    let user = args.user.clone().or_else(|| config.user.clone());
+    let reload = move || {
+        let loaded = libev_from_file(&args.config).map_err(|failure| {
+            let all: Vec<_> = failure.problems.iter().map(ToString::to_string).collect();
+            all.join("; ")
+        })?;
+        let LibevLoaded { config, problems } = loaded;
+        let level = args.level(config.log.level);
+        logging::change(level, sink(config.log.sink, background))?;
+        tell(&problems);
+        Ok(config)
+    };
+    launch::libev(config, user, readiness, reload).map_err(|e| {
+        if background {
+            tracing::error!("{e}");
+        }
+        Exit::failed(e.to_string())
+    })
+}
+
+/// Logs what is odd in the file.
+fn tell(problems: &[Problem]) {
+    for problem in problems
+        .iter()
+        .filter(|problem| problem.severity > Severity::Note)
+    {
+        tracing::warn!("{problem}");
+    }
+}
+
+/// Where lines go: what runs in the background has no standard streams (section 15.3).
+const fn sink(sink: Sink, background: bool) -> logging::Sink {
+    match sink {
+        Sink::Discard => logging::Sink::Discard,
+        _ if background => logging::Sink::Syslog,
+        Sink::Stdout => logging::Sink::Stdout,
+        Sink::Stderr => logging::Sink::Stderr,
+        Sink::Terminal => logging::Sink::Terminal,
+        Sink::Syslog => logging::Sink::Syslog,
+    }
 }
 
 /// A random key as text, for any of the methods.

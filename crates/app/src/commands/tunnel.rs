@@ -37,7 +37,7 @@ pub(crate) fn tunnel(
 pub(crate) fn run(file: &Path, role: Option<Side>, environment: &Environment) -> Result<(), Exit> {
     match any_from_file(file, role, environment)? {
         AnyLoaded::Kcptun(loaded) => start(*loaded),
-        AnyLoaded::Libev(loaded) => super::libev::start(*loaded),
+        AnyLoaded::Libev(loaded) => super::libev::start(file, *loaded),
     }
 }
 

@@ -39,6 +39,7 @@ pub struct Settings {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     Resolve,
+    Rtt(Duration),
     PeerLost,
     PeerFound { peer: SocketAddr },
     PeerChanged { peer: SocketAddr },
