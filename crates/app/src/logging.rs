@@ -489,7 +489,7 @@ mod tests {
             .with_filter(filter);
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
-            warn!("one\u{1b}[31m");
+            warn!("one\nmore");
             info!("hidden");
             levels.reload(levels_of(5)).expect("reload");
             output.change(Sink::Terminal);
@@ -502,7 +502,7 @@ mod tests {
         let [one, two, three] = lines[..] else {
             panic!("{lines:?}");
         };
-        assert_eq!(one, "one\u{fffd}[31m");
+        assert_eq!(one, "one\u{fffd}more");
         assert!(
             two.starts_with("\x1b[92m2") && two.ends_with(" INFO two\x1b[0m"),
             "{two}"
