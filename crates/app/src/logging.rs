@@ -177,6 +177,7 @@ const IDENT: &str = "kcptun-libev";
 
 /// Where lines go: the values of kcptun-libev's key `log`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[allow(dead_code)]
 pub(crate) enum Sink {
     /// Standard output.
     Stdout,
@@ -200,6 +201,8 @@ static CONTROL: OnceLock<Control> = OnceLock::new();
 
 /// Starts logging for kcptun-libev's files: `level` 0 to 8 as their `loglevel` (section 3.2), greater ones are 8.
 /// [`change`] changes both later.
+// Used once kcptun-libev's command line is taken.
+#[allow(dead_code)]
 pub(crate) fn start_libev(level: u8, sink: Sink) -> Result<(), Exit> {
     let output = Output::new(sink);
     let (filter, levels) = reload::Layer::new(levels_of(level));
@@ -216,6 +219,8 @@ pub(crate) fn start_libev(level: u8, sink: Sink) -> Result<(), Exit> {
 ///
 /// # Errors
 /// When nothing was begun.
+// Used once kcptun-libev's command line is taken.
+#[allow(dead_code)]
 pub(crate) fn change(level: u8, sink: Sink) -> Result<(), String> {
     let control = CONTROL.get().ok_or("logging was not started")?;
     control.output.change(sink);
@@ -457,6 +462,55 @@ mod tests {
         assert!(!levels_of(4).would_enable(STREAMS, &Level::INFO));
         assert!(levels_of(4).would_enable(STREAMS, &Level::WARN));
         assert!(levels_of(5).would_enable(STREAMS, &Level::INFO));
+    }
+
+    /// What is written to the system's log, and how a line looks elsewhere.
+    #[test]
+    fn a_sink_changes_while_lines_are_written() {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        /// Keeps lines as they are formatted.
+        #[derive(Clone)]
+        struct Keep(Arc<Mutex<Vec<u8>>>);
+        impl Write for Keep {
+            fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+                self.0.lock().expect("lock").extend_from_slice(line);
+                Ok(line.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (output, keep) = (Output::new(Sink::Syslog), Keep(Arc::clone(&written)));
+        let (filter, levels) = reload::Layer::new(levels_of(3));
+        let layer = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .event_format(SinkLines(output.clone()))
+            .with_writer(move || keep.clone())
+            .with_filter(filter);
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            warn!("one\nmore");
+            info!("hidden");
+            levels.reload(levels_of(5)).expect("reload");
+            output.change(Sink::Terminal);
+            info!("two");
+            output.change(Sink::Stdout);
+            info!("three");
+        });
+        let text = String::from_utf8(written.lock().expect("lock").clone()).expect("text");
+        let lines: Vec<_> = text.lines().collect();
+        let [one, two, three] = lines[..] else {
+            panic!("{lines:?}");
+        };
+        assert_eq!(one, "one\u{fffd}more");
+        assert!(
+            two.starts_with("\x1b[92m2") && two.ends_with(" INFO two\x1b[0m"),
+            "{two}"
+        );
+        assert!(
+            three.starts_with('2') && three.ends_with(" INFO three"),
+            "{three}"
+        );
     }
 
     #[test]

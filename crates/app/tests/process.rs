@@ -1,5 +1,10 @@
 //! What a process does to itself, seen from outside: the program of this test starts itself in several roles. It has
 //! no harness, whose output and threads would be in the way.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "standard output and error are what is tested"
+)]
 
 #[cfg(not(unix))]
 fn main() {}
@@ -12,9 +17,11 @@ fn main() {
 // The program's own files: a program has no library that a test could use.
 #[cfg(unix)]
 #[path = "../src/process/daemon.rs"]
+#[allow(unused_imports, reason = "its own tests run with the program's")]
 mod daemon;
 #[cfg(unix)]
 #[path = "../src/process/user.rs"]
+#[allow(unused_imports, reason = "its own tests run with the program's")]
 #[expect(dead_code, reason = "only what changes the process is tested here")]
 mod user;
 

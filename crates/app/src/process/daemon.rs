@@ -36,7 +36,7 @@ pub(crate) enum Stage {
     Child(Readiness),
 }
 
-/// How the daemon tells its parent how it went. Dropped without a word, it is a failure.
+/// How the daemon tells its parent how it went. A daemon that ends without a word has failed.
 #[derive(Debug)]
 #[must_use = "the parent waits for it"]
 pub(crate) struct Readiness {
