@@ -498,3 +498,136 @@ fn another_method_is_named() {
     // Both ends seal with the same function that production uses.
     assert_eq!(libev_cipher(Method::Plain, 1).overhead().total(), 0);
 }
+
+/// Sessions that real processes had: what their client sent, to our server; what their server sent, to the parts of our
+/// client. (Ours would have another number and another clock.)
+#[test]
+fn captured_sessions_are_understood() {
+    use fulmar_arq::{Config, Kcp, Origin, Rules};
+    use fulmar_mux::single;
+    use fulmar_testkit::vectors;
+    use fulmar_wire::time::Instant;
+
+    let names = [
+        "client_close_aes256gcm",
+        "client_close_chacha20poly1305_ietf",
+        "client_close_none",
+        "client_close_xchacha20poly1305_ietf",
+        "client_close_xsalsa20poly1305",
+        "dial_refused",
+        "half_close",
+        "keepalive",
+        "loss_retransmit",
+        "no_data",
+        "reset_unknown_conv",
+        "server_close",
+        "zero_window_probe",
+        "nat_rebind_upstream_behaviour",
+    ];
+    let mut pushed_in_all = 0;
+    for name in names {
+        let file = vectors::load(&format!("kcptun-libev/session_{name}.json"));
+        let method = file["method"].as_str().and_then(Method::from_name);
+        let method = method.unwrap_or(Method::Plain);
+        let ends = Options::libev(method, false);
+        let mut sim = Sim::empty("capture", 1, link(1, 0.0), link(1, 0.0), &ends.1);
+        let start = sim.now;
+        let from = stranger(1);
+        // What the client's streams hold, by conversation.
+        let mut sent: std::collections::BTreeMap<u32, Vec<u8>> = Default::default();
+        let mut theirs: std::collections::BTreeMap<u32, (Kcp, single::Single)> = Default::default();
+        let mut cipher = libev_cipher(method, 99);
+        let mut resets = 0;
+        for record in file["records"].as_array().expect("records") {
+            let Some(direction) = record["dir"].as_str() else {
+                continue;
+            };
+            if record["dropped_by_test"].as_bool() == Some(true) {
+                continue;
+            }
+            let micros = (record["t_ms"].as_f64().expect("a time") * 1000.0) as u64;
+            let at = start + Duration::from_micros(micros);
+            let mut packet = vectors::bytes(record, "packet_hex");
+            if direction == "c2s" {
+                sim.run_to(at);
+                let field = if method == Method::Plain {
+                    "packet_hex"
+                } else {
+                    "plain_hex"
+                };
+                let plain = vectors::bytes(record, field);
+                let conv = u32::from_be_bytes(*plain.first_chunk().expect("four bytes"));
+                if conv == 0 {
+                    resets += u64::from(plain[5] == 2);
+                } else if let Some(segments) = record["decoded"]["segments"].as_array() {
+                    let all = sent.entry(conv).or_default();
+                    for s in segments.iter().filter(|s| s["cmd"] == "PUSH") {
+                        let sn = s["sn"].as_u64().expect("a number");
+                        if sn == 0 && all.is_empty() {
+                            sim.expect_stream(
+                                conv,
+                                conv,
+                                Program::new(Expect::Anything, [Step::ReadEnd, Step::Finish])
+                                    .unchecked(),
+                            );
+                        }
+                        all.extend(vectors::bytes(s, "data_hex"));
+                    }
+                }
+                sim.inject(from, &packet);
+            } else {
+                let mut verdicts = Vec::new();
+                cipher.open(&mut packet, 0, &mut verdicts);
+                assert_eq!(verdicts, [fulmar_cipher::Verdict::Ok]);
+                let body = &packet[..packet.len() - method.overhead()];
+                let conv = u32::from_be_bytes(*body.first_chunk().expect("four bytes"));
+                if conv == 0 {
+                    Session0::parse(body).expect("a message");
+                    continue;
+                }
+                let (kcp, stream) = theirs.entry(conv).or_insert_with(|| {
+                    let config = Config {
+                        rules: Rules::LIBEV,
+                        rcv_wnd: 256,
+                        ..Config::default()
+                    };
+                    let single = single::Config {
+                        opener: true,
+                        number: conv,
+                        send_buffer: 1,
+                        receive_buffer: usize::MAX,
+                        keepalive: secs(15),
+                        hold_end: false,
+                    };
+                    (
+                        Kcp::new(conv, config),
+                        single::Single::new(single, Instant::ZERO),
+                    )
+                });
+                kcp.handle_datagram(at, body, Origin::Wire)
+                    .expect("segments");
+                while let Some(done) = kcp.recv(|bytes| stream.handle_input(at, bytes)) {
+                    done.expect("messages");
+                }
+            }
+        }
+        sim.run_for(secs(1));
+        let counters = sim.server.endpoint.counters();
+        assert_eq!(counters.passive_opens, sent.len() as u64, "{name}");
+        assert_eq!(
+            (counters.misbehaved_sessions, counters.in_csum_errors),
+            (0, 0),
+            "{name}"
+        );
+        assert!(counters.resets_received <= resets, "{name}");
+        // Retransmissions carry the same again, so there is at least as much as was delivered.
+        let pushed: usize = sent.values().map(Vec::len).sum();
+        let delivered = counters.bytes_received as usize;
+        assert!(
+            delivered <= pushed && (pushed == 0 || delivered > 0),
+            "{name}: {delivered} of {pushed}"
+        );
+        pushed_in_all += delivered;
+    }
+    assert!(pushed_in_all > 100, "{pushed_in_all}");
+}
