@@ -48,6 +48,8 @@ mod salsa20;
 mod scheme;
 mod secretbox;
 mod sm4;
+#[cfg(target_arch = "x86_64")]
+mod streams;
 mod tea;
 mod twofish;
 mod xor;
