@@ -34,6 +34,7 @@ macro_rules! for_each_target {
             kcp_input
             kcp_segments
             rawtcp_packet
+            sealed_libev
             session_endpoint
             sip003_options
             smux_frames
