@@ -89,7 +89,7 @@ fn sums<C: Cipher, const G: usize>(batch: &Batch, run: &[u8], tags: &mut [[u8; 1
                 // SAFETY: the mask covers the bytes of `part` and no others.
                 *word = unsafe { _mm512_maskz_loadu_epi8(mask(len), part.as_ptr().cast()) };
             }
-            if C::DATA.is_none() && len % 16 != 0 {
+            if C::DATA.is_none() && !len.is_multiple_of(16) {
                 // An incomplete block ends in a bit, instead of having one above it.
                 let end = _mm512_maskz_set1_epi8(1 << len, 1);
                 for word in words.iter_mut() {
@@ -118,12 +118,10 @@ fn sums<C: Cipher, const G: usize>(batch: &Batch, run: &[u8], tags: &mut [[u8; 1
             // SAFETY: writes the 64 bytes of `limbs`, at any alignment.
             unsafe { _mm512_storeu_si512(limbs.as_mut_ptr().cast(), h) };
         }
-        for lane in 0..LANES {
-            let i = LANES * g + lane;
-            if i < batch.count {
-                let h = [limbs[0][lane], limbs[1][lane], limbs[2][lane]];
-                tags[i] = finish(h, batch.packets[i].s());
-            }
+        let packets = batch.packets[..batch.count].iter().zip(&mut *tags);
+        let group = packets.skip(LANES * g).take(LANES);
+        for (lane, (packet, tag)) in group.enumerate() {
+            *tag = finish([limbs[0][lane], limbs[1][lane], limbs[2][lane]], packet.s());
         }
     }
 }
