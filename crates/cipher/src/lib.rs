@@ -44,6 +44,8 @@ mod kernel;
 mod libev;
 mod nonce;
 mod null;
+#[cfg(target_arch = "x86_64")]
+mod poly;
 mod probe;
 mod run;
 mod salsa20;

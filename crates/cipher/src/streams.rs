@@ -5,13 +5,12 @@
 //! order that the direction asks for, key stream for the bodies and tags.
 
 use fulmar_wire::libev::{ASSOCIATED_DATA, Method, TAG_LEN};
-use poly1305::Poly1305;
-use poly1305::universal_hash::{KeyInit, UniversalHash};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::Verdict;
 use crate::aead::equal;
 use crate::libev::Bodies;
+use crate::poly::Poly;
 
 /// Most packets of a batch: as many as the widest vectors have lanes.
 pub(crate) const BATCH: usize = 16;
@@ -141,10 +140,6 @@ impl Packet {
     /// What Poly1305 adds in the end.
     pub(crate) fn s(&self) -> &[u8; 16] {
         &self.first.as_chunks().0[1]
-    }
-
-    fn poly_key(&self) -> &[u8; 32] {
-        &self.first.as_chunks().0[0]
     }
 }
 
@@ -309,17 +304,17 @@ impl<C: Cipher, L: Lanes> Streams<C, L> {
             return tags;
         }
         for (tag, packet) in tags.iter_mut().zip(&self.batch.packets[..self.batch.count]) {
-            let mut poly = Poly1305::new(packet.poly_key().into());
+            let mut poly = Poly::new(packet.r());
             let body = &run[packet.start..packet.start + self.batch.len];
-            *tag = if let Some(data) = C::DATA {
+            if let Some(data) = C::DATA {
                 let lengths = u128::from(body.len() as u64) << 64 | data.len() as u128;
-                poly.update_padded(data);
-                poly.update_padded(body);
-                poly.update(&[lengths.to_le_bytes().into()]);
-                poly.finalize().into()
+                poly.padded(data);
+                poly.padded(body);
+                poly.padded(&lengths.to_le_bytes());
             } else {
-                poly.compute_unpadded(body).into()
-            };
+                poly.unpadded(body);
+            }
+            *tag = poly.finish(packet.s());
         }
         tags
     }

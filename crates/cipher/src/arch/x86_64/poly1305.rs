@@ -7,6 +7,7 @@ use core::arch::x86_64::*;
 
 use super::Ifma;
 use super::vaes::mask;
+use crate::poly::finish;
 use crate::streams::{BATCH, Batch, Cipher};
 
 /// Fewer packets than this are quicker one by one.
@@ -240,28 +241,4 @@ fn transpose(rows: [__m512i; 8]) -> [__m512i; 8] {
         out[6 + parity] = _mm512_shuffle_i64x2::<0xDD>(high[0], high[1]);
     }
     out
-}
-
-/// The tag: the number modulo 2^130 - 5, plus `s`.
-fn finish([h0, h1, h2]: [u64; 3], s: &[u8; 16]) -> [u8; 16] {
-    // What the second time carries around is 1 at most, and then the limbs are nearly zero: the third settles it.
-    let (mut h0, mut h1, mut h2) = (h0, h1, h2);
-    for _ in 0..3 {
-        h1 += h0 >> 44;
-        h0 &= LOW;
-        h2 += h1 >> 44;
-        h1 &= LOW;
-        h0 += 5 * (h2 >> 42);
-        h2 &= HIGH;
-    }
-    // Once more less 2^130 - 5, if that is not negative.
-    let g0 = h0 + 5;
-    let g1 = h1 + (g0 >> 44);
-    let g2 = h2 + (g1 >> 44);
-    let reduce = (g2 >> 42).wrapping_neg();
-    let pick = |h: u64, g: u64| h & !reduce | g & reduce;
-    let low = |x: u64| u128::from(x & LOW);
-    let (h0, h1, h2) = (pick(h0, g0), pick(h1, g1), pick(h2, g2));
-    let sum = low(h0) | low(h1) << 44 | u128::from(h2) << 88;
-    sum.wrapping_add(u128::from_le_bytes(*s)).to_le_bytes()
 }
