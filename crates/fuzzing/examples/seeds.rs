@@ -45,6 +45,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "kcp_input" => kcp_input(),
         "rawtcp_packet" => rawtcp_packet(),
         "sip003_options" => sip003_options(),
+        "sealed_libev" => sealed_libev(),
         "session_endpoint" => session_endpoint(),
         "smux_input" => smux_input(),
         "smux_pair" => smux_pair(),
@@ -92,6 +93,32 @@ fn cipher_open() -> Vec<Vec<u8>> {
             let script = Script::new().byte(index).u16(segment).byte(255);
             seeds.push(script.rest(&xs(u32::from(index), len)).finish());
         }
+    }
+    seeds
+}
+
+fn sealed_libev() -> Vec<Vec<u8>> {
+    let methods = fulmar_wire::libev::Method::SEALED;
+    let mut seeds = Vec::new();
+    let file = load("kcptun-libev/seal.json");
+    for (number, method) in (0..).zip(methods) {
+        let own = list(&file, "vectors").iter().filter(|v| {
+            let (name, key) = (v["method"].as_str(), v["key"].as_str());
+            name == Some(method.name()) && key == Some("counting")
+        });
+        for case in own.step_by(2) {
+            let script = Script::new().byte(number).u16(0).byte(30);
+            seeds.push(script.rest(&bytes(case, "packet_hex")).finish());
+        }
+        // Runs, with the last packet as long as the others, shorter, and too short for a body.
+        for (segment, len) in [(100, 300), (70, 250), (60, 199)] {
+            let script = Script::new().byte(number).u16(segment).byte(150);
+            seeds.push(script.rest(&xs(u32::from(number) + 1, len)).finish());
+        }
+    }
+    for case in list(&file, "must_reject") {
+        let script = Script::new().byte(0).u16(0).byte(255);
+        seeds.push(script.rest(&bytes(case, "packet_hex")).finish());
     }
     seeds
 }

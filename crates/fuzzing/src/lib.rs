@@ -35,6 +35,7 @@ macro_rules! for_each_target {
             kcp_segments
             libev_json
             rawtcp_packet
+            sealed_libev
             session_endpoint
             sip003_options
             smux_frames

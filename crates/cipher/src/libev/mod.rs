@@ -17,6 +17,8 @@ use crate::kernel::Kernel;
 use crate::kernel::Tier;
 use crate::run::{datagrams, stride};
 use crate::secretbox::SecretBox;
+#[cfg(target_arch = "x86_64")]
+use crate::streams;
 use crate::{Overhead, PacketCipher, Scheme, Verdict};
 
 pub use key::{LibevKey, PskError};
@@ -43,6 +45,18 @@ pub fn libev_on(
     nonces: LibevNonces,
 ) -> Box<dyn PacketCipher> {
     let key = key.as_bytes();
+    #[cfg(target_arch = "x86_64")]
+    {
+        let streams = match kernel.0 {
+            Tier::Portable => None,
+            Tier::Aesni(token) => streams::bodies(token, method, key),
+            Tier::Avx2(token) => streams::bodies(token, method, key),
+            Tier::Avx512(token) => streams::bodies(token, method, key),
+        };
+        if let Some(bodies) = streams {
+            return Sealed::boxed(method, bodies, nonces);
+        }
+    }
     match method {
         Method::XChaCha20Poly1305 => {
             let aead = chacha20poly1305::XChaCha20Poly1305::new(key.into());
@@ -103,6 +117,17 @@ pub(crate) trait Bodies: Send {
     /// Decrypts the datagrams whose verdicts are [`Verdict::Ok`], all of which have bodies, and turns the verdicts of
     /// those with wrong tags into [`Verdict::Forged`].
     fn open(&mut self, run: &mut [u8], stride: usize, verdicts: &mut [Verdict]);
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Bodies for Box<dyn Bodies> {
+    fn seal(&mut self, run: &mut [u8], stride: usize) {
+        (**self).seal(run, stride);
+    }
+
+    fn open(&mut self, run: &mut [u8], stride: usize, verdicts: &mut [Verdict]) {
+        (**self).open(run, stride, verdicts);
+    }
 }
 
 /// Body, tag and nonce of a datagram.

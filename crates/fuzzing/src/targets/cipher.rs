@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 
 use fulmar_cipher::{
-    MasterKey, Method, NonceSource, PacketCipher, Prober, Verdict, derive_key, kcptun,
+    LibevKey, LibevNonces, MasterKey, Method, NonceSource, PacketCipher, Prober, Scheme, Verdict,
+    derive_key, kcptun, libev, libev_probe,
 };
+use fulmar_wire::libev::Method as LibevMethod;
 
 use crate::input::Input;
 
@@ -25,7 +27,7 @@ fn open(keyed: &mut Keyed, data: &[u8]) {
     let run = input.rest();
 
     let cipher = &mut keyed.ciphers[index];
-    assert_eq!(cipher.scheme(), fulmar_cipher::Scheme::Kcptun(method));
+    assert_eq!(cipher.scheme(), Scheme::Kcptun(method));
     let overhead = cipher.overhead();
     let mut verdicts = vec![Verdict::Forged; 3];
 
@@ -69,6 +71,82 @@ fn open(keyed: &mut Keyed, data: &[u8]) {
             assert_eq!(*verdict, Verdict::Forged, "{damaged:02x?}");
         }
     }
+}
+
+/// The same for the methods of kcptun-libev. What is sealed comes back to its maker besides, who refuses it.
+///
+/// Input: as for [`cipher_open`].
+pub fn sealed_libev(data: &[u8]) {
+    LIBEV.with_borrow_mut(|ends| seal_libev(ends, data));
+}
+
+fn seal_libev(ends: &mut [(LibevMethod, [Box<dyn PacketCipher>; 2])], data: &[u8]) {
+    let mut input = Input::new(data);
+    let index = usize::from(input.byte()) % ends.len();
+    let segment = usize::from(input.u16());
+    let damage = usize::from(input.byte());
+    let run = input.rest();
+
+    let (method, [ours, theirs]) = &mut ends[index];
+    assert_eq!(ours.scheme(), Scheme::Libev(*method));
+    let overhead = ours.overhead().back;
+    let stride = if segment == 0 || segment > run.len() {
+        run.len().max(1)
+    } else {
+        segment
+    };
+    let mut verdicts = vec![Verdict::Forged; 3];
+    let mut opened = run.to_vec();
+    ours.open(&mut opened, segment, &mut verdicts);
+    assert_eq!(verdicts.len(), run.len().div_ceil(stride));
+    for (datagram, verdict) in run.chunks(stride).zip(&verdicts) {
+        assert_eq!(*verdict == Verdict::TooShort, datagram.len() <= overhead);
+        assert_ne!(*verdict, Verdict::Reflected);
+    }
+    if run.len() < 256 && verdicts == [Verdict::Ok] {
+        assert_eq!(libev_probe(&libev_key(), run), Some(*method));
+    }
+
+    let mut sealed = run.to_vec();
+    ours.seal(&mut sealed, segment);
+    let mut reflected = sealed.clone();
+    ours.open(&mut reflected, segment, &mut verdicts);
+    for (datagram, verdict) in run.chunks(stride).zip(&verdicts) {
+        let long = datagram.len() > overhead;
+        assert_eq!(*verdict == Verdict::Reflected, long);
+    }
+    if let Some(byte) = sealed.get_mut(damage) {
+        *byte ^= 1;
+    }
+    theirs.open(&mut sealed, segment, &mut verdicts);
+    assert_eq!(verdicts.len(), run.len().div_ceil(stride));
+    for (i, verdict) in verdicts.iter().enumerate() {
+        let place = i * stride..((i + 1) * stride).min(run.len());
+        let want = if place.len() <= overhead {
+            Verdict::TooShort
+        } else if place.contains(&damage) {
+            Verdict::Forged
+        } else {
+            let body = place.start..place.end - overhead;
+            assert_eq!(run[body.clone()], sealed[body]);
+            Verdict::Ok
+        };
+        assert_eq!(*verdict, want);
+    }
+}
+
+/// The key of most golden vectors.
+fn libev_key() -> LibevKey {
+    LibevKey::from_bytes(core::array::from_fn(|i| i as u8))
+}
+
+thread_local! {
+    /// Two ends of every method. What they remember from input to input is how many nonces they made.
+    static LIBEV: RefCell<[(LibevMethod, [Box<dyn PacketCipher>; 2]); 4]> =
+        RefCell::new(LibevMethod::SEALED.map(|method| {
+            let end = |seed| libev(method, &libev_key(), LibevNonces::seeded([seed; 32]));
+            (method, [end(1), end(2)])
+        }));
 }
 
 /// What takes long to make: some methods stretch the key. The nonces that ciphers draw are all that

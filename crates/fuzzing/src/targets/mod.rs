@@ -11,7 +11,7 @@ mod session;
 mod wire;
 
 pub use arq::kcp_input;
-pub use cipher::cipher_open;
+pub use cipher::{cipher_open, sealed_libev};
 pub use codec::{snappy_decoder, snappy_roundtrip};
 pub use config::{command_line, config_json, libev_json, sip003_options};
 pub use fec::{fec_decoder, fec_roundtrip};

@@ -613,7 +613,9 @@ fn captured_sessions_are_understood() {
         }
         sim.run_for(secs(1));
         let counters = sim.server.endpoint.counters();
-        assert_eq!(counters.passive_opens, sent.len() as u64, "{name}");
+        // Some recordings begin later.
+        let whole = sent.values().filter(|all| !all.is_empty()).count();
+        assert_eq!(counters.passive_opens, whole as u64, "{name}");
         assert_eq!(
             (counters.misbehaved_sessions, counters.in_csum_errors),
             (0, 0),

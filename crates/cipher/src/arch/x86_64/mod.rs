@@ -4,8 +4,10 @@ pub(crate) mod aesni;
 pub(crate) mod crc;
 pub(crate) mod gcm;
 mod ghash;
+mod poly1305;
 mod salsa20;
 pub(crate) mod sm4;
+mod streams;
 pub(crate) mod tea;
 pub(crate) mod vaes;
 mod words;
@@ -22,6 +24,10 @@ impl Aesni {
             && is_x86_feature_detected!("sse4.1");
         found.then_some(Self(()))
     }
+
+    fn ifma(self) -> Option<Ifma> {
+        None
+    }
 }
 
 /// Proof of AVX2 and of what [`Aesni`] proves.
@@ -36,6 +42,10 @@ impl Avx2 {
 
     pub(crate) fn aesni(self) -> Aesni {
         Aesni(())
+    }
+
+    fn ifma(self) -> Option<Ifma> {
+        None
     }
 }
 
@@ -59,4 +69,12 @@ impl Avx512 {
     pub(crate) fn aesni(self) -> Aesni {
         Aesni(())
     }
+
+    fn ifma(self) -> Option<Ifma> {
+        is_x86_feature_detected!("avx512ifma").then_some(Ifma(()))
+    }
 }
+
+/// Proof of AVX-512 IFMA and of what [`Avx512`] proves.
+#[derive(Copy, Clone)]
+struct Ifma(());

@@ -66,24 +66,7 @@ unsafe fn stream<V: Words>(state: &[u32; 16], blocks: &Stream, out: &mut KeyStre
         input[7] = V::load(blocks.nonces[1].as_ptr().cast());
         input[8] = V::load(blocks.counters.as_ptr().cast());
 
-        // The diagonals of the matrix; a double round works on its columns, then on its rows.
-        let x = input;
-        let mut a = [x[0], x[5], x[10], x[15]];
-        let mut b = [x[4], x[9], x[14], x[3]];
-        let mut c = [x[8], x[13], x[2], x[7]];
-        let mut d = [x[12], x[1], x[6], x[11]];
-        for _ in 0..10 {
-            [a, b, c, d] = quarter_rounds(a, b, c, d);
-            let (b1, c2, d3) = (turn::<V, 1>(d), turn::<V, 2>(c), turn::<V, 3>(b));
-            let [a1, b1, c2, d3] = quarter_rounds(a, b1, c2, d3);
-            (a, b, c, d) = (a1, turn::<V, 1>(d3), turn::<V, 2>(c2), turn::<V, 3>(b1));
-        }
-        let mut x = input;
-        for (from, diagonal) in [(0, a), (4, b), (8, c), (12, d)] {
-            for (i, word) in diagonal.into_iter().enumerate() {
-                x[(from + 5 * i) % 16] = word;
-            }
-        }
+        let mut x = rounds(input);
         for (word, input) in x.iter_mut().zip(input) {
             *word = word.add(input);
         }
@@ -95,9 +78,38 @@ unsafe fn stream<V: Words>(state: &[u32; 16], blocks: &Stream, out: &mut KeyStre
     }
 }
 
+/// Twenty rounds of Salsa.
+///
+/// # Safety
+/// As for [`Words`].
+#[inline(always)]
+pub(super) unsafe fn rounds<V: Words>(x: [V; 16]) -> [V; 16] {
+    // The diagonals of the matrix; a double round works on its columns, then on its rows.
+    let mut a = [x[0], x[5], x[10], x[15]];
+    let mut b = [x[4], x[9], x[14], x[3]];
+    let mut c = [x[8], x[13], x[2], x[7]];
+    let mut d = [x[12], x[1], x[6], x[11]];
+    for _ in 0..10 {
+        // SAFETY: the same conditions.
+        unsafe {
+            [a, b, c, d] = quarter_rounds(a, b, c, d);
+            let (b1, c2, d3) = (turn::<V, 1>(d), turn::<V, 2>(c), turn::<V, 3>(b));
+            let [a1, b1, c2, d3] = quarter_rounds(a, b1, c2, d3);
+            (a, b, c, d) = (a1, turn::<V, 1>(d3), turn::<V, 2>(c2), turn::<V, 3>(b1));
+        }
+    }
+    let mut out = x;
+    for (from, diagonal) in [(0, a), (4, b), (8, c), (12, d)] {
+        for (i, word) in diagonal.into_iter().enumerate() {
+            out[(from + 5 * i) % 16] = word;
+        }
+    }
+    out
+}
+
 /// The vectors, the first `N` of them last.
 #[inline(always)]
-fn turn<V: Copy, const N: usize>(x: [V; 4]) -> [V; 4] {
+pub(super) fn turn<V: Copy, const N: usize>(x: [V; 4]) -> [V; 4] {
     [x[N], x[(N + 1) % 4], x[(N + 2) % 4], x[(N + 3) % 4]]
 }
 
