@@ -284,7 +284,7 @@ pub fn is_accepted(bytes: &[u8]) -> Option<bool> {
     let Some(head) = head(bytes) else {
         return (bytes.len() >= MAX_REQUEST).then_some(false);
     };
-    let mut words = head.split(|b| b.is_ascii_whitespace());
+    let mut words = head.split(u8::is_ascii_whitespace);
     Some(words.next() == Some(b"HTTP/1.1") && words.next() == Some(b"204"))
 }
 
