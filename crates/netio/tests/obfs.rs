@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use fulmar_netio::{
     FirewallUse, Obfs, ObfsError, ObfsKind, ObfsOptions, ObfsState, RecvBuffers, RecvMeta,
-    SocketOptions, Transmit,
+    SocketOptions, Transmit, Trouble,
 };
 use fulmar_wire::libev_obfs::{Frame, MAX_FRAME_LEN};
 use fulmar_wire::rawtcp::{Flags, Header, Options};
@@ -207,10 +207,12 @@ impl Neighbour {
             "ip link del near 2>/dev/null; \
              ip link add near type veth peer name far netns {pid}; \
              ip addr add 10.9.0.1/24 dev near; ip addr add 10.9.0.3/24 dev near; \
-             ip -6 addr add fd09::1/64 dev near nodad; ip link set near up; \
+             ip -6 addr add fd09::1/64 dev near nodad; ip -6 addr add fe80::1/64 dev near nodad; \
+             ip link set near up; \
              ns='nsenter --net=/proc/{pid}/ns/net'; \
              $ns ip link set lo up; $ns ip addr add 10.9.0.2/24 dev far; \
-             $ns ip -6 addr add fd09::2/64 dev far nodad; $ns ip link set far up",
+             $ns ip -6 addr add fd09::2/64 dev far nodad; \
+             $ns ip -6 addr add fe80::2/64 dev far nodad; $ns ip link set far up",
             pid = new.child.id()
         ));
         new.say("start");
@@ -294,7 +296,7 @@ fn datagrams_pass_both_ways() {
     in_namespace("datagrams_pass_both_ways", || {
         for kind in KINDS {
             for (listen, dial) in [(V4, V4), ("0.0.0.0:8080", V4), (V6, V6), ("[::]:8080", V6)] {
-                let _neighbour = Neighbour::new(kind, listen);
+                let neighbour = Neighbour::new(kind, listen);
                 run(async {
                     let data = pattern(40_000);
                     let mut client = End::dial(kind, dial);
@@ -332,6 +334,37 @@ fn datagrams_pass_both_ways() {
                     );
                 });
             }
+        }
+    });
+}
+
+/// How many segments the kernel of a process's namespace has kept because others were missing before them.
+fn out_of_order(process: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/net/netstat")).expect("numbers");
+    let mut lines = text.lines().filter(|l| l.starts_with("TcpExt:"));
+    let names = lines.next().expect("names").split(' ');
+    let numbers = lines.next().expect("numbers").split(' ');
+    let (_, number) = names
+        .zip(numbers)
+        .find(|(name, _)| *name == "TCPOFOQueue")
+        .expect("that number");
+    number.parse().expect("a number")
+}
+
+#[test]
+fn link_local_peers_have_a_scope() {
+    in_namespace("link_local_peers_have_a_scope", || {
+        for kind in KINDS {
+            let _neighbour = Neighbour::new(kind, "[::]:8080");
+            let device = shell("ip -o link show near");
+            let device = device.split(':').next().expect("a number").to_owned();
+            run(async {
+                let server = addr(&format!("[fe80::2%{device}]:8080"));
+                let mut client =
+                    End::new(Obfs::dial(kind, server, None, &options()).expect("dial"));
+                client.ready().await;
+                client.echoed_at_last(server, b"near").await;
+            });
         }
     });
 }
@@ -543,7 +576,7 @@ fn garbage_reaches_nobody_and_a_flood_pushes_out_nobody() {
                     }
                     if port % 50 == 0 {
                         server
-                            .until(|obfs| obfs.contexts().iter().any(|c| c.peer == peer(port - 1)))
+                            .until(|obfs| obfs.contexts().iter().any(|c| c.peer == peer(port)))
                             .await;
                     }
                 }
@@ -695,7 +728,9 @@ fn without_the_capability_that_is_the_error() {
                 "--nocapture",
             ])
             .env(INSIDE, format!("without {missing}"));
-        let status = command.status().expect("setpriv");
-        assert!(status.success(), "{missing}");
+        match command.status() {
+            Ok(status) => assert!(status.success(), "{missing}"),
+            Err(e) => skipped(&format!("setpriv: {e}")),
+        }
     }
 }

@@ -79,12 +79,10 @@ impl Dialler {
             self.shared.table().ready = false;
             match end {
                 Ok(End::Dropped) => return,
-                Ok(End::Good | End::Wanted) => attempt = 0,
+                Ok(End::Wanted) => attempt = 0,
+                // Not at once, because a good link may be followed by one that ends as soon as it is there.
+                Ok(End::Good) => attempt = 1,
                 Ok(End::Bad) | Err(_) => attempt += 1,
-            }
-            // Good links that end at once are not good.
-            if attempt == 0 {
-                attempt = usize::from(matches!(end, Ok(End::Good)));
             }
         }
     }

@@ -296,7 +296,16 @@ impl Obfs {
     /// Whether datagrams can be sent: a server always; a client when its link is there.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.shared.is_server || self.shared.table().ready
+        if self.shared.is_server {
+            return true;
+        }
+        let table = self.shared.table();
+        // The kernels may have connected before anything was taken out of the capture socket.
+        table.ready
+            && table
+                .remote
+                .and_then(|remote| table.get(&remote))
+                .is_some_and(|context| context.flow.is_open())
     }
 
     /// Client: dials again, to `remote`, which may be another address than before. A server does nothing.

@@ -20,6 +20,9 @@ pub(super) const ECE: Flags = Flags(0x40);
 /// What the kernels take of a narrow connection.
 const KERNEL_WINDOW: u32 = 1152;
 
+/// The furthest ahead of the peer's acknowledgement that we send, in bytes: what both ends announce.
+const MOST_AHEAD: i32 = WINDOW_BESIDE.cast_signed() as i32;
+
 /// Numbers so close before the kernel's own that they are not used.
 const GAP: u32 = 1 << 17;
 
@@ -157,7 +160,7 @@ impl Flow {
         }
         let len = u32::try_from(len).ok()?;
         if self.beside {
-            if self.next.plus(len).diff(self.acked) > i32::from(WINDOW_BESIDE as i16) {
+            if self.next.plus(len).diff(self.acked) > MOST_AHEAD {
                 self.next = self.acked;
             }
             let used = self.next.0.wrapping_sub(self.base.0);

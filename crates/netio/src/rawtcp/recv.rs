@@ -19,6 +19,10 @@ const MAX_ROUNDS: usize = 16;
 
 /// What is known of a packet besides its bytes. With IPv4 the addresses are in the bytes.
 #[derive(Copy, Clone, Default)]
+#[cfg_attr(
+    not(any(target_os = "linux", target_os = "android")),
+    expect(dead_code, reason = "packet sockets are of Linux")
+)]
 pub(crate) struct Incoming {
     pub(crate) len: usize,
     pub(crate) truncated: bool,
