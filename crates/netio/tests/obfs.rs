@@ -332,6 +332,22 @@ fn datagrams_pass_both_ways() {
                         (1, 1),
                         "{kind:?} {listen}"
                     );
+
+                    // No kernel has taken any of that for its own.
+                    assert_eq!(out_of_order("self"), 0);
+                    assert_eq!(out_of_order(&neighbour.child.id().to_string()), 0);
+
+                    // What is too long for the link costs itself only.
+                    let long = Transmit {
+                        dst: addr(dial),
+                        src_ip: None,
+                        ecn: None,
+                        segment: 1600,
+                        data: &data[..3300],
+                    };
+                    let sent = client.obfs.send(&long).expect("send");
+                    assert_eq!((sent.runs, sent.lost, sent.datagrams), (1, 2, 1));
+                    assert_eq!(sent.trouble, Some(Trouble::TooLong));
                 });
             }
         }
@@ -534,7 +550,7 @@ fn garbage_reaches_nobody_and_a_flood_pushes_out_nobody() {
                 let mut server =
                     End::new(Obfs::listen(ObfsKind::Tcp, listen, &narrow).expect("listen"));
                 let peer = |port: u16| SocketAddr::from(([10, 1, 0, 2], port));
-                let mut quiet = async |server: &mut End| {
+                let quiet = async |server: &mut End| {
                     let short = Duration::from_millis(200);
                     assert!(tokio::time::timeout(short, server.recv()).await.is_err());
                 };
