@@ -43,8 +43,10 @@ use firewall::{Firewall, FirewallError, Hook, Rule};
 pub(crate) use flow::Agreed;
 use flow::Flow;
 pub use options::{FirewallUse, RawTcpError, RawTcpOptions};
+pub(crate) use recv::Incoming;
 use recv::learn_handshake;
-pub(crate) use recv::{Found, Gather, Incoming};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) use recv::{Found, Gather};
 pub(crate) use send::Outgoing;
 
 /// Most segments of one call, in either direction. As with UDP, more are not faster.
