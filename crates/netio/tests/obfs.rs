@@ -386,6 +386,37 @@ fn link_local_peers_have_a_scope() {
 }
 
 #[test]
+fn what_tracks_connections_lets_it_pass() {
+    in_namespace("what_tracks_connections_lets_it_pass", || {
+        for kind in KINDS {
+            let _neighbour = Neighbour::new(kind, V4);
+            shell(
+                "nft 'delete table ip t' 2>/dev/null; nft add table ip t; \
+                 nft 'add chain ip t o { type filter hook output priority 0; }'; \
+                 nft 'add rule ip t o ct state invalid counter drop'; \
+                 nft 'add chain ip t i { type filter hook prerouting priority 0; }'; \
+                 nft 'add rule ip t i ct state invalid counter'",
+            );
+            run(async {
+                let mut client = End::dial(kind, V4);
+                client.ready().await;
+                client.echoed_at_last(addr(V4), b"there").await;
+                let data = pattern(28 * 1300);
+                for _ in 0..100 {
+                    client.echoed(addr(V4), 1300, &data).await;
+                }
+            });
+            let table = shell("nft list table ip t");
+            assert_eq!(
+                table.matches("packets 0 bytes 0").count(),
+                2,
+                "{kind:?} {table}"
+            );
+        }
+    });
+}
+
+#[test]
 fn several_clients_and_the_same_again() {
     in_namespace("several_clients_and_the_same_again", || {
         for kind in KINDS {

@@ -52,6 +52,8 @@ pub(super) struct Flow {
     ack: Seq,
     /// The next segment says that congestion was seen.
     congested: bool,
+    /// How often our window was announced.
+    announced: u8,
 }
 
 impl Flow {
@@ -70,6 +72,7 @@ impl Flow {
             acked: Seq(0),
             ack: Seq(0),
             congested: false,
+            announced: 0,
         }
     }
 
@@ -146,6 +149,27 @@ impl Flow {
         } else {
             self.ack = end;
         }
+    }
+
+    /// Beside: an empty segment that announces our window, in answer to one of the peer's kernel that carries `len` bytes.
+    ///
+    /// A NAT or firewall that tracks the connection knows the narrow windows of the kernels only, and takes data beyond
+    /// them for invalid: Linux passes datagrams of up to some 800 bytes, and none that is longer. To the peer's kernel it
+    /// is a plain acknowledgement. Said a few times, as it may get lost.
+    pub(super) fn announcement(&mut self, header: &Header, len: usize) -> Option<Header> {
+        const TIMES: u8 = 4;
+        let ending = header.flags.has(Flags::RST) || header.flags.has(Flags::FIN);
+        if !self.beside
+            || self.announced >= TIMES
+            || header.window == WINDOW_BESIDE
+            || ending
+            || !header.flags.has(Flags::ACK)
+        {
+            return None;
+        }
+        self.announced += 1;
+        let len = u32::try_from(len).ok()? + u32::from(header.flags.has(Flags::SYN));
+        Some(self.header(header.ack, header.seq.plus(len), Flags::ACK))
     }
 
     /// The next segment says that a router on the path was congested.
@@ -256,6 +280,37 @@ mod tests {
         let mut flow = Flow::beside(1, 2, 500);
         flow.on_segment(&segment(0, 0, SYN_ACK, 1152), 0);
         assert!(flow.next_header(1).expect("open").seq.0 > 500 + 1152);
+    }
+
+    #[test]
+    fn the_window_is_announced_to_kernels_only() {
+        let mut flow = Flow::beside(1, 2, 216);
+        let theirs = segment(100, 5000, SYN_ACK, 1152);
+        let ours = flow.announcement(&theirs, 0).expect("said");
+        assert_eq!(
+            (ours.seq.0, ours.ack.0, ours.flags),
+            (5000, 101, Flags::ACK)
+        );
+        assert_eq!(ours.window, WINDOW_BESIDE);
+        assert!(
+            flow.announcement(&segment(1, 2, Flags::ACK, WINDOW_BESIDE), 0)
+                .is_none()
+        );
+        assert!(
+            flow.announcement(&segment(1, 2, Flags::SYN, 1152), 0)
+                .is_none()
+        );
+        assert!(
+            flow.announcement(&segment(1, 2, Flags(0x11), 1152), 0)
+                .is_none()
+        );
+        for _ in 0..3 {
+            let ours = flow.announcement(&segment(101, 5216, Flags::DATA, 936), 103);
+            assert_eq!(ours.map(|h| (h.seq.0, h.ack.0)), Some((5216, 204)));
+        }
+        assert!(flow.announcement(&theirs, 0).is_none());
+        let mut alone = Flow::answering(1, 2, Seq(3), Seq(4));
+        assert!(alone.announcement(&theirs, 0).is_none());
     }
 
     #[test]

@@ -12,6 +12,9 @@
 //! segment that gets lost is sent again, `dpi/tcp` sets the firewall rule that it needs, and a flood of first segments
 //! pushes out nobody who has proved to know the key.
 //!
+//! With `dpi/tcp-wnd` each end also announces its window once the peer's kernel was heard, without which a NAT that
+//! tracks connections drops every long datagram; towards the original that helps one direction only.
+//!
 //! Segments carry no TCP options: a timestamp would take 12 bytes that section 6 has given to the datagram.
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

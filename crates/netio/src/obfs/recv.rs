@@ -124,6 +124,7 @@ impl Shared {
             self.answer_first(&packet, src, &header, incoming.device, table, now);
             return None;
         }
+        let id = table.random();
         let context = table.get_mut(&src)?;
         let payload = packet.segment.payload();
         let was_open = context.flow.is_open();
@@ -156,6 +157,10 @@ impl Shared {
             return None;
         }
         context.label.get_or_insert(packet.label);
+        if let Some(announcement) = context.flow.announcement(&header, payload.len()) {
+            // It is said again when there is no room for it.
+            let _ = self.inject(src, context, id, &announcement);
+        }
         let ecn = Ecn::from_bits(packet.class);
         if ecn == Some(Ecn::Ce) {
             context.ecn += 1;
