@@ -14,7 +14,7 @@
 //! ```
 //!
 //! [`RawTcp`] has the same shape, for paths that pass TCP only; it owns its sockets and gives a duplicate
-//! descriptor to wait for.
+//! descriptor to wait for. [`Obfs`] is the same of another dialect, and gives one descriptor for each direction.
 //!
 //! | module | what |
 //! |---|---|
@@ -22,6 +22,7 @@
 //! | `run` | what goes in and comes out: [`Transmit`], [`Sent`], [`RecvMeta`], [`RecvBuffers`] |
 //! | `udp` | [`UdpState`]: what a UDP socket can do, and doing it |
 //! | `rawtcp` | [`RawTcp`]: flows, sequence numbers, firewall rules |
+//! | `obfs` | [`Obfs`]: kcptun-libev's obfuscation, datagrams in TCP segments beside the kernel's connection or without |
 //! | `counters` | what happened, for the operator |
 //! | `sys` | the system calls: one folder per system, all of one shape, and all `unsafe` code |
 //!
@@ -34,6 +35,7 @@
 
 mod addr;
 mod counters;
+mod obfs;
 mod options;
 mod rawtcp;
 mod run;
@@ -42,6 +44,7 @@ mod udp;
 
 pub use addr::unmapped;
 pub use counters::IoCounters;
+pub use obfs::{Obfs, ObfsContext, ObfsError, ObfsKind, ObfsOptions, ObfsState, ObfsTotals};
 pub use options::{
     GROUPS_BALANCE, Granted, OptionError, SocketOptions, adopt, bind, bind_group, bind_wildcard,
 };

@@ -12,6 +12,7 @@
 //! | [`smux`] | smux frames, versions 1 and 2 |
 //! | [`kcptun`] | the kcptun datagram: methods, header sizes, MTU arithmetic |
 //! | [`libev`] | the kcptun-libev datagram: methods, MTU arithmetic, messages beside and inside conversations |
+//! | [`libev_obfs`] | packets and texts of kcptun-libev's obfuscation |
 //! | [`rawtcp`] | TCP-looking packets of `--tcp` |
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod fec;
 pub mod kcp;
 pub mod kcptun;
 pub mod libev;
+pub mod libev_obfs;
 pub mod rawtcp;
 pub mod seq;
 pub mod smux;

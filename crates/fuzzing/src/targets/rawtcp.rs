@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use fulmar_wire::libev_obfs::{self, Frame, MAX_FRAME_LEN, Packet};
 use fulmar_wire::rawtcp::{self, Ipv4, MAX_HEADER_LEN, Segment};
 
 use crate::input::Input;
@@ -13,6 +14,7 @@ pub fn rawtcp_packet(data: &[u8]) {
     let mut input = Input::new(data);
     let with_ip = input.byte().is_multiple_of(2);
     let packet = input.rest();
+    whole_packet(packet);
     let (mut src, mut dst) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(192, 0, 2, 1));
     let mut bytes = packet;
     if with_ip {
@@ -56,4 +58,44 @@ pub fn rawtcp_packet(data: &[u8]) {
     assert_eq!(again.header(), header);
     assert_eq!(again.payload(), segment.payload());
     assert!(again.checksum_is_right(src, dst));
+}
+
+/// A packet of either version of IP as a packet socket hands it out, the one that we write for the same payload, and
+/// the same bytes as the texts that come on the connection beside.
+fn whole_packet(bytes: &[u8]) {
+    let _ = libev_obfs::answer(bytes);
+    let _ = libev_obfs::is_accepted(bytes);
+    let _ = libev_obfs::is_text(bytes);
+    let packet = match Packet::parse(bytes) {
+        Ok(packet) => packet,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            return;
+        }
+    };
+    let payload = packet.segment.payload();
+    assert_eq!(
+        bytes.get(packet.at..packet.at + payload.len()),
+        Some(payload)
+    );
+    let frame = Frame {
+        src: packet.src.ip(),
+        dst: packet.dst.ip(),
+        class: packet.class,
+        id: 1,
+        label: packet.label,
+        tcp: packet.segment.header(),
+    };
+    let mut front = [0; MAX_FRAME_LEN];
+    let len = frame.emit(payload, &mut front);
+    assert_eq!(len, frame.len());
+    let ours = [front.get(..len).unwrap_or_default(), payload].concat();
+    let again = match Packet::parse(&ours) {
+        Ok(again) => again,
+        Err(error) => panic!("{error}"),
+    };
+    assert!(again.checksum_is_right());
+    assert_eq!((again.src, again.dst), (packet.src, packet.dst));
+    assert_eq!((again.class, again.label), (packet.class, packet.label));
+    assert_eq!(again.segment.payload(), payload);
 }

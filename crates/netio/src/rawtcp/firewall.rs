@@ -1,8 +1,11 @@
-//! The firewall rule that keeps our own kernel quiet.
+//! The firewall rules that keep our own kernel quiet.
 //!
 //! Behind every raw TCP flow is a connection of the kernel, which would answer the raw segments that it does
 //! not understand. It is told to send with a TTL of 1, and a rule of this host drops what leaves with that
 //! TTL from the flow's port; raw segments have a normal TTL and pass.
+//!
+//! Where no connection of the kernel stands behind the segments ([`crate::Obfs`]), it is kept from seeing those
+//! that arrive.
 //!
 //! With nftables the rule lives in a table of its own, with iptables it carries a comment. Both bear a name
 //! that says which process made it: process namespace, number and start time. A rule whose process is gone,
@@ -10,7 +13,7 @@
 //! process in another container, which cannot be seen from here, is left alone.
 
 use std::ffi::OsString;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Output, Stdio};
@@ -22,10 +25,32 @@ const PREFIX: &str = "fulmar";
 /// Where administrators' programs are when `PATH` of a service does not say.
 const PLACES: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
 
-/// Which of the kernel's packets are dropped: TCP with a TTL or hop limit of 1, and of this flow or port.
+/// Which packets are dropped.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Hook {
+    /// Those of our kernel, known by a TTL or hop limit of 1, before they leave.
+    Leaving,
+    /// Those that arrive, before our kernel sees them. Packet sockets have seen them by then.
+    Arriving,
+}
+
+impl Hook {
+    const ALL: [Self; 2] = [Self::Leaving, Self::Arriving];
+
+    /// The name of the chain of iptables.
+    const fn chain(self) -> &'static str {
+        match self {
+            Self::Leaving => "OUTPUT",
+            Self::Arriving => "INPUT",
+        }
+    }
+}
+
+/// Which TCP packets are dropped, of this flow or port.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Rule {
-    /// Our side; the address counts unless it is a wildcard.
+    pub(crate) hook: Hook,
+    /// Our side; the address counts unless it is a wildcard, the port unless it is 0.
     pub(crate) local: SocketAddr,
     /// The peer, of a client.
     pub(crate) remote: Option<SocketAddr>,
@@ -71,6 +96,7 @@ enum Backend {
     Nft,
     Iptables {
         program: &'static str,
+        hook: Hook,
         rule: Vec<String>,
     },
     Removed,
@@ -98,11 +124,12 @@ impl Firewall {
 
         let program = iptables(rule.local.is_ipv6());
         let words = iptables_rule(&name, rule);
-        match run(program, &with_command("-I", &words), None) {
+        match run(program, &with_command("-I", rule.hook, &words), None) {
             Ok(_) => {
                 return Ok(Self {
                     backend: Backend::Iptables {
                         program,
+                        hook: rule.hook,
                         rule: words,
                     },
                     name,
@@ -129,8 +156,12 @@ impl Firewall {
             Backend::Nft => {
                 let _ = delete_table(&self.name);
             }
-            Backend::Iptables { program, rule } => {
-                let _ = run(program, &with_command("-D", &rule), None);
+            Backend::Iptables {
+                program,
+                hook,
+                rule,
+            } => {
+                let _ = run(program, &with_command("-D", hook, &rule), None);
             }
             Backend::Removed => {}
         }
@@ -175,15 +206,17 @@ fn remove_if(is_ours: impl Fn(&Owner) -> bool) -> usize {
         }
     }
     for program in ["iptables", "ip6tables"] {
-        let Ok(rules) = run(program, &["-w", "5", "-S", "OUTPUT"], None) else {
-            continue;
-        };
-        for words in rules.lines().filter_map(listed_rule) {
-            let ours = words
-                .iter()
-                .any(|word| Owner::of_rule(word).is_some_and(|owner| is_ours(&owner)));
-            if ours && run(program, &with_command("-D", &words), None).is_ok() {
-                removed += 1;
+        for hook in Hook::ALL {
+            let Ok(rules) = run(program, &["-w", "5", "-S", hook.chain()], None) else {
+                continue;
+            };
+            for words in rules.lines().filter_map(|line| listed_rule(hook, line)) {
+                let ours = words
+                    .iter()
+                    .any(|word| Owner::of_rule(word).is_some_and(|owner| is_ours(&owner)));
+                if ours && run(program, &with_command("-D", hook, &words), None).is_ok() {
+                    removed += 1;
+                }
             }
         }
     }
@@ -254,28 +287,60 @@ fn start_time(process: u32) -> Option<u64> {
     fields.split_whitespace().nth(19)?.parse().ok()
 }
 
+impl Rule {
+    /// Whose words are whose: the sides that a packet of this rule comes from and goes to.
+    fn ends(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        match self.hook {
+            Hook::Leaving => (Some(self.local), self.remote),
+            Hook::Arriving => (self.remote, Some(self.local)),
+        }
+    }
+
+    /// The rule in the words of nftables, for whoever has to set it by hand.
+    pub(crate) fn words(&self) -> String {
+        let family = if self.local.is_ipv6() { "ip6" } else { "ip" };
+        let mut words = Vec::new();
+        if self.hook == Hook::Leaving {
+            words.push(if self.local.is_ipv6() {
+                "ip6 hoplimit 1".to_owned()
+            } else {
+                "ip ttl 1".to_owned()
+            });
+        } else if self.local.is_ipv6() {
+            words.push("meta nfproto ipv6".to_owned());
+        } else {
+            words.push("meta nfproto ipv4".to_owned());
+        }
+        let (from, to) = self.ends();
+        // Our side first.
+        let mut ends = [(from, "s"), (to, "d")];
+        if self.hook == Hook::Arriving {
+            ends.reverse();
+        }
+        for (end, letter) in ends {
+            let Some(end) = end else { continue };
+            let port = (end.port() != 0).then(|| format!("tcp {letter}port {}", end.port()));
+            let ip =
+                (!end.ip().is_unspecified()).then(|| format!("{family} {letter}addr {}", end.ip()));
+            if Some(end) == self.remote {
+                words.extend(ip.into_iter().chain(port));
+            } else {
+                words.extend(port.into_iter().chain(ip));
+            }
+        }
+        words.push("drop".to_owned());
+        words.join(" ")
+    }
+}
+
 fn nft_script(name: &str, rule: &Rule) -> String {
-    let (family, ttl) = if rule.local.is_ipv6() {
-        ("ip6", "ip6 hoplimit 1")
-    } else {
-        ("ip", "ip ttl 1")
+    let hook = match rule.hook {
+        Hook::Leaving => "output",
+        Hook::Arriving => "input",
     };
-    let mut conditions = format!("{ttl} tcp sport {}", rule.local.port());
-    // Writing to a string does not fail.
-    if !rule.local.ip().is_unspecified() {
-        let _ = write!(conditions, " {family} saddr {}", rule.local.ip());
-    }
-    if let Some(remote) = rule.remote {
-        let _ = write!(
-            conditions,
-            " {family} daddr {} tcp dport {}",
-            remote.ip(),
-            remote.port()
-        );
-    }
     format!(
-        "table inet {name} {{\n chain output {{\n  type filter hook output priority 0; policy accept;\n  \
-         {conditions} drop\n }}\n}}\n"
+        "table inet {name} {{\n chain {hook} {{\n  type filter hook {hook} priority 0; policy accept;\n  {}\n }}\n}}\n",
+        rule.words()
     )
 }
 
@@ -283,24 +348,27 @@ fn iptables_rule(name: &str, rule: &Rule) -> Vec<String> {
     let mut words = Vec::new();
     let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
     let host = |ip: IpAddr| format!("{ip}/{}", if ip.is_ipv6() { 128 } else { 32 });
-    if !rule.local.ip().is_unspecified() {
-        add("-s", host(rule.local.ip()));
-    }
-    if let Some(remote) = rule.remote {
-        add("-d", host(remote.ip()));
+    let (from, to) = rule.ends();
+    for (end, flag) in [(from, "-s"), (to, "-d")] {
+        if let Some(end) = end.filter(|end| !end.ip().is_unspecified()) {
+            add(flag, host(end.ip()));
+        }
     }
     add("-p", "tcp".to_owned());
     add("-m", "tcp".to_owned());
-    add("--sport", rule.local.port().to_string());
-    if let Some(remote) = rule.remote {
-        add("--dport", remote.port().to_string());
+    for (end, flag) in [(from, "--sport"), (to, "--dport")] {
+        if let Some(end) = end.filter(|end| end.port() != 0) {
+            add(flag, end.port().to_string());
+        }
     }
-    if rule.local.is_ipv6() {
-        add("-m", "hl".to_owned());
-        add("--hl-eq", "1".to_owned());
-    } else {
-        add("-m", "ttl".to_owned());
-        add("--ttl-eq", "1".to_owned());
+    if rule.hook == Hook::Leaving {
+        if rule.local.is_ipv6() {
+            add("-m", "hl".to_owned());
+            add("--hl-eq", "1".to_owned());
+        } else {
+            add("-m", "ttl".to_owned());
+            add("--ttl-eq", "1".to_owned());
+        }
     }
     add("-m", "comment".to_owned());
     add("--comment", name.to_owned());
@@ -313,8 +381,8 @@ fn iptables(v6: bool) -> &'static str {
 }
 
 /// The arguments that insert (`-I`) or delete (`-D`) a rule, waiting for others that change rules.
-fn with_command<'a>(command: &'a str, rule: &'a [String]) -> Vec<&'a str> {
-    let mut arguments = vec!["-w", "5", command, "OUTPUT"];
+fn with_command<'a>(command: &'a str, hook: Hook, rule: &'a [String]) -> Vec<&'a str> {
+    let mut arguments = vec!["-w", "5", command, hook.chain()];
     arguments.extend(rule.iter().map(String::as_str));
     arguments
 }
@@ -324,10 +392,14 @@ fn table_name(line: &str) -> Option<&str> {
     line.trim().strip_prefix("table inet ")
 }
 
-/// The rule in a line of `iptables -S OUTPUT`. Our rules have no quoted words with spaces; other people's
+/// The rule in a line of `iptables -S` with a chain. Our rules have no quoted words with spaces; other people's
 /// are never deleted, so it does not matter how theirs are split.
-fn listed_rule(line: &str) -> Option<Vec<String>> {
-    let rule = line.trim().strip_prefix("-A OUTPUT ")?;
+fn listed_rule(hook: Hook, line: &str) -> Option<Vec<String>> {
+    let rule = line
+        .trim()
+        .strip_prefix("-A ")?
+        .strip_prefix(hook.chain())?
+        .strip_prefix(' ')?;
     Some(
         rule.split_whitespace()
             .map(|word| word.trim_matches('"').to_owned())
@@ -395,6 +467,7 @@ mod tests {
 
     fn client(local: &str, remote: &str) -> Rule {
         Rule {
+            hook: Hook::Leaving,
             local: local.parse().expect("address"),
             remote: Some(remote.parse().expect("address")),
         }
@@ -402,6 +475,7 @@ mod tests {
 
     fn server(local: &str) -> Rule {
         Rule {
+            hook: Hook::Leaving,
             local: local.parse().expect("address"),
             remote: None,
         }
@@ -465,13 +539,41 @@ mod tests {
         // As `iptables -S` of release 1.8.9 prints it.
         let line = "-A OUTPUT -s 192.0.2.1/32 -d 192.0.2.2/32 -p tcp -m tcp --sport 5 --dport 6 -m ttl --ttl-eq 1 \
                     -m comment --comment fulmar_1_2_3_4 -j DROP";
-        assert_eq!(listed_rule(line).expect("rule"), rule);
-        assert_eq!(listed_rule("-P OUTPUT ACCEPT"), None);
+        assert_eq!(listed_rule(Hook::Leaving, line).expect("rule"), rule);
+        assert_eq!(listed_rule(Hook::Leaving, "-P OUTPUT ACCEPT"), None);
         let rule = iptables_rule("n", &server("[2001:db8::1]:7"));
         assert_eq!(
             rule.join(" "),
             "-s 2001:db8::1/128 -p tcp -m tcp --sport 7 -m hl --hl-eq 1 -m comment --comment n -j DROP"
         );
+    }
+
+    #[test]
+    fn rules_for_what_arrives() {
+        let arriving = |rule: Rule| Rule {
+            hook: Hook::Arriving,
+            ..rule
+        };
+        let rule = arriving(server("0.0.0.0:7"));
+        assert_eq!(rule.words(), "meta nfproto ipv4 tcp dport 7 drop");
+        assert!(nft_script("n", &rule).contains("chain input {\n  type filter hook input "));
+        assert_eq!(
+            iptables_rule("n", &rule).join(" "),
+            "-p tcp -m tcp --dport 7 -m comment --comment n -j DROP"
+        );
+        let rule = arriving(client("[2001:db8::1]:0", "[2001:db8::2]:7"));
+        assert_eq!(
+            rule.words(),
+            "meta nfproto ipv6 ip6 daddr 2001:db8::1 ip6 saddr 2001:db8::2 tcp sport 7 drop"
+        );
+        let words = iptables_rule("fulmar_1_2_3_4", &rule);
+        assert_eq!(
+            words.join(" "),
+            "-s 2001:db8::2/128 -d 2001:db8::1/128 -p tcp -m tcp --sport 7 -m comment --comment fulmar_1_2_3_4 -j DROP"
+        );
+        let line = format!("-A INPUT {}", words.join(" "));
+        assert_eq!(listed_rule(Hook::Arriving, &line), Some(words));
+        assert_eq!(listed_rule(Hook::Leaving, &line), None);
     }
 
     #[test]

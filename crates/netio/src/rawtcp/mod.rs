@@ -39,12 +39,14 @@ use crate::counters::{IoCounters, Live};
 use crate::options::{Granted, route};
 use crate::sys;
 
-use firewall::{Firewall, FirewallError, Rule};
+use firewall::{Firewall, FirewallError, Hook, Rule};
 pub(crate) use flow::Agreed;
 use flow::Flow;
 pub use options::{FirewallUse, RawTcpError, RawTcpOptions};
 pub(crate) use recv::Incoming;
 use recv::learn_handshake;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) use recv::{Found, Gather};
 pub(crate) use send::Outgoing;
 
 /// Most segments of one call, in either direction. As with UDP, more are not faster.
@@ -154,6 +156,7 @@ impl RawTcp {
         }
 
         let rule = Rule {
+            hook: Hook::Leaving,
             local,
             remote: Some(remote),
         };
@@ -203,6 +206,7 @@ impl RawTcp {
 
         let (raw, granted) = open(bound, None, Flags::PSH, options)?;
         let rule = Rule {
+            hook: Hook::Leaving,
             local: bound,
             remote: None,
         };

@@ -19,6 +19,10 @@ const MAX_ROUNDS: usize = 16;
 
 /// What is known of a packet besides its bytes. With IPv4 the addresses are in the bytes.
 #[derive(Copy, Clone, Default)]
+#[cfg_attr(
+    not(any(target_os = "linux", target_os = "android")),
+    expect(dead_code, reason = "packet sockets are of Linux")
+)]
 pub(crate) struct Incoming {
     pub(crate) len: usize,
     pub(crate) truncated: bool,
@@ -26,6 +30,10 @@ pub(crate) struct Incoming {
     pub(crate) src: Option<SocketAddr>,
     pub(crate) dst: Option<IpAddr>,
     pub(crate) class: u8,
+    /// Packet sockets: the number of the device that it came by.
+    pub(crate) device: u32,
+    /// Packet sockets: its checksum has not been filled in yet.
+    pub(crate) unsummed: bool,
 }
 
 impl RawTcp {
@@ -73,9 +81,7 @@ impl RawTcp {
     fn sort(&self, room: &mut [u8], arrived: &[Incoming], metas: &mut [RecvMeta]) -> usize {
         let counters = &self.shared.counters;
         let now = Instant::now();
-        let mut runs = 0_usize;
-        let mut datagrams = 0;
-        let mut bytes = 0;
+        let mut gather = Gather::new(metas);
         let mut flows = self.shared.flows();
         for (i, incoming) in arrived.iter().enumerate() {
             let slot = i * SLOT;
@@ -89,48 +95,10 @@ impl RawTcp {
             let Some(found) = self.find(packet, incoming, &mut flows, now) else {
                 continue;
             };
-            let (from, len) = (slot + found.at, found.len);
-            datagrams += 1;
-            bytes += len;
-
-            // Behind the last run, if it is of the same peer and all of one length so far: there is always
-            // room between it and this datagram, because the packets have headers.
-            let last = runs
-                .checked_sub(1)
-                .and_then(|last| metas.get_mut(last))
-                .filter(|last| {
-                    last.src == found.src
-                        && last.dst_ip == Some(found.dst)
-                        && last.ecn == found.ecn
-                        && len <= last.segment
-                        && last.len.is_multiple_of(last.segment)
-                });
-            if let Some(last) = last {
-                room.copy_within(from..from + len, last.offset + last.len);
-                last.len += len;
-            } else if let Some(meta) = metas.get_mut(runs) {
-                *meta = RecvMeta {
-                    src: found.src,
-                    dst_ip: Some(found.dst),
-                    ecn: found.ecn,
-                    len,
-                    segment: len,
-                    buffer: 0,
-                    offset: from,
-                };
-                runs += 1;
-            }
+            gather.push(room, slot, &found);
         }
         drop(flows);
-        let coalesced = metas
-            .iter()
-            .take(runs)
-            .filter(|m| m.len > m.segment)
-            .count();
-        add(&counters.recv_coalesced_runs, coalesced);
-        add(&counters.recv_datagrams, datagrams);
-        add(&counters.recv_bytes, bytes);
-        runs
+        gather.finish(counters)
     }
 
     /// The datagram in a packet, if it is one of ours.
@@ -227,13 +195,83 @@ pub(super) fn learn_handshake(raw: &sys::RawSocket, flow: &mut Flow, remote: Soc
 }
 
 /// A datagram in a packet.
-struct Found {
-    src: SocketAddr,
-    dst: IpAddr,
-    ecn: Option<Ecn>,
+pub(crate) struct Found {
+    pub(crate) src: SocketAddr,
+    pub(crate) dst: IpAddr,
+    pub(crate) ecn: Option<Ecn>,
     /// Where in the packet.
-    at: usize,
-    len: usize,
+    pub(crate) at: usize,
+    pub(crate) len: usize,
+}
+
+/// Makes runs of datagrams that are found in packets side by side.
+pub(crate) struct Gather<'a> {
+    metas: &'a mut [RecvMeta],
+    runs: usize,
+    datagrams: usize,
+    bytes: usize,
+}
+
+impl<'a> Gather<'a> {
+    /// `metas`: one for each packet at most.
+    pub(crate) fn new(metas: &'a mut [RecvMeta]) -> Self {
+        Self {
+            metas,
+            runs: 0,
+            datagrams: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Adds the datagram that was found in the packet that begins at `slot` of `room`. In the order of the packets.
+    pub(crate) fn push(&mut self, room: &mut [u8], slot: usize, found: &Found) {
+        let (from, len) = (slot + found.at, found.len);
+        self.datagrams += 1;
+        self.bytes += len;
+
+        // Behind the last run, if it is of the same peer and all of one length so far: there is always
+        // room between it and this datagram, because the packets have headers.
+        let last = self
+            .runs
+            .checked_sub(1)
+            .and_then(|last| self.metas.get_mut(last))
+            .filter(|last| {
+                last.src == found.src
+                    && last.dst_ip == Some(found.dst)
+                    && last.ecn == found.ecn
+                    && len <= last.segment
+                    && last.len.is_multiple_of(last.segment)
+            });
+        if let Some(last) = last {
+            room.copy_within(from..from + len, last.offset + last.len);
+            last.len += len;
+        } else if let Some(meta) = self.metas.get_mut(self.runs) {
+            *meta = RecvMeta {
+                src: found.src,
+                dst_ip: Some(found.dst),
+                ecn: found.ecn,
+                len,
+                segment: len,
+                buffer: 0,
+                offset: from,
+            };
+            self.runs += 1;
+        }
+    }
+
+    /// Counts what was gathered; returns how many runs there are, in the first of the metas.
+    pub(crate) fn finish(self, counters: &Live) -> usize {
+        let coalesced = self
+            .metas
+            .iter()
+            .take(self.runs)
+            .filter(|m| m.len > m.segment)
+            .count();
+        add(&counters.recv_coalesced_runs, coalesced);
+        add(&counters.recv_datagrams, self.datagrams);
+        add(&counters.recv_bytes, self.bytes);
+        self.runs
+    }
 }
 
 /// A packet, taken apart.

@@ -173,7 +173,7 @@ impl RawTcp {
 
 impl Sent {
     /// Counts datagrams as lost.
-    fn give_up(&mut self, trouble: Trouble, datagrams: usize, counters: &Live) {
+    pub(crate) fn give_up(&mut self, trouble: Trouble, datagrams: usize, counters: &Live) {
         counters.lost(trouble, datagrams);
         self.lost += datagrams;
         self.trouble = Some(trouble);

@@ -127,7 +127,14 @@ pub(super) struct Received {
     pub(super) class: Option<u8>,
     /// How many datagrams the socket has dropped so far, modulo 2^32.
     pub(super) drops: Option<u32>,
+    /// The packet's checksum has not been filled in yet, because a device would do that.
+    pub(super) unsummed: bool,
 }
+
+/// A packet socket tells of its packets.
+pub(super) const PACKET_AUXDATA: libc::c_int = 8;
+/// The bit of the first word of that.
+const TP_STATUS_CSUMNOTREADY: u32 = 1 << 3;
 
 /// Reads the control messages of a message that the kernel has filled in.
 ///
@@ -177,6 +184,9 @@ pub(super) unsafe fn read(header: &libc::msghdr) -> Received {
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 out.dst_ip = value!(libc::in6_pktinfo)
                     .map(|info| Ipv6Addr::from(info.ipi6_addr.s6_addr).to_canonical());
+            }
+            (libc::SOL_PACKET, PACKET_AUXDATA) => {
+                out.unsummed = value!(u32).is_some_and(|s| s & TP_STATUS_CSUMNOTREADY != 0);
             }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => out.drops = value!(u32),
             _ => {}

@@ -1,10 +1,12 @@
 //! Linux: one call per run.
 
 mod alarm;
+mod batch;
 mod control;
 mod memory;
 mod name;
 mod options;
+mod packet;
 mod raw;
 mod recv;
 mod segmentation;
@@ -14,6 +16,7 @@ mod udp;
 pub use alarm::Alarm;
 pub(crate) use memory::{forget_pages, return_free_memory};
 pub(crate) use options::*;
+pub(crate) use packet::{Capture, Injector, Wanted, Whole, device_number, narrow, wait};
 pub(crate) use raw::{RawSocket, agreed, close_silently, is_missing_capability};
 pub(crate) use udp::Native;
 

@@ -11,6 +11,7 @@ pub(super) union Name {
     family: libc::sa_family_t,
     v4: libc::sockaddr_in,
     v6: libc::sockaddr_in6,
+    link: libc::sockaddr_ll,
 }
 
 impl Name {
@@ -92,10 +93,52 @@ impl Name {
     }
 }
 
+impl Name {
+    /// A packet socket's: packets of that protocol (in the host's byte order) on that device, 0 for all. With its length
+    /// in bytes.
+    pub(super) fn link(protocol: u16, device: u32) -> (Self, libc::socklen_t) {
+        // All of the union is initialised, so that no byte of it is ever undefined.
+        let mut name = Self::EMPTY;
+        name.link = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: protocol.to_be(),
+            sll_ifindex: i32::try_from(device).unwrap_or(0),
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        (name, size_of::<libc::sockaddr_ll>() as libc::socklen_t)
+    }
+
+    /// The number of the device that a packet socket's packet came by, `len` bytes of name; 0: not known.
+    pub(super) fn device(&self, len: libc::socklen_t) -> u32 {
+        // SAFETY: every constructor initialises all bytes of the union, and any bytes are a valid family.
+        let family = libc::c_int::from(unsafe { self.family });
+        // The kernel leaves out those bytes of a hardware address that the device does not have.
+        if family != libc::AF_PACKET
+            || (len as usize) < std::mem::offset_of!(libc::sockaddr_ll, sll_addr)
+        {
+            return 0;
+        }
+        // SAFETY: as above; any bytes are a valid `sockaddr_ll`.
+        let link = unsafe { self.link };
+        u32::try_from(link.sll_ifindex).unwrap_or(0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::addr::unmapped;
+
+    #[test]
+    fn devices_round_trip() {
+        let (name, len) = Name::link(0x86dd, 7);
+        assert_eq!((name.device(len), name.device(4)), (7, 0));
+        assert_eq!(name.decode(len), None);
+        assert_eq!(Name::EMPTY.device(Name::LEN), 0);
+    }
 
     #[test]
     fn addresses_round_trip() {

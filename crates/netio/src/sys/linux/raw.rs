@@ -3,17 +3,18 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::AtomicU32;
 
 use fulmar_wire::rawtcp::Flags;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-use super::control::{self, Control, Writer};
+use super::batch;
+use super::control::{Control, Writer};
 use super::name::Name;
 use super::options::{int, set_int};
-use crate::counters::{Live, add};
+use crate::counters::Live;
 use crate::options::{Granted, SocketOptions, apply};
-use crate::rawtcp::{Agreed, BATCH, Incoming, Outgoing, SLOT};
+use crate::rawtcp::{Agreed, Incoming, Outgoing};
 use crate::run::Ecn;
 
 /// A raw socket that sees the TCP segments for one port.
@@ -95,72 +96,7 @@ impl RawSocket {
         arrived: &mut [Incoming],
         counters: &Live,
     ) -> io::Result<usize> {
-        let mut names = [Name::EMPTY; BATCH];
-        let mut controls = [const { Control::EMPTY }; BATCH];
-        let mut vectors = [libc::iovec {
-            iov_base: std::ptr::null_mut(),
-            iov_len: 0,
-        }; BATCH];
-        // SAFETY: all-zero bytes are a valid `mmsghdr`.
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
-        let mut count = 0;
-        for ((((slot, header), name), control), vector) in room
-            .chunks_exact_mut(SLOT)
-            .take(arrived.len())
-            .zip(&mut headers)
-            .zip(&mut names)
-            .zip(&mut controls)
-            .zip(&mut vectors)
-        {
-            *vector = libc::iovec {
-                iov_base: slot.as_mut_ptr().cast(),
-                iov_len: slot.len(),
-            };
-            header.msg_hdr.msg_name = (&raw mut *name).cast();
-            header.msg_hdr.msg_namelen = Name::LEN;
-            header.msg_hdr.msg_iov = &raw mut *vector;
-            header.msg_hdr.msg_iovlen = 1 as _;
-            header.msg_hdr.msg_control = control.as_mut_ptr();
-            header.msg_hdr.msg_controllen = Control::LEN as _;
-            count += 1;
-        }
-        add(&counters.recv_calls, 1);
-        // SAFETY: the first `count` headers were filled in above; they point to arrays of this function and
-        // to the caller's room, which all outlive the call.
-        let rc = unsafe {
-            libc::recvmmsg(
-                self.socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                count,
-                libc::MSG_DONTWAIT as _,
-                std::ptr::null_mut(),
-            )
-        };
-        if rc < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let filled = usize::try_from(rc).unwrap_or(0);
-        for ((header, name), incoming) in headers
-            .iter()
-            .zip(&names)
-            .zip(arrived.iter_mut())
-            .take(filled)
-        {
-            // SAFETY: the kernel has filled in the header, and its control buffer is still there.
-            let beside = unsafe { control::read(&header.msg_hdr) };
-            if let Some(drops) = beside.drops {
-                let new = drops.wrapping_sub(self.drops.swap(drops, Relaxed));
-                add(&counters.recv_overflows, new as usize);
-            }
-            *incoming = Incoming {
-                len: header.msg_len as usize,
-                truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-                src: name.decode(header.msg_hdr.msg_namelen),
-                dst: beside.dst_ip,
-                class: beside.class.unwrap_or(0),
-            };
-        }
-        Ok(filled)
+        batch::recv(&self.socket, room, arrived, counters, &self.drops)
     }
 
     /// Sends `segments` to one peer (`None`: the one that the socket is connected to), from `src` if given;
@@ -193,50 +129,16 @@ impl RawSocket {
         }
         let control_len = writer.len();
 
-        let mut vectors = [[libc::iovec {
-            iov_base: std::ptr::null_mut(),
-            iov_len: 0,
-        }; 2]; BATCH];
-        // SAFETY: all-zero bytes are a valid `mmsghdr`.
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
-        let mut count: libc::c_uint = 0;
-        for ((segment, header), vector) in segments.iter().zip(&mut headers).zip(&mut vectors) {
+        let parts = segments.iter().map(|segment| {
             let front = segment.header.get(..segment.header_len).unwrap_or_default();
-            // The kernel only reads them.
-            for (part, bytes) in vector.iter_mut().zip([front, segment.payload]) {
-                part.iov_base = bytes.as_ptr().cast_mut().cast();
-                part.iov_len = bytes.len();
-            }
-            header.msg_hdr.msg_iov = vector.as_mut_ptr();
-            header.msg_hdr.msg_iovlen = 2 as _;
-            if name_len != 0 {
-                header.msg_hdr.msg_name = (&raw mut name).cast();
-                header.msg_hdr.msg_namelen = name_len;
-            }
-            if control_len != 0 {
-                header.msg_hdr.msg_control = control.as_mut_ptr();
-                header.msg_hdr.msg_controllen = control_len as _;
-            }
-            count += 1;
-        }
-        // The call itself for the reason given in `send.rs`.
-        //
-        // SAFETY: the first `count` headers were filled in above; they point to locals of this function and
-        // to the caller's segments, which all outlive the call. Several of them point to the same name and
-        // control messages, which the kernel only reads.
-        let rc = unsafe {
-            libc::syscall(
-                libc::SYS_sendmmsg,
-                self.socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                count,
-                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-            )
-        };
-        if rc < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(usize::try_from(rc).unwrap_or(0))
+            [front, segment.payload]
+        });
+        batch::send(
+            &self.socket,
+            (&mut name, name_len),
+            (&mut control, control_len),
+            parts,
+        )
     }
 }
 
