@@ -68,7 +68,7 @@ pub(crate) enum Command {
         Option<(Box<dyn Fn() -> Dial + Send>, String)>,
     ),
     /// Tell about all sessions.
-    Describe(oneshot::Sender<Vec<SessionInfo>>),
+    Describe(oneshot::Sender<Description>),
     /// End: the session has expired or the program stops.
     Stop,
 }
@@ -85,6 +85,14 @@ pub(crate) enum Report {
     Streams(usize),
     /// Something was found out about the path beside conversations.
     Path(PathEvent),
+}
+
+/// What the status page says of a driver.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Description {
+    pub(crate) sessions: Vec<SessionInfo>,
+    /// What stands behind datagrams in the clothes of TCP, if they wear any.
+    pub(crate) obfs: Option<Vec<fulmar_netio::ObfsContext>>,
 }
 
 /// A session, for the status page.
@@ -252,6 +260,7 @@ impl Driver {
             match command {
                 Some(Command::Carry(orphan)) => self.carry(orphan),
                 Some(Command::Resolved(addrs)) => {
+                    self.socket.resolved(&addrs);
                     self.endpoint.resolved(self.clock.now(), addrs);
                 }
                 Some(Command::Rebind(socket, local)) => {
@@ -268,13 +277,12 @@ impl Driver {
                 }
                 Some(Command::Describe(to)) => {
                     let now = self.clock.now();
+                    let sessions = self.endpoint.sessions();
                     // Who asked may have gone.
-                    let _ = to.send(
-                        self.endpoint
-                            .sessions()
-                            .filter_map(|key| self.describe(key, now))
-                            .collect(),
-                    );
+                    let _ = to.send(Description {
+                        sessions: sessions.filter_map(|key| self.describe(key, now)).collect(),
+                        obfs: self.socket.obfs_contexts(),
+                    });
                 }
                 Some(Command::Stop) | None => self.ending = Some(Reason::Closed),
             }
@@ -302,7 +310,11 @@ impl Driver {
                 };
                 let run = self.buffers.run_mut(meta);
                 received += run.len();
+                let opened = self.endpoint.opened();
                 self.endpoint.handle_run(now, path, run, meta.segment);
+                if self.socket.has_strangers() && self.endpoint.opened() != opened {
+                    self.socket.authenticate(meta.src);
+                }
                 if let Some(exchange) = &self.exchange {
                     exchange.pass_on(&mut self.endpoint);
                 }

@@ -90,6 +90,9 @@ pub enum Error {
     /// TCP-looking packets cannot be had.
     #[error("--tcp: {0}")]
     RawTcp(String),
+    /// Obfuscation cannot be had.
+    #[error("obfs {0}")]
+    Obfs(String),
     /// The system gives no randomness.
     #[error("the system gives no randomness: {0}")]
     Random(String),

@@ -1,10 +1,10 @@
-//! The datagram socket of a driver: UDP, or TCP-looking packets.
+//! The datagram socket of a driver: UDP, or TCP-looking packets of one kind or another.
 
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 
-use fulmar_netio::{Details, IoCounters, RawTcp, RecvBuffers, RecvMeta, Sent, Transmit};
+use fulmar_netio::{Details, IoCounters, Obfs, RawTcp, RecvBuffers, RecvMeta, Sent, Transmit};
 use fulmar_wire::time::Instant;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -21,6 +21,14 @@ pub(crate) enum Datagrams {
         socket: UdpSocket,
         /// Everything else of it.
         raw: RawTcp,
+    },
+    /// kcptun-libev's obfuscation.
+    Obfs {
+        /// Its readiness to receive and to send.
+        receive: UdpSocket,
+        send: UdpSocket,
+        /// Everything else of it.
+        obfs: Box<Obfs>,
     },
 }
 
@@ -42,6 +50,46 @@ impl Datagrams {
         Ok(Self::Raw { socket, raw })
     }
 
+    /// kcptun-libev's obfuscation.
+    ///
+    /// # Errors
+    /// When the system does not let the sockets be polled.
+    pub(crate) fn obfs(obfs: Obfs) -> io::Result<Self> {
+        Ok(Self::Obfs {
+            receive: UdpSocket::from_std(obfs.readiness()?)?,
+            send: UdpSocket::from_std(obfs.send_readiness()?)?,
+            obfs: Box::new(obfs),
+        })
+    }
+
+    /// Something that opened has come from `peer`: it is no stranger.
+    pub(crate) fn authenticate(&self, peer: SocketAddr) {
+        if let Self::Obfs { obfs, .. } = self {
+            // A peer that has dialled anew in this moment is authenticated by what comes next.
+            let _ = obfs.authenticate(peer);
+        }
+    }
+
+    /// Whether what comes from strangers costs more than memory of ours, so that [`Self::authenticate`] is worth a call.
+    pub(crate) const fn has_strangers(&self) -> bool {
+        matches!(self, Self::Obfs { .. })
+    }
+
+    /// Names were looked up again.
+    pub(crate) fn resolved(&self, remote: &[SocketAddr]) {
+        if let (Self::Obfs { obfs, .. }, Some(remote)) = (self, remote.first()) {
+            obfs.redial(*remote);
+        }
+    }
+
+    /// What the status page says of obfuscation.
+    pub(crate) fn obfs_contexts(&self) -> Option<Vec<fulmar_netio::ObfsContext>> {
+        match self {
+            Self::Obfs { obfs, .. } => Some(obfs.contexts()),
+            Self::Udp(_) | Self::Raw { .. } => None,
+        }
+    }
+
     /// Receives what is there; when nothing is, the task of `cx` is woken as soon as it should look again: at once if it
     /// is in a `hurry`.
     pub(crate) fn poll_recv(
@@ -57,6 +105,13 @@ impl Datagrams {
             Self::Raw { socket, raw } => loop {
                 ready!(socket.poll_recv_ready(cx))?;
                 match socket.try_io(Interest::READABLE, || raw.recv(buffers, metas)) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    done => return Poll::Ready(done),
+                }
+            },
+            Self::Obfs { receive, obfs, .. } => loop {
+                ready!(receive.poll_recv_ready(cx))?;
+                match receive.try_io(Interest::READABLE, || obfs.recv(buffers, metas)) {
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                     done => return Poll::Ready(done),
                 }
@@ -79,6 +134,13 @@ impl Datagrams {
                     done => return Poll::Ready(done),
                 }
             },
+            Self::Obfs { send, obfs, .. } => loop {
+                ready!(send.poll_send_ready(cx))?;
+                match send.try_io(Interest::WRITABLE, || obfs.send_many(runs)) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    done => return Poll::Ready(done),
+                }
+            },
         }
     }
 
@@ -87,6 +149,7 @@ impl Datagrams {
         match self {
             Self::Udp(udp) => udp.local_addr(),
             Self::Raw { raw, .. } => Some(raw.local_addr()),
+            Self::Obfs { obfs, .. } => obfs.local_addr(),
         }
     }
 
@@ -95,6 +158,7 @@ impl Datagrams {
         let kind = match self {
             Self::Udp(_) => "udp",
             Self::Raw { .. } => "tcp",
+            Self::Obfs { obfs, .. } => obfs.kind().name(),
         };
         self.local_addr()
             .map_or_else(|| kind.into(), |addr| format!("{addr}/{kind}"))
@@ -105,6 +169,7 @@ impl Datagrams {
         match self {
             Self::Udp(udp) => udp.counters(),
             Self::Raw { raw, .. } => raw.counters(),
+            Self::Obfs { obfs, .. } => obfs.counters(),
         }
     }
 }

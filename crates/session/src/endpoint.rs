@@ -565,6 +565,12 @@ impl Endpoint {
         self.events.pop_front()
     }
 
+    /// Datagrams that have opened so far.
+    #[must_use]
+    pub const fn opened(&self) -> u64 {
+        self.counters.in_pkts
+    }
+
     /// A copy of all counters.
     #[must_use]
     pub fn counters(&self) -> Counters {

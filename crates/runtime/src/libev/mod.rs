@@ -371,7 +371,8 @@ impl Manager {
             }
             Err(e) => warn!("{e}; the old addresses stay"),
         }
-        if self.is_client() && !sockets::is_bound(&self.config) {
+        // With obfuscation the connection is dialled anew instead.
+        if self.is_client() && self.config.obfs.is_none() && !sockets::is_bound(&self.config) {
             self.rebind().await;
         }
     }
@@ -428,6 +429,13 @@ impl Manager {
         let _ = driver.commands.try_send(Command::Stop);
         let _ = tokio::time::timeout(STOP, driver.task).await;
     }
+}
+
+/// Silence after which names are looked up again: T of section 12.3.
+fn silence_limit(config: &LibevConfig) -> Duration {
+    let keepalive = config.keepalive.unwrap_or_default();
+    (3 * keepalive + Duration::from_secs(4))
+        .clamp(Duration::from_secs(10), Duration::from_secs(1800))
 }
 
 /// The next connection, if there is a listener.

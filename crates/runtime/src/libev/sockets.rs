@@ -3,10 +3,10 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use fulmar_config::libev::{HostPort, LibevConfig, LibevRole, Place};
-use fulmar_netio::{Details, Granted, SocketOptions};
+use fulmar_config::libev::{HostPort, LibevConfig, LibevRole, Obfs, Place};
+use fulmar_netio::{Details, Granted, ObfsKind, ObfsOptions, SocketOptions};
 use tokio::net::{TcpListener, TcpSocket};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::conn::Tuning;
 use crate::listen::Listener;
@@ -113,6 +113,9 @@ pub(super) async fn datagrams(
     config: &LibevConfig,
     remote: &[SocketAddr],
 ) -> Result<Datagrams, Error> {
+    if let Some(obfs) = config.obfs {
+        return obfuscated(config, obfs, remote).await;
+    }
     let local = match place(config) {
         Some(addr) => resolve(addr).await?[0],
         None if remote.iter().any(SocketAddr::is_ipv6) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -131,6 +134,57 @@ pub(super) async fn datagrams(
         congestion: false,
     };
     Datagrams::udp(socket, details).map_err(failed)
+}
+
+/// Packets in the clothes of TCP.
+async fn obfuscated(
+    config: &LibevConfig,
+    obfs: Obfs,
+    remote: &[SocketAddr],
+) -> Result<Datagrams, Error> {
+    let kind = match obfs {
+        Obfs::TcpWnd => ObfsKind::TcpWnd,
+        Obfs::Tcp => ObfsKind::Tcp,
+    };
+    let failed = |e: &dyn std::fmt::Display| Error::Obfs(format!("{}: {e}", obfs.name()));
+    let local = match place(config) {
+        Some(addr) => Some(resolve(addr).await?[0]),
+        None => None,
+    };
+    let host = match &config.role {
+        LibevRole::Client {
+            place: Place::Direct(server),
+            ..
+        } => server.to_string(),
+        _ => String::new(),
+    };
+    let options = ObfsOptions {
+        socket: options(config),
+        accept_bad_checksums: config.ours.accept_bad_checksums,
+        host,
+        idle_timeout: super::silence_limit(config),
+        ..ObfsOptions::default()
+    };
+    let (remote, client) = (
+        remote.first().copied(),
+        matches!(config.role, LibevRole::Client { .. }),
+    );
+    let made = tokio::task::spawn_blocking(move || match (client, remote, local) {
+        (true, Some(remote), local) => fulmar_netio::Obfs::dial(kind, remote, local, &options),
+        (_, _, Some(local)) => fulmar_netio::Obfs::listen(kind, local, &options),
+        (_, _, None) => {
+            let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+            fulmar_netio::Obfs::listen(kind, any, &options)
+        }
+    });
+    let made = made
+        .await
+        .map_err(|e| failed(&e))?
+        .map_err(|e| failed(&e))?;
+    if let Some(rule) = made.firewall() {
+        info!("firewall rule in force: {rule}");
+    }
+    Datagrams::obfs(made).map_err(|e| failed(&e))
 }
 
 fn options(config: &LibevConfig) -> SocketOptions {

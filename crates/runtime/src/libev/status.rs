@@ -7,17 +7,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fulmar_config::libev::{LibevConfig, LibevRole, Place};
+use fulmar_netio::{ObfsContext, ObfsState};
 use fulmar_session::Counters;
 use fulmar_session::counters::Kind;
 use fulmar_session::endpoint::PathEvent;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::silence_limit;
 use crate::clock::Clock;
-use crate::driver::{Command, SessionInfo};
+use crate::driver::{Command, Description, SessionInfo};
 use crate::http::{
-    self, Counts, Pair, Rates, SessionState, SessionView, StatsQuery, StatsView, StatusSource,
-    Traffic,
+    self, ContextState, ContextView, Counts, ObfsView, Pair, Rates, SessionState, SessionView,
+    StatsQuery, StatsView, StatusSource, Traffic,
 };
 use crate::stats::Hub;
 
@@ -53,7 +55,7 @@ impl Status {
         let state = State {
             driver: None,
             listens,
-            limit: limit(config),
+            limit: silence_limit(config),
             pending: rendezvous && listens,
             overhead: config.crypto.method().overhead() as u64,
             peer: None,
@@ -78,7 +80,7 @@ impl Status {
     }
 
     pub(super) fn configure(&self, config: &LibevConfig) {
-        self.lock().limit = limit(config);
+        self.lock().limit = silence_limit(config);
     }
 
     pub(super) fn path(&self, event: &PathEvent) {
@@ -99,21 +101,21 @@ impl Status {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn sessions(&self) -> Vec<SessionInfo> {
+    async fn describe(&self) -> Description {
         let (to, told) = oneshot::channel();
         let driver = self.lock().driver.clone();
         let Some(driver) = driver else {
-            return Vec::new();
+            return Description::default();
         };
         if driver.try_send(Command::Describe(to)).is_err() {
-            return Vec::new();
+            return Description::default();
         }
         let told = tokio::time::timeout(PATIENCE, told).await;
         told.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     async fn view(&self) -> StatsView {
-        let sessions = self.sessions().await;
+        let Description { sessions, obfs } = self.describe().await;
         let totals = self.hub.totals();
         let mut counts = Counts::default();
         let sessions = sessions.iter().map(|s| {
@@ -136,16 +138,9 @@ impl Status {
             traffic: traffic(&totals, self.lock().overhead),
             uptime: self.clock.now() - fulmar_wire::time::Instant::ZERO,
             cpu: fulmar_netio::cpu_time(),
-            obfs: None,
+            obfs: obfs.map(obfs_view),
         }
     }
-}
-
-/// T of section 12.3.
-fn limit(config: &LibevConfig) -> Duration {
-    let keepalive = config.keepalive.unwrap_or_default();
-    (3 * keepalive + Duration::from_secs(4))
-        .clamp(Duration::from_secs(10), Duration::from_secs(1800))
 }
 
 fn view(s: &SessionInfo) -> SessionView {
@@ -164,6 +159,28 @@ fn view(s: &SessionInfo) -> SessionView {
         waitsnd: s.waiting as u64,
         rx: s.bytes.0,
         tx: s.bytes.1,
+    }
+}
+
+fn obfs_view(contexts: Vec<ObfsContext>) -> ObfsView {
+    let contexts = contexts.into_iter().map(|c| ContextView {
+        peer: c.peer.to_string(),
+        state: match c.state {
+            ObfsState::Uncaptured => ContextState::Opening,
+            ObfsState::Unauthenticated => ContextState::Captured,
+            ObfsState::Authenticated => ContextState::Authenticated,
+        },
+        seen_secs: c.seen.as_secs(),
+        bytes: Pair {
+            rx: c.rx_bytes,
+            tx: c.tx_bytes,
+        },
+        ecn: c.ecn,
+        ece: c.ece,
+    });
+    ObfsView {
+        contexts: contexts.collect(),
+        ..ObfsView::default()
     }
 }
 
