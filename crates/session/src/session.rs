@@ -130,6 +130,9 @@ pub struct Parts {
     pub padding: Option<u64>,
     /// How long the peer may be silent, in dialects whose streams do not watch that.
     pub silence: Option<Silence>,
+    /// Whether it holds no buffers while it is at rest: worth the allocations where a session is one stream, and there may be
+    /// thousands at rest.
+    pub thrifty: bool,
     /// Whether it asks a peer that has fallen quiet with streams open whether it is still there, and one that seems to
     /// have forgotten the conversation whether it has; one end should.
     pub watches_quiet: bool,
@@ -177,13 +180,14 @@ impl Padding {
 pub struct Session {
     kcp: Kcp,
     encoder: Option<fec::Encoder>,
-    decoder: Option<fec::Decoder>,
+    decoder: Option<Box<fec::Decoder>>,
     pub(crate) layer: Box<dyn StreamLayer>,
     pub(crate) path: Path,
     pub(crate) cipher: usize,
     pacer: Option<Pacer>,
     padding: Option<Padding>,
     silence: Option<Silence>,
+    thrifty: bool,
     liveness: Liveness,
     measuring: Option<Box<Measuring>>,
     /// Whether this end checks a peer that has fallen quiet: only one end does, or they would keep each other awake.
@@ -220,13 +224,14 @@ impl Session {
             measuring,
             kcp: parts.kcp,
             encoder: parts.encoder,
-            decoder: parts.decoder,
+            decoder: parts.decoder.map(Box::new),
             layer: parts.layer,
             path: parts.path,
             cipher: parts.cipher,
             pacer: parts.rate_limit.map(Pacer::new),
             padding: parts.padding.map(Padding),
             silence: parts.silence,
+            thrifty: parts.thrifty,
             liveness: Liveness::default(),
             watches_quiet: parts.watches_quiet,
             payload_seen: 0,
@@ -432,6 +437,7 @@ impl Session {
             more = true;
         }
         if !flushed {
+            self.rest();
             self.unanswered = self.unanswered(now);
             return Ok(Flushed {
                 change,
@@ -444,6 +450,7 @@ impl Session {
         }
         self.unanswered = self.unanswered(now);
         self.count(counters);
+        self.rest();
         // A flush that ran out of room goes on in the next round.
         let more = more || self.kcp.flush_wanted().kind().is_some();
         let window = self.check_windows(now);
@@ -489,6 +496,13 @@ impl Session {
             self.traces.sent(now);
         }
         written
+    }
+
+    /// Holds no buffers while there is nothing in them, where that is wanted.
+    fn rest(&mut self) {
+        if self.thrifty && self.kcp.is_idle() && !self.kcp.is_readable() {
+            self.shrink();
+        }
     }
 
     /// Gives back memory that a burst took, of what is empty now.
@@ -595,7 +609,7 @@ impl Session {
         let fec = self
             .decoder
             .as_ref()
-            .map_or_else(Default::default, fec::Decoder::counters);
+            .map_or_else(Default::default, |d| d.counters());
         let kcp = *self.kcp.counters();
         let (k, f) = std::mem::replace(&mut self.counted, (kcp, fec));
         to.bytes_sent += kcp.bytes_sent - k.bytes_sent;

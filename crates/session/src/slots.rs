@@ -18,7 +18,8 @@ impl SessionKey {
 #[derive(Debug)]
 struct Slot<T> {
     generation: u32,
-    value: Option<T>,
+    /// In memory of its own, so that a crowd that grows moves nobody.
+    value: Option<Box<T>>,
     /// Whether its owner has put it on the list of work.
     marked: bool,
 }
@@ -51,7 +52,7 @@ impl<T> Slots<T> {
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
         let slot = &mut self.slots[index as usize];
-        slot.value = Some(value);
+        slot.value = Some(Box::new(value));
         slot.marked = false;
         SessionKey {
             index,
@@ -67,7 +68,7 @@ impl<T> Slots<T> {
         let value = slot.value.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(key.index);
-        Some(value)
+        Some(*value)
     }
 
     pub(crate) fn get(&self, key: SessionKey) -> Option<&T> {
@@ -75,7 +76,7 @@ impl<T> Slots<T> {
             .get(key.index())
             .filter(|s| s.generation == key.generation)?
             .value
-            .as_ref()
+            .as_deref()
     }
 
     pub(crate) fn get_mut(&mut self, key: SessionKey) -> Option<&mut T> {
@@ -83,7 +84,7 @@ impl<T> Slots<T> {
             .get_mut(key.index())
             .filter(|s| s.generation == key.generation)?
             .value
-            .as_mut()
+            .as_deref_mut()
     }
 
     /// The key of what is in slot `index` now.

@@ -150,6 +150,7 @@ impl Kcptun {
             rate_limit: s.rate_limit,
             padding: None,
             silence: None,
+            thrifty: false,
             watches_quiet: !s.server,
             measuring: s.auto,
         }

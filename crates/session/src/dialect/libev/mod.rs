@@ -211,6 +211,7 @@ impl Libev {
                 first: if opener { CONNECT } else { s.timeout },
                 then: s.timeout,
             }),
+            thrifty: true,
             watches_quiet: opener,
             measuring: s.auto.map(|a| measuring::Settings {
                 parity: false,
