@@ -553,7 +553,7 @@ impl Driver {
                     match self.side {
                         // One is lost in a crowd.
                         Side::Client { lasts: true, .. } => {
-                            debug!("session {key:?} does not answer")
+                            debug!("session {key:?} does not answer");
                         }
                         _ => info!(
                             "the other end does not answer; new connections use a new session"

@@ -74,6 +74,7 @@ impl Link {
                     redundancy: a.redundancy,
                     parity: a.parity && a.redundancy > 0,
                     mtu: t.mtu,
+                    known: 0,
                 }),
             },
         }

@@ -167,6 +167,9 @@ pub trait Dialect: Send {
     /// A session has ended; `tell`: its peer does not know yet.
     fn ended(&mut self, _now: Instant, _path: Path, _conv: u32, _tell: bool) {}
 
+    /// The path to that peer has been found to carry so many bytes of UDP payload; 0 when nothing was found.
+    fn carried(&mut self, _peer: SocketAddr, _bytes: usize) {}
+
     /// A session does not answer.
     fn suspect(&mut self, _now: Instant) {}
 
@@ -679,16 +682,14 @@ impl Endpoint {
                     }
                 }
             }
+            // Told once for each peer, so it may cost something.
             Some(Beside::Fulmar { ack_ranges }) => {
-                // A client's sessions are few kinds of peers; a server learns it as each one opens.
-                if self.role == Role::Client {
-                    let keys: Vec<_> = self.sessions.keys().collect();
-                    for key in keys {
-                        if let Some(session) = self.sessions.get_mut(key)
-                            && session.path.remote == path.remote
-                        {
-                            session.layer.peer_told(ack_ranges);
-                        }
+                let keys: Vec<_> = self.sessions.keys().collect();
+                for key in keys {
+                    if let Some(session) = self.sessions.get_mut(key)
+                        && session.path.remote == path.remote
+                    {
+                        session.layer.peer_told(ack_ranges);
                     }
                 }
             }
@@ -1035,11 +1036,12 @@ impl Endpoint {
             | Reason::Crowded
             | Reason::Closed => true,
         };
+        self.dialect.carried(session.path.remote, session.carried());
         self.dialect.ended(self.clock, session.path, conv, tell);
         self.counters.curr_estab -= 1;
         match &reason {
             Reason::Layer(LayerError::Silent(_)) | Reason::Silent(_) => {
-                self.counters.silent_sessions += 1
+                self.counters.silent_sessions += 1;
             }
             Reason::Layer(LayerError::Malformed(_) | LayerError::Misbehaved(_)) => {
                 self.counters.misbehaved_sessions += 1;

@@ -30,6 +30,8 @@ pub struct Settings {
     pub parity: bool,
     /// Largest UDP payload, bytes.
     pub mtu: usize,
+    /// UDP payload that the path is known to carry, bytes; 0 when nothing is known.
+    pub known: usize,
 }
 
 /// See the module.
@@ -68,7 +70,7 @@ struct Reported {
 impl Measuring {
     /// `kcp` is told the size that its datagrams have at first.
     pub(crate) fn new(settings: Settings, kcp: &mut Kcp) -> Self {
-        let mtu = MtuSearch::new(settings.mtu);
+        let mtu = MtuSearch::from_known(settings.mtu, settings.known);
         let headers = settings.mtu.saturating_sub(kcp.config().mtu);
         let redundancy = Redundancy::new(settings.redundancy, settings.parity);
         kcp.set_datagram_size(mtu.size().saturating_sub(headers));
@@ -87,6 +89,11 @@ impl Measuring {
             seqid: 0,
             counted: Reported::default(),
         }
+    }
+
+    /// UDP payload that datagrams may have now, bytes.
+    pub(crate) const fn size(&self) -> usize {
+        self.mtu.size()
     }
 
     /// Whether sparse flows are worth frames of their own now.

@@ -155,6 +155,17 @@ impl MtuSearch {
         }
     }
 
+    /// A path to which others of ours have sent datagrams of `known` bytes, lately: the search begins there. A path that no longer
+    /// carries them is a black hole like any other.
+    #[must_use]
+    pub fn from_known(max: usize, known: usize) -> Self {
+        let fresh = Self::new(max);
+        Self {
+            size: known.clamp(fresh.size, max.max(fresh.size)),
+            ..fresh
+        }
+    }
+
     /// The largest size that data may have now.
     #[must_use]
     pub const fn size(&self) -> usize {

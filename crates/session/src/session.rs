@@ -275,6 +275,12 @@ impl Session {
         self.path
     }
 
+    /// UDP payload that the path has been found to carry, bytes; 0 when that is not looked for, or nothing has arrived.
+    pub(crate) fn carried(&self) -> usize {
+        let size = self.measuring.as_ref().map_or(0, |m| m.size());
+        if self.kcp.snd_una().0 == 0 { 0 } else { size }
+    }
+
     /// Whether it only answers what may still arrive.
     #[must_use]
     pub fn is_lingering(&self) -> bool {

@@ -113,6 +113,7 @@ impl Link {
                 redundancy: config.ours.redundancy,
                 parity: false,
                 mtu: segment,
+                known: 0,
             }),
             timeout: config.timeout,
             linger: config.linger,
@@ -127,7 +128,7 @@ impl Link {
         &self,
         config: &LibevConfig,
         addrs: &Addrs,
-        random: Random,
+        random: &Random,
         now: Instant,
     ) -> Endpoint {
         let id = config.service_id.clone();

@@ -218,7 +218,7 @@ impl Manager {
         let random = open::random()?;
         let endpoint = self
             .link
-            .endpoint(&self.config, &self.addrs, random, self.clock.now());
+            .endpoint(&self.config, &self.addrs, &random, self.clock.now());
         let side = match &self.config.role {
             LibevRole::Client { .. } => Side::Client {
                 lasts: true,
@@ -231,7 +231,7 @@ impl Manager {
                 reports: Some((self.reports.clone(), 0)),
             },
             LibevRole::Relay { .. } => Side::Server {
-                dial: Box::new(|| Dial::refused()),
+                dial: Box::new(Dial::refused),
                 target: String::new(),
                 reports: Some((self.reports.clone(), 0)),
             },

@@ -41,6 +41,7 @@ fn measures(rng: &mut Rng, defaults: &Options) -> Options {
         redundancy: pick(rng, &[0, 10, 25, 25]),
         parity: true,
         mtu: end.mtu,
+        known: 0,
     });
     if rng.chance(0.15) {
         // Parity of a fixed shape, as the operator may want.

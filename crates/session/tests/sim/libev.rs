@@ -633,3 +633,59 @@ fn captured_sessions_are_understood() {
     }
     assert!(pushed_in_all > 100, "{pushed_in_all}");
 }
+
+/// A session is short, a path is not: what one has found out about the size of datagrams, the next ones know.
+#[test]
+fn the_size_that_a_path_carries_is_found_once() {
+    let ends = with_patience(Options::libev(Method::Aes256Gcm, true), 60, 5);
+    let mut sim = pair("size", 1, &link(20, 0.0), &ends);
+    sim.open(bulk(100_000, 100_000));
+    sim.finish(secs(10));
+    sim.run_for(secs(8));
+    let first = [sim.client(), &sim.server].map(|h| h.endpoint.counters().size_probes);
+    assert!(first.iter().all(|n| *n > 0), "{first:?}");
+    for _ in 0..5 {
+        sim.open(bulk(100_000, 100_000));
+        sim.finish(secs(10));
+        sim.run_for(secs(8));
+    }
+    let later = [sim.client(), &sim.server].map(|h| h.endpoint.counters().size_probes);
+    assert_eq!(later, first);
+}
+
+/// What is not full is padded, before it is sealed, by at most 15 bytes of that value; what is not sealed is not.
+#[test]
+fn padding_is_as_upstreams() {
+    for method in METHODS {
+        let ends = Options::libev(method, false);
+        let mut sim = pair("padding", 1, &link(20, 0.0), &ends);
+        sim.record = Some(Vec::new());
+        for _ in 0..40 {
+            sim.open(bulk(100, 3000));
+        }
+        sim.finish(secs(20));
+        let mut cipher = libev_cipher(method, 99);
+        let (mut padded, mut longest) = (std::collections::BTreeSet::new(), 0);
+        for mut datagram in sim.record.take().expect("it was on") {
+            longest = longest.max(datagram.data.len());
+            let mut verdicts = Vec::new();
+            cipher.open(&mut datagram.data, 0, &mut verdicts);
+            let body = &datagram.data[..datagram.data.len() - method.overhead()];
+            if body.starts_with(&[0; 4]) {
+                continue;
+            }
+            let mut rest = body;
+            while let Ok(view) = Format::BigEndian.view(rest) {
+                rest = view.parse().expect("a segment").2;
+            }
+            assert!(
+                rest.iter().all(|b| usize::from(*b) == rest.len()),
+                "{rest:?}"
+            );
+            padded.insert(rest.len());
+        }
+        let all = if method == Method::Plain { 1 } else { 16 };
+        assert_eq!(padded.len(), all, "{padded:?}");
+        assert_eq!(longest, 1400 - 28);
+    }
+}

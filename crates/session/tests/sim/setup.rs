@@ -114,6 +114,7 @@ impl Options {
                 redundancy: 25,
                 parity: true,
                 mtu: self.mtu,
+                known: 0,
             }),
             ..self
         }

@@ -45,6 +45,8 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_
 const CONNECT: Duration = Duration::from_secs(30);
 /// Resets that may be sent at once, and how many more in a second. They are no longer than what they answer.
 const RESETS: u32 = 256;
+/// Peers whose paths' sizes are remembered.
+const SIZES: usize = 256;
 /// Resets that wait for the socket.
 const WAITING_RESETS: usize = 256;
 
@@ -110,6 +112,9 @@ impl Draw {
     }
 }
 
+/// Finds out which method opens a datagram with our key.
+pub type Probe = Box<dyn Fn(&[u8]) -> Option<Method> + Send>;
+
 /// Builds sessions of this dialect, and speaks beside them.
 pub struct Libev {
     settings: Settings,
@@ -118,6 +123,8 @@ pub struct Libev {
     ended: Ended,
     draw: Draw,
     next_conv: u32,
+    /// What paths were found to carry, UDP payload in bytes: a session is short, a path is not.
+    sizes: VecDeque<(SocketAddr, usize)>,
     resets: VecDeque<(Path, u32)>,
     /// Resets that may still be sent, and since when that is counted.
     allowance: (u32, Instant),
@@ -125,19 +132,14 @@ pub struct Libev {
     now: Instant,
     stirred: bool,
     /// Finds out the method of a datagram that does not open.
-    probe: Box<dyn Fn(&[u8]) -> Option<Method> + Send>,
+    probe: Probe,
 }
 
 impl Libev {
     /// Sessions with `settings`. `seed` is random and makes conversation numbers and padding; `probe` finds out which of the methods
     /// opens a datagram with our key.
     #[must_use]
-    pub fn new(
-        settings: Settings,
-        control: Control,
-        seed: u64,
-        probe: Box<dyn Fn(&[u8]) -> Option<Method> + Send>,
-    ) -> Self {
+    pub fn new(settings: Settings, control: Control, seed: u64, probe: Probe) -> Self {
         let mut draw = Draw(seed);
         Self {
             settings,
@@ -146,6 +148,7 @@ impl Libev {
             ended: Ended::default(),
             next_conv: draw.next() as u32,
             draw,
+            sizes: VecDeque::new(),
             resets: VecDeque::new(),
             allowance: (RESETS, Instant::ZERO),
             now: Instant::ZERO,
@@ -216,9 +219,15 @@ impl Libev {
             measuring: s.auto.map(|a| measuring::Settings {
                 parity: false,
                 mtu: s.ip_mtu.saturating_sub(headers),
+                known: self.known_size(path.remote),
                 ..a
             }),
         }
+    }
+
+    fn known_size(&self, peer: SocketAddr) -> usize {
+        let known = self.sizes.iter().find(|(addr, _)| *addr == peer);
+        known.map_or(0, |(_, size)| *size)
     }
 
     /// Something has happened after which there may be something to say.
@@ -355,6 +364,21 @@ impl Dialect for Libev {
         }
         if tell {
             self.reset(now, path, conv);
+        }
+    }
+
+    fn carried(&mut self, peer: SocketAddr, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        match self.sizes.iter_mut().find(|(addr, _)| *addr == peer) {
+            Some((_, size)) => *size = bytes,
+            None => {
+                if self.sizes.len() >= SIZES {
+                    self.sizes.pop_front();
+                }
+                self.sizes.push_back((peer, bytes));
+            }
         }
     }
 
