@@ -19,7 +19,7 @@
 //! ```
 //! A ping from an address that a relay has named proves as much as a pong: it is answered, and asked back at once. So one
 //! of the two first pings may get lost, which is what happens when it arrives before the other NAT has a mapping
-//! (section 13).
+//! (section 13). Should the answer get lost as well, the pings of the plan go on until there is one.
 
 mod ping;
 mod punch;
@@ -53,6 +53,13 @@ const CONNECTS: [Duration; 4] = [
 ];
 /// How long the best address of a server has before the next one is asked as well.
 const NEXT_CANDIDATE: Duration = Duration::from_millis(250);
+/// A client that no address of its server has answered asks them all again, so long after the last one, and then waits
+/// for the keep-alive.
+const ROUNDS: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
 /// Longest time between two LISTEN messages: NAT mappings live for 30 seconds and more.
 const LONGEST_LISTEN: Duration = Duration::from_secs(25);
 /// A peer that does not answer is asked so often, at such intervals, before the relay is.
@@ -62,7 +69,7 @@ const SUSPECT_EVERY: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(4);
 /// Peers whose hello is remembered.
 const HELLOS: usize = 1024;
-/// Messages that wait for the socket; more are dropped.
+/// Messages that wait for the socket, and events that wait for the owner; more are dropped.
 const WAITING: usize = 256;
 
 /// What this end is beside conversations.
@@ -100,7 +107,7 @@ pub enum Place {
 pub struct Settings {
     /// What this end is.
     pub place: Place,
-    /// A client that has sent nothing for so long pings; a server makes itself known as often. `None`: never, and at a
+    /// A client that has sent nothing for so long pings; a server makes itself known as often. `None` or 0: never, and at a
     /// relay every 25 s.
     pub keepalive: Option<Duration>,
     /// How long a service is known without being made known again.
@@ -179,6 +186,8 @@ pub struct Control {
     answered: bool,
     /// Next candidate of a client to be pinged, and when.
     next_candidate: Option<(usize, Instant)>,
+    /// How often all candidates were asked without an answer.
+    round: usize,
     /// When the relay is next told or asked, and how often it was asked in a row.
     next_relay: Option<Instant>,
     asked: usize,
@@ -214,6 +223,7 @@ impl Control {
             server,
             answered: false,
             next_candidate: None,
+            round: 0,
             next_relay: None,
             asked: 0,
             sent: now,
@@ -237,10 +247,7 @@ impl Control {
     fn begin(&mut self, now: Instant) {
         match self.settings.place {
             Place::Bound => {}
-            Place::Client { .. } => {
-                self.answered = false;
-                self.next_candidate = Some((0, now));
-            }
+            Place::Client { .. } => self.race(now),
             Place::RendezvousClient { .. } | Place::RendezvousServer { .. } => {
                 self.asked = 0;
                 self.next_relay = Some(now);
@@ -265,11 +272,7 @@ impl Control {
                 self.remember(path.remote, hello);
                 let hello = Some(OURS);
                 self.say(path, &Session0::Pong { time, hello });
-                if self.punches.is_open(path.remote) {
-                    // It has found its way here, so ours to it is open as well.
-                    self.punches.done(path.remote);
-                    self.ping(now, path.remote);
-                }
+                self.pinged(now, path.remote);
                 None
             }
             Session0::Pong { time, hello } => {
@@ -281,8 +284,7 @@ impl Control {
             Session0::Listen { local, id } => {
                 let until = now + self.settings.timeout;
                 if self.services.insert(now, id, local, path, until) {
-                    self.events
-                        .push_back(Event::Registered { from: path.remote });
+                    self.tell(Event::Registered { from: path.remote });
                 } else {
                     self.counters.refused_services += 1;
                 }
@@ -296,9 +298,7 @@ impl Control {
                         let (local, observed) = (theirs, server.remote);
                         self.say(path, &Session0::Punch { local, observed });
                     }
-                    None => self
-                        .events
-                        .push_back(Event::NoSuchService { from: path.remote }),
+                    None => self.tell(Event::NoSuchService { from: path.remote }),
                 }
                 None
             }
@@ -336,17 +336,36 @@ impl Control {
         self.handle_timeout(now);
     }
 
+    /// A ping has come: one from an address that a relay has named has found its way here, so ours to it is open as well.
+    fn pinged(&mut self, now: Instant, from: SocketAddr) {
+        if self.punches.proves(from) {
+            self.ping(now, from);
+        } else if matches!(self.settings.place, Place::RendezvousClient { .. })
+            && self.server.is_none()
+            && self.punches.is_host(from.ip())
+            && self.punches.insert(now, from)
+        {
+            // The peer's NAT shows us another port than it shows the relay.
+            self.handle_timeout(now);
+        }
+    }
+
     /// A ping was answered.
     fn pong(&mut self, now: Instant, from: SocketAddr, time: u32) {
         let Some(rtt) = self.pings.answered(now, from, time) else {
             // Nobody asked.
             return;
         };
-        self.events.push_back(Event::Rtt(rtt));
-        self.suspect = None;
+        self.tell(Event::Rtt(rtt));
+        if self.server.is_some_and(|s| same_place(s, from)) {
+            self.suspect = None;
+        }
         self.punches.done(from);
         match &self.settings.place {
-            Place::Client { .. } if !self.answered => {
+            // Nobody else is the server: who sends our ping on to it gets its pong, and would get our sessions.
+            Place::Client { servers }
+                if !self.answered && servers.iter().any(|s| same_place(*s, from)) =>
+            {
                 self.answered = true;
                 self.next_candidate = None;
                 self.found(from);
@@ -365,7 +384,7 @@ impl Control {
 
     fn found(&mut self, peer: SocketAddr) {
         let before = self.server.replace(peer);
-        self.events.push_back(match before {
+        self.tell(match before {
             Some(old) if old != peer => Event::PeerChanged { peer },
             _ => Event::PeerFound { peer },
         });
@@ -431,16 +450,23 @@ impl Control {
         (self.settings.place != Place::Bound).then(|| self.quiet_since + self.patience())
     }
 
+    /// The time between signs of life, which is not 0.
+    fn keepalive(&self) -> Option<Duration> {
+        self.settings.keepalive.filter(|every| !every.is_zero())
+    }
+
     /// T of section 12.3.
     fn patience(&self) -> Duration {
-        let keepalive = self.settings.keepalive.unwrap_or_default();
-        (3 * keepalive + Duration::from_secs(4))
+        let keepalive = self.keepalive().unwrap_or_default();
+        keepalive
+            .saturating_mul(3)
+            .saturating_add(Duration::from_secs(4))
             .clamp(Duration::from_secs(10), Duration::from_secs(1800))
     }
 
     /// When a ping that was planned for `at` is due: later, if something has been sent meanwhile.
     fn ping_due(&self, at: Instant) -> Instant {
-        match (self.suspect, self.settings.keepalive) {
+        match (self.suspect, self.keepalive()) {
             (None, Some(keepalive)) => at.max(self.sent + keepalive),
             _ => at,
         }
@@ -455,8 +481,14 @@ impl Control {
             && at <= now
             && let Place::Client { servers } = &self.settings.place
         {
-            let (candidate, more) = (servers.get(index).copied(), index + 1 < servers.len());
-            self.next_candidate = more.then(|| (index + 1, now + NEXT_CANDIDATE));
+            let candidate = servers.get(index).copied();
+            self.next_candidate = if index + 1 < servers.len() {
+                Some((index + 1, now + NEXT_CANDIDATE))
+            } else {
+                let again = ROUNDS.get(self.round).map(|after| (0, now + *after));
+                self.round += 1;
+                again
+            };
             if let Some(candidate) = candidate {
                 self.ping(now, candidate);
             }
@@ -476,7 +508,7 @@ impl Control {
             if self.is_client() {
                 self.lose(now);
             }
-            self.events.push_back(Event::Resolve);
+            self.tell(Event::Resolve);
         }
     }
 
@@ -486,22 +518,26 @@ impl Control {
         match &self.settings.place {
             Place::RendezvousClient { .. } => {
                 if self.server.take().is_some() {
-                    self.events.push_back(Event::PeerLost);
+                    self.tell(Event::PeerLost);
                 }
                 self.asked = 0;
                 self.next_relay = Some(now);
                 self.next_ping = None;
             }
             // All addresses are tried again; sessions go on where they are.
-            Place::Client { .. } => {
-                self.answered = false;
-                self.next_candidate = Some((0, now));
-            }
+            Place::Client { .. } => self.race(now),
             Place::Bound | Place::RendezvousServer { .. } => {}
         }
         if due_now(self.next_relay, now) {
             self.tell_relay(now);
         }
+    }
+
+    /// Asks a client's candidates, from the best on.
+    const fn race(&mut self, now: Instant) {
+        self.answered = false;
+        self.round = 0;
+        self.next_candidate = Some((0, now));
     }
 
     fn ping_server(&mut self, now: Instant) {
@@ -526,12 +562,12 @@ impl Control {
         if !self.is_client() || self.suspect.is_some() {
             return;
         }
-        self.next_ping = self.settings.keepalive.map(|keepalive| {
+        self.next_ping = self.keepalive().map(|keepalive| {
             self.chance ^= self.chance << 13;
             self.chance ^= self.chance >> 7;
             self.chance ^= self.chance << 17;
             let parts = u32::try_from(self.chance >> 40).unwrap_or(0) % 256;
-            now + keepalive + keepalive * parts / 1024
+            now + keepalive + keepalive.saturating_mul(parts) / 1024
         });
     }
 
@@ -587,7 +623,7 @@ impl Control {
             self.push(path, bytes);
         }
         let every = if listens {
-            let keepalive = self.settings.keepalive.unwrap_or(LONGEST_LISTEN);
+            let keepalive = self.keepalive().unwrap_or(LONGEST_LISTEN);
             keepalive.min(LONGEST_LISTEN)
         } else {
             let wait = CONNECTS[self.asked.min(CONNECTS.len() - 1)];
@@ -601,6 +637,12 @@ impl Control {
         let mut bytes = Vec::new();
         message.emit(&mut bytes);
         self.push(path, bytes);
+    }
+
+    fn tell(&mut self, event: Event) {
+        if self.events.len() < WAITING {
+            self.events.push_back(event);
+        }
     }
 
     fn push(&mut self, path: Path, bytes: Vec<u8>) {
@@ -666,8 +708,11 @@ impl Control {
                 }
                 *servers = addrs;
                 // New sessions go to the best address at once.
-                if !self.server.is_some_and(|s| servers.contains(&s)) {
+                let keeps = |s| servers.iter().any(|other| same_place(*other, s));
+                if !self.server.is_some_and(keeps) {
                     self.server = servers.first().copied();
+                    self.suspect = None;
+                    self.answered = false;
                 }
             }
             Place::RendezvousClient { relays, .. } | Place::RendezvousServer { relays, .. } => {
@@ -719,6 +764,12 @@ impl Control {
 
 fn due_now(at: Option<Instant>, now: Instant) -> bool {
     at.is_some_and(|at| at <= now)
+}
+
+/// Whether two addresses are the same host and port: what else is in an address of IPv6 differs between what was resolved
+/// and what was received from.
+fn same_place(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && a.ip().to_canonical() == b.ip().to_canonical()
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ struct Punch {
     addr: SocketAddr,
     named: Instant,
     sent: usize,
+    /// A ping has come from there.
+    proven: bool,
 }
 
 /// See the module.
@@ -34,7 +36,7 @@ impl Punches {
         if let Some(known) = self.0.iter_mut().find(|p| p.addr == addr) {
             // Begins anew once it is through, not before: naming it often brings no more pings.
             if known.sent == TIMES.len() {
-                (known.named, known.sent) = (now, 0);
+                (known.named, known.sent, known.proven) = (now, 0, false);
             }
             return true;
         }
@@ -47,6 +49,7 @@ impl Punches {
             addr,
             named: now,
             sent: 0,
+            proven: false,
         });
         true
     }
@@ -69,9 +72,16 @@ impl Punches {
             .min()
     }
 
-    /// Whether `addr` was named lately and has not been reached.
-    pub(super) fn is_open(&self, addr: SocketAddr) -> bool {
-        self.0.iter().any(|p| p.addr == addr)
+    /// A ping has come from `addr`: whether that proves that the way to it is open, which it does once for each time that it
+    /// was named and not reached.
+    pub(super) fn proves(&mut self, addr: SocketAddr) -> bool {
+        let known = self.0.iter_mut().find(|p| p.addr == addr);
+        known.is_some_and(|p| !std::mem::replace(&mut p.proven, true))
+    }
+
+    /// Whether an address of this host was named lately and has not been reached.
+    pub(super) fn is_host(&self, ip: IpAddr) -> bool {
+        self.0.iter().any(|p| p.addr.ip() == ip)
     }
 
     /// The way to `addr` is open.

@@ -262,6 +262,187 @@ fn nobody_makes_us_ping_what_a_relay_has_not_named() {
     }
 }
 
+fn ping(time: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Session0::Ping { time, hello: None }.emit(&mut bytes);
+    bytes
+}
+
+/// The answer to a ping that was said.
+fn pong_to(bytes: &[u8]) -> Vec<u8> {
+    let Ok(Session0::Ping { time, .. }) = Session0::parse(bytes) else {
+        panic!("no ping: {bytes:?}");
+    };
+    let mut pong = Vec::new();
+    Session0::Pong { time, hello: None }.emit(&mut pong);
+    pong
+}
+
+fn drive(control: &mut Control, until: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
+    let mut all = said(control);
+    while let Some(next) = control.poll_timeout().filter(|t| *t <= until) {
+        control.handle_timeout(next);
+        all.extend(said(control));
+        events(control);
+    }
+    all
+}
+
+#[test]
+fn a_replayed_message_changes_nothing() {
+    let mut relay = Control::new(settings(Place::Bound), at(0));
+    let listen = |port: u16| {
+        let mut bytes = Vec::new();
+        let local = SocketAddr::from(([10, 0, 0, 1], port));
+        Session0::Listen { local, id: b"x" }.emit(&mut bytes);
+        bytes
+    };
+    relay.handle(at(1), path("192.0.2.1:1"), &listen(1), true);
+    relay.handle(at(2), path("192.0.2.66:6"), &listen(2), false);
+    relay.handle(at(2), path("192.0.2.66:6"), &ping(2), false);
+    assert_eq!(said(&mut relay), []);
+    let mut connect = Vec::new();
+    let local = addr("10.0.0.2:2");
+    Session0::Connect { local, id: b"x" }.emit(&mut connect);
+    relay.handle(at(3), path("192.0.2.2:2"), &connect, true);
+    let to: Vec<_> = said(&mut relay).into_iter().map(|(to, _)| to).collect();
+    assert_eq!(to, [addr("192.0.2.1:1"), addr("192.0.2.2:2")]);
+    // And it is forgotten in time.
+    relay.handle(at(600_001), path("192.0.2.2:2"), &connect, true);
+    assert_eq!(said(&mut relay), []);
+}
+
+#[test]
+fn a_client_asks_again_when_the_first_ping_is_lost() {
+    let servers = vec![addr("192.0.2.1:9"), addr("192.0.2.2:9")];
+    let mut client = Control::new(settings(Place::Client { servers }), at(0));
+    let pings = drive(&mut client, at(20_000));
+    assert_eq!(pings.len(), 8, "all of them, and three times more");
+    let pong = pong_to(&pings[7].1);
+    client.handle(at(20_000), path("192.0.2.2:9"), &pong, true);
+    assert_eq!(client.server(), Some(addr("192.0.2.1:9")), "that was late");
+}
+
+#[test]
+fn only_the_servers_addresses_become_the_server() {
+    let servers = vec![addr("192.0.2.1:9"), addr("[2001:db8::1]:9")];
+    let mut client = Control::new(settings(Place::Client { servers }), at(0));
+    let pong = pong_to(&said(&mut client)[0].1);
+    client.handle(at(20), path("192.0.2.66:9"), &pong, true);
+    assert_eq!(client.server(), Some(addr("192.0.2.1:9")));
+    let pong = pong_to(&drive(&mut client, at(250))[0].1);
+    // As sockets of both families say it, and with a scope.
+    let from = SocketAddr::V6(std::net::SocketAddrV6::new(
+        "2001:db8::1".parse().expect("an address"),
+        9,
+        0,
+        3,
+    ));
+    let from = Path {
+        remote: from,
+        local: None,
+    };
+    client.handle(at(300), from, &pong, true);
+    assert_eq!(client.server(), Some(from.remote));
+}
+
+#[test]
+fn new_addresses_of_a_server_are_asked_at_once() {
+    let servers = vec![addr("192.0.2.1:9")];
+    let mut client = Control::new(settings(Place::Client { servers }), at(0));
+    let pong = pong_to(&said(&mut client)[0].1);
+    client.handle(at(20), path("192.0.2.1:9"), &pong, true);
+    // The same, and one more: nothing changes.
+    client.resolved(at(30), vec![addr("192.0.2.3:9"), addr("192.0.2.1:9")]);
+    assert_eq!(said(&mut client), []);
+    assert_eq!(client.server(), Some(addr("192.0.2.1:9")));
+    client.resolved(at(40), vec![addr("192.0.2.4:9")]);
+    assert_eq!(client.server(), Some(addr("192.0.2.4:9")));
+    let pings = said(&mut client);
+    assert_eq!(pings.len(), 1);
+    assert_eq!(pings[0].0, addr("192.0.2.4:9"));
+}
+
+#[test]
+fn a_suspect_server_is_not_cleared_by_others() {
+    let relay = addr("192.0.2.1:9");
+    let place = Place::RendezvousClient {
+        relays: vec![relay],
+        id: b"x".to_vec(),
+        local: vec![addr("10.0.0.5:77")],
+    };
+    let mut client = Control::new(settings(place), at(0));
+    let mut punch = Vec::new();
+    let (local, observed) = (addr("10.0.0.1:1"), addr("198.51.100.1:2"));
+    Session0::Punch { local, observed }.emit(&mut punch);
+    said(&mut client);
+    client.handle(at(10), path("192.0.2.1:9"), &punch, true);
+    let pings = said(&mut client);
+    let pong = pong_to(&pings[0].1);
+    client.handle(at(50), path("198.51.100.1:2"), &pong, true);
+    assert_eq!(client.server(), Some(observed));
+    client.suspect(at(100));
+    // The other of the two punched addresses answers late.
+    client.handle(at(110), path("10.0.0.1:1"), &pong, true);
+    let pings = drive(&mut client, at(3200));
+    assert_eq!(client.server(), None);
+    // Three pings, and the relay is asked.
+    assert_eq!(pings.len(), 4);
+    assert_eq!(pings[3].0, relay);
+}
+
+#[test]
+fn a_ping_proves_but_pings_go_on_until_a_pong() {
+    let place = Place::RendezvousClient {
+        relays: vec![addr("192.0.2.1:9")],
+        id: b"x".to_vec(),
+        local: vec![addr("10.0.0.5:77")],
+    };
+    let mut client = Control::new(settings(place), at(0));
+    let mut punch = Vec::new();
+    let (local, observed) = (addr("10.0.0.1:0"), addr("198.51.100.1:2"));
+    Session0::Punch { local, observed }.emit(&mut punch);
+    said(&mut client);
+    client.handle(at(10), path("192.0.2.1:9"), &punch, true);
+    assert_eq!(said(&mut client).len(), 1);
+    client.handle(at(20), path("198.51.100.1:2"), &ping(1), true);
+    assert_eq!(said(&mut client).len(), 2, "a pong and a ping");
+    client.handle(at(21), path("198.51.100.1:2"), &ping(2), true);
+    assert_eq!(said(&mut client).len(), 1, "a pong");
+    // All of that was lost.
+    let pinged = |all: &[(SocketAddr, Vec<u8>)], to| all.iter().filter(|(a, _)| *a == to).count();
+    assert_eq!(pinged(&drive(&mut client, at(3010)), observed), 5);
+    // It is seen under another port than the relay sees it.
+    let elsewhere = addr("198.51.100.1:4444");
+    client.handle(at(3100), path("198.51.100.1:4444"), &ping(3), true);
+    let all = said(&mut client);
+    assert_eq!(pinged(&all, elsewhere), 2);
+    let pong = pong_to(&all[1].1);
+    client.handle(at(3150), path("198.51.100.1:4444"), &pong, true);
+    assert_eq!(client.server(), Some(elsewhere));
+    // Any other host gets its pong, and that is all.
+    client.handle(at(3200), path("198.51.100.9:1"), &ping(4), true);
+    assert_eq!(said(&mut client).len(), 1);
+}
+
+#[test]
+fn odd_intervals_are_harmless() {
+    for keepalive in [None, Some(Duration::ZERO), Some(Duration::MAX)] {
+        let servers = vec![addr("192.0.2.1:9")];
+        let mut client = Control::new(
+            Settings {
+                keepalive,
+                ..settings(Place::Client { servers })
+            },
+            at(0),
+        );
+        let pong = pong_to(&said(&mut client)[0].1);
+        client.handle(at(20), path("192.0.2.1:9"), &pong, true);
+        let said = drive(&mut client, at(9000));
+        assert_eq!(said, [], "{keepalive:?}");
+    }
+}
+
 /// A masquerading NAT: a mapping for each inner address, and nothing comes in from whom nothing went out to.
 #[derive(Default)]
 struct Nat {
