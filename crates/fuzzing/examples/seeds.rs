@@ -41,11 +41,14 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "cipher_open" => cipher_open(),
         "command_line" => command_line(),
         "config_json" => config_json(),
+        "libev_endpoint" => libev_endpoint(),
         "libev_json" => libev_json(),
+        "libev_stream" => libev_stream(),
         "kcp_input" => kcp_input(),
         "rawtcp_packet" => rawtcp_packet(),
         "sip003_options" => sip003_options(),
         "sealed_libev" => sealed_libev(),
+        "session0" => session0(),
         "session_endpoint" => session_endpoint(),
         "smux_input" => smux_input(),
         "smux_pair" => smux_pair(),
@@ -662,6 +665,167 @@ fn session_endpoint() -> Vec<Vec<u8>> {
                     .u16(60_000)
                     .finish(),
             );
+        }
+    }
+    seeds
+}
+
+fn session0() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    let file = load("kcptun-libev/session0.json");
+    for message in list(&file, "messages") {
+        let body = bytes(message, "plaintext_hex");
+        // In each place: from the server or relay, and from somebody else.
+        for place in [0, 1, 2, 7] {
+            let script = Script::new().byte(place).byte(place << 4).byte(0).byte(0);
+            let script = script.chunk(&body).byte(5).byte(1).byte(0).byte(3);
+            seeds.push(script.chunk(&body).finish());
+        }
+    }
+    let file = load("kcptun-libev/rendezvous_blackbox.json");
+    for (place, to) in [(0, "rendezvous"), (2, "client"), (3, "server")] {
+        let mut seed = Script::new().byte(place).byte(0).finish();
+        for record in list(&file, "records") {
+            let dir = record["dir"].as_str().unwrap_or_default();
+            let Some((from, _)) = dir.split_once("->").filter(|(_, end)| *end == to) else {
+                continue;
+            };
+            if record["plain_hex"].is_string() {
+                let from = match from {
+                    "rendezvous" => 0,
+                    "client" => 1,
+                    _ => 2,
+                };
+                let script = Script::new().byte(0).byte(from);
+                let script = script.chunk(&bytes(record, "plain_hex"));
+                let more = script.byte(4).u16(130).finish();
+                if seed.len() + more.len() <= MAX_LEN {
+                    seed.extend(more);
+                }
+            }
+        }
+        seeds.push(seed);
+    }
+    for place in 0..8 {
+        for flags in [3, 0x17, 0x2b, 0x35] {
+            // Found; named by the relay; silent; suspected; elsewhere.
+            let script = Script::new().byte(place).byte(flags);
+            let punch = b"\0\xc0\0\x02\x03\x0f\xa0\0\xc0\0\x02\x04\x0f\xa0";
+            let script = script.byte(2).byte(0).byte(5).chunk(punch).byte(4).u16(100);
+            let script = script.byte(3).byte(2).byte(20).byte(4).u16(900);
+            let script = script.byte(2).byte(3).byte(0).chunk(b"time").byte(6);
+            let script = [5, 1, 5, 1, 5, 1, 5, 90]
+                .into_iter()
+                .fold(script, Script::byte);
+            let script = script
+                .byte(7)
+                .byte(0b1_0010)
+                .byte(5)
+                .byte(1)
+                .byte(15)
+                .byte(2);
+            seeds.push(script.byte(3).byte(4).byte(7).byte(23).byte(2).finish());
+        }
+    }
+    seeds
+}
+
+fn libev_stream() -> Vec<Vec<u8>> {
+    let file = load("kcptun-libev/session_stream.json");
+    let all = list(&file, "messages").iter();
+    let all: Vec<u8> = all.flat_map(|m| bytes(m, "hex")).take(1000).collect();
+    let mut seeds = Vec::new();
+    for role in 0..4 {
+        seeds.push(Script::new().byte(role).byte(0).chunk(&all).finish());
+        for case in list(&file, "protocol_errors") {
+            let script = Script::new().byte(role).byte(2).byte(0);
+            seeds.push(script.chunk(&bytes(case, "hex")).byte(4).u16(9).finish());
+        }
+        // Dialled; data both ways, in pieces; keep-alives; ends.
+        let script = Script::new().byte(role).byte(2).byte(5).u16(9).byte(1);
+        let script = script.byte(1).byte(3).chunk(b"hello").byte(4).u16(2);
+        let script = script.byte(3).u16(3500).byte(5).u16(700).byte(2);
+        let script = script.byte(1).byte(90).chunk(&xs(1, 300)).byte(6).u16(2500);
+        let script = script.byte(18).byte(13).u16(0).byte(9).byte(23);
+        let script = script.byte(7).byte(5).u16(1).byte(200).byte(10);
+        seeds.push(script.byte(39).byte(23).byte(5).u16(90).byte(200).finish());
+    }
+    seeds
+}
+
+fn libev_endpoint() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    // What one end of upstream has said, in the clear and sealed.
+    for (name, method) in [
+        ("client_close_none", 0),
+        ("server_close", 0),
+        ("half_close", 7),
+        ("loss_retransmit", 4),
+        ("keepalive", 0),
+        ("reset_unknown_conv", 5),
+        ("zero_window_probe", 6),
+    ] {
+        let file = load(&format!("kcptun-libev/session_{name}.json"));
+        for (dir, end) in [("c2s", 0), ("s2c", 8)] {
+            let mut seed = Script::new().byte(method).byte(0).finish();
+            for record in list(&file, "records") {
+                let plain = if record["plain_hex"].is_string() {
+                    "plain_hex"
+                } else {
+                    "packet_hex"
+                };
+                if record["dir"] != dir || !record[plain].is_string() {
+                    continue;
+                }
+                // The client is at the second place, the server at the first.
+                let from = u8::from(end == 0);
+                let script = Script::new().byte(end).byte(from).byte(0);
+                let script = script.chunk(&bytes(record, plain));
+                let more = script.byte(4 | end).byte(0xff).finish();
+                if seed.len() + more.len() <= MAX_LEN {
+                    seed.extend(more);
+                }
+            }
+            seeds.push(seed);
+        }
+    }
+    for method in [0, 4, 5, 6, 7] {
+        for flags in [0, 1, 0x1e, 0x70, 0x22] {
+            let mut seed = Script::new().byte(method).byte(flags).finish();
+            // Two streams; data there and back; losses, damage, another address; ends.
+            for (op, arguments) in [
+                (1, &[9][..]),
+                (0x0e, &[0]),
+                (0x0e, &[0]),
+                (0x0d, &[200, 5]),
+                (1, &[3]),
+                (2, &[0]),
+                (0x12, &[30]),
+                (1, &[9]),
+                (5, &[0, 9]),
+                (0x1d, &[0, 9]),
+                (1, &[20]),
+                (3, &[44, 1]),
+                (0x2a, &[6]),
+                (1, &[30]),
+                (4, &[]),
+                (0x0c, &[]),
+                (0x0a, &[0]),
+                (0x2e, &[0]),
+                (1, &[30]),
+                (3, &[200, 0]),
+                (0x26, &[0]),
+                (1, &[30]),
+                (0x3e, &[1]),
+                (1, &[9]),
+                (3, &[0, 40]),
+                (1, &[30]),
+                (3, &[0, 80]),
+            ] {
+                seed.push(op);
+                seed.extend(arguments);
+            }
+            seeds.push(seed);
         }
     }
     seeds

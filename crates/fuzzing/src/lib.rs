@@ -33,9 +33,12 @@ macro_rules! for_each_target {
             fec_roundtrip
             kcp_input
             kcp_segments
+            libev_endpoint
             libev_json
+            libev_stream
             rawtcp_packet
             sealed_libev
+            session0
             session_endpoint
             sip003_options
             smux_frames

@@ -385,10 +385,14 @@ impl Single {
         self.pool.consume(&mut self.received, n);
     }
 
-    /// Bytes that may still be written now.
+    /// Bytes that may still be written now: none behind our end, which would follow it to the peer.
     #[must_use]
     pub const fn write_space(&self) -> usize {
-        self.config.send_buffer.saturating_sub(self.unsent.len())
+        if matches!(self.outbound, Outbound::Open) {
+            self.config.send_buffer.saturating_sub(self.unsent.len())
+        } else {
+            0
+        }
     }
 
     /// Room for at most `max` bytes to send; empty when there is none now.

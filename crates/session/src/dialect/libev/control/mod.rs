@@ -477,6 +477,18 @@ impl Control {
         self.now = now;
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         self.counters.lost_pings += self.pings.expire(now);
+        // First what may find that the server is lost: what follows from it is due at once.
+        if due(self.next_ping.map(|at| self.ping_due(at))) {
+            self.next_ping = None;
+            self.ping_server(now);
+        }
+        if due(self.silence()) {
+            self.quiet_since = now;
+            if self.is_client() {
+                self.lose(now);
+            }
+            self.tell(Event::Resolve);
+        }
         if let Some((index, at)) = self.next_candidate
             && at <= now
             && let Place::Client { servers } = &self.settings.place
@@ -499,20 +511,9 @@ impl Control {
         if due(self.next_relay) {
             self.tell_relay(now);
         }
-        if due(self.next_ping.map(|at| self.ping_due(at))) {
-            self.next_ping = None;
-            self.ping_server(now);
-        }
-        if due(self.silence()) {
-            self.quiet_since = now;
-            if self.is_client() {
-                self.lose(now);
-            }
-            self.tell(Event::Resolve);
-        }
     }
 
-    /// A client's server is not where it was, as far as can be told.
+    /// A client's server is not where it was, as far as can be told. What is done about it is due now.
     fn lose(&mut self, now: Instant) {
         self.suspect = None;
         match &self.settings.place {
@@ -527,9 +528,6 @@ impl Control {
             // All addresses are tried again; sessions go on where they are.
             Place::Client { .. } => self.race(now),
             Place::Bound | Place::RendezvousServer { .. } => {}
-        }
-        if due_now(self.next_relay, now) {
-            self.tell_relay(now);
         }
     }
 
@@ -760,10 +758,6 @@ impl Control {
     pub const fn counters(&self) -> ControlCounters {
         self.counters
     }
-}
-
-fn due_now(at: Option<Instant>, now: Instant) -> bool {
-    at.is_some_and(|at| at <= now)
 }
 
 /// Whether two addresses are the same host and port: what else is in an address of IPv6 differs between what was resolved
