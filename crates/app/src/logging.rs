@@ -177,7 +177,6 @@ const IDENT: &str = "kcptun-libev";
 
 /// Where lines go: the values of kcptun-libev's key `log`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-#[allow(dead_code)]
 pub(crate) enum Sink {
     /// Standard output.
     Stdout,
@@ -201,8 +200,6 @@ static CONTROL: OnceLock<Control> = OnceLock::new();
 
 /// Starts logging for kcptun-libev's files: `level` 0 to 8 as their `loglevel` (section 3.2), greater ones are 8.
 /// [`change`] changes both later.
-// Used once kcptun-libev's command line is taken.
-#[allow(dead_code)]
 pub(crate) fn start_libev(level: u8, sink: Sink) -> Result<(), Exit> {
     let output = Output::new(sink);
     let (filter, levels) = reload::Layer::new(levels_of(level));
@@ -219,8 +216,6 @@ pub(crate) fn start_libev(level: u8, sink: Sink) -> Result<(), Exit> {
 ///
 /// # Errors
 /// When nothing was begun.
-// Used once kcptun-libev's command line is taken.
-#[allow(dead_code)]
 pub(crate) fn change(level: u8, sink: Sink) -> Result<(), String> {
     let control = CONTROL.get().ok_or("logging was not started")?;
     control.output.change(sink);

@@ -1,8 +1,14 @@
-//! What a program does with its process on a Unix system: the background, the user it runs as, the system's log.
-#![cfg(unix)]
-// Used once kcptun-libev's command line is taken.
-#![allow(dead_code)]
+//! What a program does with its process: the background, the user it runs as, the system's log.
 
+#[cfg(unix)]
 pub(crate) mod daemon;
+#[cfg(not(unix))]
+#[path = "process/no_daemon.rs"]
+pub(crate) mod daemon;
+#[cfg(unix)]
 pub(crate) mod syslog;
+#[cfg(unix)]
+pub(crate) mod user;
+#[cfg(not(unix))]
+#[path = "process/no_user.rs"]
 pub(crate) mod user;

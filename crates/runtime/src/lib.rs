@@ -28,7 +28,7 @@ pub mod http;
 pub mod libev;
 mod link;
 mod listen;
-#[cfg(unix)]
+#[cfg_attr(not(unix), path = "notify_absent.rs")]
 pub mod notify;
 mod open;
 mod pump;

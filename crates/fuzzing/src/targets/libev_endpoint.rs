@@ -370,6 +370,7 @@ fn dialect(role: Role, place: Place, method: Method, flags: u8, now: Instant) ->
             redundancy: 25,
             parity: false,
             mtu: MTU,
+            known: 0,
         }),
         timeout,
         linger,

@@ -348,6 +348,10 @@ impl Manager {
                 }
                 self.look();
             }
+            PathEvent::Registered { from } => info!("a service is made known from {from}"),
+            PathEvent::NoSuchService { from } => {
+                warn!("{from} asks for a service that nobody has made known");
+            }
             other => debug!("{other:?}"),
         }
     }
@@ -397,6 +401,13 @@ impl Manager {
                 config.role.name(),
                 self.config.role.name()
             ));
+        }
+        let meets = |c: &LibevConfig| matches!(c.role.place(), Some(Place::Rendezvous { .. }));
+        if meets(&config) != meets(&self.config) || config.service_id != self.config.service_id {
+            return Err(
+                "where the ends meet (rendezvous_server, service_id) changes with a new start only"
+                    .into(),
+            );
         }
         let addrs = remote(&config).await.map_err(|e| e.to_string())?;
         let moved = sockets::place(&config) != sockets::place(&self.config);

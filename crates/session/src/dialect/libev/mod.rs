@@ -242,8 +242,9 @@ impl Libev {
         if now.since(*since) >= Duration::from_secs(1) {
             (*left, *since) = (RESETS, now);
         }
+        let may = *left > 0;
         *left = left.saturating_sub(1);
-        *left > 0
+        may
     }
 
     fn reset(&mut self, now: Instant, path: Path, conv: u32) {

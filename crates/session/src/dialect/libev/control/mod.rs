@@ -148,7 +148,7 @@ pub enum Event {
     Resolve,
     /// A ping took so long.
     Rtt(Duration),
-    /// A service was made known here.
+    /// A service was made known here, for the first time or from another place.
     Registered {
         /// From where.
         from: SocketAddr,
@@ -283,8 +283,12 @@ impl Control {
             Session0::Reset { conv } => Some(Told::Reset { conv }),
             Session0::Listen { local, id } => {
                 let until = now + self.settings.timeout;
+                let known = self.services.find(now, id);
+                let news = known.is_none_or(|(_, p)| p.remote != path.remote);
                 if self.services.insert(now, id, local, path, until) {
-                    self.tell(Event::Registered { from: path.remote });
+                    if news {
+                        self.tell(Event::Registered { from: path.remote });
+                    }
                 } else {
                     self.counters.refused_services += 1;
                 }
