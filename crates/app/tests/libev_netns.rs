@@ -1,0 +1,311 @@
+//! kcptun-libev's processes between network namespaces: behind NATs, with addresses that change, in the clothes of TCP.
+//!
+//! A test starts itself again in a network and a mount namespace of its own; the namespaces that it makes there have their
+//! names in its own `/run`, so everything is gone when it ends, however it ends. Only root can do that.
+#![cfg(target_os = "linux")]
+
+#[expect(
+    dead_code,
+    reason = "some of it is for the tests on the loopback device"
+)]
+mod kit;
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kit::{
+    Program, Service, connect, download, echo, file, fulmar, pattern, run, serve, service, skipped,
+    try_echo, wait_for,
+};
+use nix::sched::{CloneFlags, setns};
+use tempfile::TempDir;
+
+/// Set in the process that is inside.
+const INSIDE: &str = "FULMAR_TEST_NAMESPACE";
+const KEY: &str = r#""method": "chacha20poly1305_ietf", "password": "a rather long password""#;
+/// How long a rendezvous, or coming back after an address has changed, may take on a slow machine.
+const FOUND: Duration = Duration::from_secs(40);
+
+/// Runs `body` in namespaces of its own.
+fn isolated(test: &str, body: fn()) {
+    if std::env::var_os(INSIDE).is_some() {
+        shell("mount -t tmpfs none /run && mkdir /run/netns && ip link set lo up");
+        return body();
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return skipped(&format!("{test}: only root can make network namespaces"));
+    }
+    for program in ["unshare", "ip", "nft"] {
+        if Command::new(program).arg("--version").output().is_err() {
+            return skipped(&format!("{test}: the program {program} is not installed"));
+        }
+    }
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--mount", "--propagation", "private"]);
+        command
+    };
+    let possible = unshare()
+        .args([
+            "sh",
+            "-c",
+            "mount -t tmpfs none /run && echo 1 > /proc/sys/net/ipv4/ip_forward",
+        ])
+        .stderr(Stdio::null())
+        .status();
+    if !possible.is_ok_and(|s| s.success()) {
+        return skipped(&format!("{test}: no network namespace can be made here"));
+    }
+    let status = unshare()
+        .arg(std::env::current_exe().expect("this program"))
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "yes")
+        .status()
+        .expect("unshare");
+    assert!(status.success(), "{test} failed inside");
+}
+
+fn shell(commands: &str) {
+    let output = Command::new("sh")
+        .args(["-ec", commands])
+        .output()
+        .expect("sh");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{commands}: {text}");
+}
+
+/// Runs `commands` in the namespace `name`.
+fn shell_in(name: &str, commands: &str) {
+    let output = Command::new("ip")
+        .args(["netns", "exec", name, "sh", "-ec", commands])
+        .output()
+        .expect("ip");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {commands}: {text}");
+}
+
+/// Does something on a thread in the namespace; sockets that it makes stay there.
+fn inside<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> T {
+    let namespace = File::open(format!("/run/netns/{name}")).expect("namespace");
+    let thread = thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).expect("entered");
+        body()
+    });
+    thread.join().expect("done")
+}
+
+fn connect_in(name: &str, addr: SocketAddr) -> TcpStream {
+    inside(name, move || connect(addr))
+}
+
+fn service_in(name: &str, service: Service) -> SocketAddr {
+    let bind = || TcpListener::bind("127.0.0.1:0").expect("bound");
+    serve(inside(name, bind), service)
+}
+
+fn run_in(name: &str, file: &Path) -> Program {
+    let mut command = Command::new("ip");
+    command
+        .args(["netns", "exec", name])
+        .arg(fulmar().get_program())
+        .args(["run", "-c"])
+        .arg(file);
+    Program::start(command)
+}
+
+/// A network behind a NAT on the public segment: the host `name`, and `nat-name` which masquerades it and drops what nobody
+/// has asked for. `n` makes its addresses.
+fn site(name: &str, n: u8) {
+    shell(&format!(
+        "ip netns add {name}; ip netns add nat-{name}
+         ip link add {name}-wan type veth peer name wan netns nat-{name}
+         ip link set {name}-wan master br0 up
+         ip link add lan netns nat-{name} type veth peer name eth0 netns {name}"
+    ));
+    shell_in(
+        &format!("nat-{name}"),
+        &format!(
+            "echo 1 > /proc/sys/net/ipv4/ip_forward
+             echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+             ip link set lo up; ip link set wan up; ip link set lan up
+             ip addr add 203.0.113.{n}/24 dev wan
+             ip addr add 10.{n}.0.1/24 dev lan
+             ip -6 addr add 2001:db8::{n}/64 dev wan nodad
+             ip -6 addr add fd00:{n}::1/64 dev lan nodad
+             nft add table inet nat
+             nft add chain inet nat post '{{ type nat hook postrouting priority srcnat; }}'
+             nft add rule inet nat post oifname wan masquerade
+             nft add chain inet nat in '{{ type filter hook input priority filter; }}'
+             nft add rule inet nat in iifname wan meta l4proto udp drop"
+        ),
+    );
+    shell_in(
+        name,
+        &format!(
+            "ip link set lo up; ip link set eth0 up
+             ip addr add 10.{n}.0.2/24 dev eth0; ip route add default via 10.{n}.0.1
+             ip -6 addr add fd00:{n}::2/64 dev eth0 nodad; ip -6 route add default via fd00:{n}::1"
+        ),
+    );
+}
+
+/// Opens a connection in `name` that gets an answer: what cannot be carried yet is tried again.
+fn new_stream(name: &str, addr: SocketAddr) -> TcpStream {
+    wait_for("a new connection works", FOUND, || {
+        let mut conn = connect_in(name, addr);
+        conn.set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("limit");
+        try_echo(&mut conn, "new").ok().map(|()| conn)
+    })
+}
+
+fn rendezvous(relay: &str) {
+    shell(
+        "ip link add br0 type bridge; ip link set br0 up
+         ip addr add 203.0.113.1/24 dev br0; ip -6 addr add 2001:db8::1/64 dev br0 nodad",
+    );
+    site("server", 11);
+    site("client", 12);
+    let dir = TempDir::new().expect("dir");
+    let members = format!(r#""kcp_bind": "{relay}", {KEY}"#);
+    let relay_program = run(&file(dir.path(), "relay.json", &members));
+    relay_program.line("listening on");
+
+    let there = format!(r#""rendezvous_server": "{relay}", "service_id": "echo", {KEY}"#);
+    let target = service_in("server", Service::Echo);
+    let members = format!(r#""connect": "{target}", {there}"#);
+    let server = run_in("server", &file(dir.path(), "server.json", &members));
+    server.line("listening on");
+    let members = format!(r#""listen": "127.0.0.1:0", {there}"#);
+    let client = run_in("client", &file(dir.path(), "client.json", &members));
+    let listen = client.address("/tcp");
+
+    // A connection that comes before the server has been found waits for it.
+    let started = Instant::now();
+    let mut conn = connect_in("client", listen);
+    echo(&mut conn, "through two NATs");
+    println!("found after {:?}", started.elapsed());
+    client.line("rendezvoused at");
+
+    // The client's provider gives it another address, and its NAT other ports: what was known of it is gone.
+    let from = client.lines();
+    shell_in(
+        "nat-client",
+        "nft flush chain inet nat post
+         nft add rule inet nat post oifname wan meta l4proto udp masquerade to :40000-41000
+         ip addr del 203.0.113.12/24 dev wan; ip addr add 203.0.113.13/24 dev wan
+         ip -6 addr del 2001:db8::12/64 dev wan; ip -6 addr add 2001:db8::13/64 dev wan nodad",
+    );
+    let started = Instant::now();
+    conn.set_read_timeout(Some(FOUND)).expect("limit");
+    echo(&mut conn, "through another NAT");
+    println!("the stream went on after {:?}", started.elapsed());
+    client.line_from(from, "rendezvoused at", FOUND);
+    let mut new = new_stream("client", listen);
+    println!("a new stream after {:?}", started.elapsed());
+    echo(&mut new, "new");
+    echo(&mut conn, "old");
+}
+
+#[test]
+fn rendezvous_ipv4() {
+    isolated("rendezvous_ipv4", || rendezvous("203.0.113.1:4000"));
+}
+
+#[test]
+fn rendezvous_ipv6() {
+    isolated("rendezvous_ipv6", || rendezvous("[2001:db8::1]:4000"));
+}
+
+/// A host `client` at one end of a cable, and this one at the other.
+fn cable() {
+    shell(
+        "ip netns add client
+         ip link add eth0 type veth peer name eth0 netns client
+         ip link set eth0 up
+         ip addr add 10.3.0.1/24 dev eth0; ip -6 addr add fd03::1/64 dev eth0 nodad",
+    );
+    shell_in(
+        "client",
+        "ip link set lo up; ip link set eth0 up
+         ip addr add 10.3.0.2/24 dev eth0; ip -6 addr add fd03::2/64 dev eth0 nodad",
+    );
+}
+
+/// A server here and a client there, both with `more`.
+fn direct(dir: &Path, target: SocketAddr, at: &str, more: &str) -> (Program, Program) {
+    let members = format!(r#""connect": "{target}", "kcp_bind": "{at}", {more}"#);
+    let server = run(&file(dir, "server.json", &members));
+    server.line("listening on");
+    let members = format!(r#""listen": "127.0.0.1:0", "kcp_connect": "{at}", {more}"#);
+    let client = run_in("client", &file(dir, "client.json", &members));
+    client.line("listening on");
+    (server, client)
+}
+
+fn address_change(at: &str, commands: &str) {
+    let dir = TempDir::new().expect("dir");
+    let (_server, client) = direct(dir.path(), service(Service::Echo), at, KEY);
+    let listen = client.address("/tcp");
+    let mut conn = connect_in("client", listen);
+    echo(&mut conn, "before");
+    shell_in("client", commands);
+    let started = Instant::now();
+    conn.set_read_timeout(Some(FOUND)).expect("limit");
+    echo(&mut conn, "after");
+    println!("the stream went on after {:?}", started.elapsed());
+    // Bulk, there and back, from the new address.
+    let bulk = pattern(1_000_000);
+    let mut half = conn.try_clone().expect("cloned");
+    let sent = bulk.clone();
+    let sender = thread::spawn(move || std::io::Write::write_all(&mut half, &sent));
+    let mut back = vec![0; bulk.len()];
+    std::io::Read::read_exact(&mut conn, &mut back).expect("read");
+    sender.join().expect("joined").expect("sent");
+    assert!(back == bulk);
+    echo(&mut connect_in("client", listen), "new");
+}
+
+#[test]
+fn a_client_changes_its_address() {
+    isolated("a_client_changes_its_address", || {
+        cable();
+        address_change(
+            "10.3.0.1:4000",
+            "ip addr del 10.3.0.2/24 dev eth0; ip addr add 10.3.0.3/24 dev eth0",
+        );
+        address_change(
+            "[fd03::1]:4000",
+            "ip -6 addr del fd03::2/64 dev eth0; ip -6 addr add fd03::3/64 dev eth0 nodad",
+        );
+    });
+}
+
+fn obfuscated(kind: &str, at: &str) {
+    let dir = TempDir::new().expect("dir");
+    let more = format!(r#""obfs": "{kind}", {KEY}"#);
+    let (server, client) = direct(dir.path(), service(Service::Echo), at, &more);
+    let mut conn = connect_in("client", client.address("/tcp"));
+    echo(&mut conn, kind);
+    drop((server, client));
+    let (_server, client) = direct(dir.path(), service(Service::Source), at, &more);
+    let started = Instant::now();
+    download(connect_in("client", client.address("/tcp")), 5_000_000);
+    println!("{kind} {at}: 5 MB in {:?}", started.elapsed());
+}
+
+#[test]
+fn in_the_clothes_of_tcp() {
+    isolated("in_the_clothes_of_tcp", || {
+        cable();
+        for kind in ["dpi/tcp-wnd", "dpi/tcp"] {
+            for (n, host) in ["10.3.0.1", "[fd03::1]"].into_iter().enumerate() {
+                obfuscated(kind, &format!("{host}:{}", 4000 + n));
+            }
+        }
+    });
+}
