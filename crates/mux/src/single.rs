@@ -617,6 +617,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn nothing_is_written_behind_an_end() {
+        let (mut a, _) = pair();
+        write(&mut a, b"all");
+        a.finish();
+        assert!(a.write_reserve(10).is_empty() && a.write_space() == 0);
+        let all = frames(&mut a, u32::MAX);
+        assert_eq!(all, b"\0\0\0\x04\0\x01\0\x07all\0\x02\0\x04");
+    }
+
     proptest::proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(0u8..6, 0..600), cut in 1usize..40) {

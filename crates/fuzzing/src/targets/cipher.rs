@@ -80,7 +80,7 @@ pub fn sealed_libev(data: &[u8]) {
     LIBEV.with_borrow_mut(|ends| seal_libev(ends, data));
 }
 
-fn seal_libev(ends: &mut [(LibevMethod, [Box<dyn PacketCipher>; 2])], data: &[u8]) {
+fn seal_libev(ends: &mut [(LibevMethod, Ends)], data: &[u8]) {
     let mut input = Input::new(data);
     let index = usize::from(input.byte()) % ends.len();
     let segment = usize::from(input.u16());
@@ -135,6 +135,9 @@ fn seal_libev(ends: &mut [(LibevMethod, [Box<dyn PacketCipher>; 2])], data: &[u8
     }
 }
 
+/// Both ends of one method.
+type Ends = [Box<dyn PacketCipher>; 2];
+
 /// The key of most golden vectors.
 fn libev_key() -> LibevKey {
     LibevKey::from_bytes(core::array::from_fn(|i| i as u8))
@@ -142,7 +145,7 @@ fn libev_key() -> LibevKey {
 
 thread_local! {
     /// Two ends of every method. What they remember from input to input is how many nonces they made.
-    static LIBEV: RefCell<[(LibevMethod, [Box<dyn PacketCipher>; 2]); 4]> =
+    static LIBEV: RefCell<[(LibevMethod, Ends); 4]> =
         RefCell::new(LibevMethod::SEALED.map(|method| {
             let end = |seed| libev(method, &libev_key(), LibevNonces::seeded([seed; 32]));
             (method, [end(1), end(2)])

@@ -746,3 +746,21 @@ proptest::proptest! {
         }
     }
 }
+
+/// What a client does about a server that has fallen silent it does in the same turn: no timer is left behind.
+#[test]
+fn a_server_that_is_lost_is_asked_for_at_once() {
+    let servers = vec![addr("192.0.2.1:1"), addr("192.0.2.2:1")];
+    let mut client = Control::new(settings(Place::Client { servers }), at(0));
+    let mut now = at(0);
+    let mut lost = 0;
+    for _ in 0..200 {
+        said(&mut client);
+        lost += usize::from(events(&mut client).contains(&Event::Resolve));
+        let next = client.poll_timeout().expect("a client goes on");
+        assert!(next > now, "a timer stands still at {now:?}");
+        now = next;
+        client.handle_timeout(now);
+    }
+    assert!(lost > 3);
+}
