@@ -138,7 +138,10 @@ impl Drop for Program {
         }
         if thread::panicking() {
             let lines = self.log.lines.lock().map(|l| l.clone());
-            eprintln!("log of {}: {:#?}", self.id(), lines.unwrap_or_default());
+            #[allow(clippy::print_stderr)] // What there is to know after a failure.
+            {
+                eprintln!("log of {}: {:#?}", self.id(), lines.unwrap_or_default());
+            }
         }
     }
 }
