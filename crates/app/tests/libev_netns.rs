@@ -330,6 +330,28 @@ fn without_a_key_nobody_is_followed() {
     });
 }
 
+#[test]
+fn a_path_with_small_packets() {
+    isolated("a_path_with_small_packets", || {
+        cable();
+        // Somewhere between the two, and neither is told.
+        let narrow = "ip link set eth0 gso_max_segs 1
+             nft add table inet path
+             nft add chain inet path in '{ type filter hook input priority filter; }'
+             nft add rule inet path in iifname eth0 meta length '>' 1300 drop";
+        shell(narrow);
+        shell_in("client", narrow);
+        for at in ["10.3.0.1:4000", "[fd03::1]:4001"] {
+            let dir = TempDir::new().expect("dir");
+            let target = service(Service::Source);
+            let (_server, client) = direct(dir.path(), target, at, KEY);
+            let started = Instant::now();
+            download(connect_in("client", client.address("/tcp")), 1_000_000);
+            say(&format!("{at}: 1 MB in {:?}", started.elapsed()));
+        }
+    });
+}
+
 fn obfuscated(kind: &str, at: &str) {
     let dir = TempDir::new().expect("dir");
     let more = format!(r#""obfs": "{kind}", {KEY}"#);
