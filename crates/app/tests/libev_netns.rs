@@ -18,8 +18,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kit::{
-    Program, Service, connect, download, echo, file, fulmar, pattern, run, serve, service, skipped,
-    try_echo, wait_for,
+    Program, Service, connect, download, echo, file, fulmar, pattern, run, say, serve, service,
+    skipped, try_echo, wait_for,
 };
 use nix::sched::{CloneFlags, setns};
 use tempfile::TempDir;
@@ -27,8 +27,10 @@ use tempfile::TempDir;
 /// Set in the process that is inside.
 const INSIDE: &str = "FULMAR_TEST_NAMESPACE";
 const KEY: &str = r#""method": "chacha20poly1305_ietf", "password": "a rather long password""#;
+/// How long after which a server that has another address is known to the relay, at most.
+const REGISTERED: Duration = Duration::from_secs(40);
 /// How long a rendezvous, or coming back after an address has changed, may take on a slow machine.
-const FOUND: Duration = Duration::from_secs(40);
+const FOUND: Duration = Duration::from_secs(20);
 
 /// Runs `body` in namespaces of its own.
 fn isolated(test: &str, body: fn()) {
@@ -188,27 +190,44 @@ fn rendezvous(relay: &str) {
     let started = Instant::now();
     let mut conn = connect_in("client", listen);
     echo(&mut conn, "through two NATs");
-    println!("found after {:?}", started.elapsed());
+    say(&format!("found after {:?}", started.elapsed()));
     client.line("rendezvoused at");
 
-    // The client's provider gives it another address, and its NAT other ports: what was known of it is gone.
     let from = client.lines();
-    shell_in(
-        "nat-client",
-        "nft flush chain inet nat post
-         nft add rule inet nat post oifname wan meta l4proto udp masquerade to :40000-41000
-         ip addr del 203.0.113.12/24 dev wan; ip addr add 203.0.113.13/24 dev wan
-         ip -6 addr del 2001:db8::12/64 dev wan; ip -6 addr add 2001:db8::13/64 dev wan nodad",
-    );
+    another_address("client", 12, 13);
     let started = Instant::now();
     conn.set_read_timeout(Some(FOUND)).expect("limit");
     echo(&mut conn, "through another NAT");
-    println!("the stream went on after {:?}", started.elapsed());
+    say(&format!("the stream went on after {:?}", started.elapsed()));
     client.line_from(from, "rendezvoused at", FOUND);
     let mut new = new_stream("client", listen);
-    println!("a new stream after {:?}", started.elapsed());
+    say(&format!("a new stream after {:?}", started.elapsed()));
     echo(&mut new, "new");
     echo(&mut conn, "old");
+
+    // The same at the server, which tells the relay of itself every 25 seconds: what begins then works.
+    let started = Instant::now();
+    another_address("server", 11, 21);
+    let from = client.lines();
+    client.line_from(from, "rendezvoused at", REGISTERED);
+    new_stream("client", listen);
+    say(&format!(
+        "the moved server was found after {:?}",
+        started.elapsed()
+    ));
+}
+
+/// A provider gives a site another address, and its NAT other ports: what was known of it is gone.
+fn another_address(name: &str, old: u8, new: u8) {
+    shell_in(
+        &format!("nat-{name}"),
+        &format!(
+            "nft flush chain inet nat post
+             nft add rule inet nat post oifname wan meta l4proto udp masquerade to :40000-41000
+             ip addr del 203.0.113.{old}/24 dev wan; ip addr add 203.0.113.{new}/24 dev wan
+             ip -6 addr del 2001:db8::{old}/64 dev wan; ip -6 addr add 2001:db8::{new}/64 dev wan nodad"
+        ),
+    );
 }
 
 #[test]
@@ -238,13 +257,18 @@ fn cable() {
 
 /// A server here and a client there, both with `more`.
 fn direct(dir: &Path, target: SocketAddr, at: &str, more: &str) -> (Program, Program) {
-    let members = format!(r#""connect": "{target}", "kcp_bind": "{at}", {more}"#);
-    let server = run(&file(dir, "server.json", &members));
-    server.line("listening on");
+    let server = direct_server(dir, target, at, more);
     let members = format!(r#""listen": "127.0.0.1:0", "kcp_connect": "{at}", {more}"#);
     let client = run_in("client", &file(dir, "client.json", &members));
     client.line("listening on");
     (server, client)
+}
+
+fn direct_server(dir: &Path, target: SocketAddr, at: &str, more: &str) -> Program {
+    let members = format!(r#""connect": "{target}", "kcp_bind": "{at}", {more}"#);
+    let server = run(&file(dir, "server.json", &members));
+    server.line("listening on");
+    server
 }
 
 fn address_change(at: &str, commands: &str) {
@@ -257,7 +281,7 @@ fn address_change(at: &str, commands: &str) {
     let started = Instant::now();
     conn.set_read_timeout(Some(FOUND)).expect("limit");
     echo(&mut conn, "after");
-    println!("the stream went on after {:?}", started.elapsed());
+    say(&format!("the stream went on after {:?}", started.elapsed()));
     // Bulk, there and back, from the new address.
     let bulk = pattern(1_000_000);
     let mut half = conn.try_clone().expect("cloned");
@@ -285,17 +309,73 @@ fn a_client_changes_its_address() {
     });
 }
 
+#[test]
+fn without_a_key_nobody_is_followed() {
+    isolated("without_a_key_nobody_is_followed", || {
+        cable();
+        let dir = TempDir::new().expect("dir");
+        let more = r#""keepalive": 10"#;
+        let at = "10.3.0.1:4000";
+        let (_server, client) = direct(dir.path(), service(Service::Echo), at, more);
+        let mut conn = connect_in("client", client.address("/tcp"));
+        echo(&mut conn, "before");
+        shell_in(
+            "client",
+            "ip addr del 10.3.0.2/24 dev eth0; ip addr add 10.3.0.3/24 dev eth0",
+        );
+        // The application is told so, and can begin anew.
+        let lost = try_echo(&mut conn, "after").expect_err("lost");
+        assert_eq!(lost.kind(), std::io::ErrorKind::ConnectionReset);
+        new_stream("client", client.address("/tcp"));
+    });
+}
+
+#[test]
+fn a_path_with_small_packets() {
+    isolated("a_path_with_small_packets", || {
+        cable();
+        // Somewhere between the two, and neither is told.
+        let narrow = "ip link set eth0 gso_max_segs 1
+             nft add table inet path
+             nft add chain inet path in '{ type filter hook input priority filter; }'
+             nft add rule inet path in iifname eth0 meta length '>' 1300 drop";
+        shell(narrow);
+        shell_in("client", narrow);
+        for at in ["10.3.0.1:4000", "[fd03::1]:4001"] {
+            let dir = TempDir::new().expect("dir");
+            let target = service(Service::Source);
+            let (_server, client) = direct(dir.path(), target, at, KEY);
+            let started = Instant::now();
+            download(connect_in("client", client.address("/tcp")), 1_000_000);
+            say(&format!("{at}: 1 MB in {:?}", started.elapsed()));
+        }
+    });
+}
+
 fn obfuscated(kind: &str, at: &str) {
     let dir = TempDir::new().expect("dir");
     let more = format!(r#""obfs": "{kind}", {KEY}"#);
-    let (server, client) = direct(dir.path(), service(Service::Echo), at, &more);
-    let mut conn = connect_in("client", client.address("/tcp"));
-    echo(&mut conn, kind);
-    drop((server, client));
-    let (_server, client) = direct(dir.path(), service(Service::Source), at, &more);
+    let target = service(Service::Source);
+    let (mut server, client) = direct(dir.path(), target, at, &more);
+    let listen = client.address("/tcp");
     let started = Instant::now();
-    download(connect_in("client", client.address("/tcp")), 5_000_000);
-    println!("{kind} {at}: 5 MB in {:?}", started.elapsed());
+    download(connect_in("client", listen), 5_000_000);
+    say(&format!("{kind} {at}: 5 MB in {:?}", started.elapsed()));
+
+    // One that is in the middle of much.
+    let mut old = connect_in("client", listen);
+    std::io::Write::write_all(&mut old, &100_000_000_u64.to_be_bytes()).expect("sent");
+    std::io::Read::read_exact(&mut old, &mut [0; 1000]).expect("read");
+    // A server that was started again knows nothing: the client comes back to it.
+    server.end("KILL");
+    let server = direct_server(dir.path(), service(Service::Echo), at, &more);
+    let started = Instant::now();
+    let lost = std::io::Read::read_to_end(&mut old, &mut Vec::new()).expect_err("lost");
+    assert_eq!(lost.kind(), std::io::ErrorKind::ConnectionReset);
+    say(&format!("the old is lost after {:?}", started.elapsed()));
+    new_stream("client", listen);
+    say(&format!("a new one after {:?}", started.elapsed()));
+    drop(server);
 }
 
 #[test]

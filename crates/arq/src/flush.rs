@@ -19,13 +19,15 @@ const RANGE_SPAN: u32 = 1_024;
 
 impl<C: SenderControl> Kcp<C> {
     /// Writes what is due: acknowledgements, window messages, and if `kind` is [`Flush::Full`] new data and data
-    /// that has to go again. Datagrams are at most [`crate::Config::mtu`] bytes, in this order, filled up.
+    /// that has to go again. Datagrams are at most [`crate::Config::mtu`] bytes, in this order, filled up to the size that
+    /// [`Self::set_datagram_size`] has set.
     pub fn flush<S: DatagramSink + ?Sized>(&mut self, now: Instant, kind: Flush, out: &mut S) {
         self.tick(now);
         self.last_flush = now;
         let mut packer = Packer {
             out,
             mtu: self.config.mtu,
+            fill: self.tx.mss() + HEADER_LEN,
             used: 0,
             datagrams: 0,
         };
@@ -96,7 +98,7 @@ impl<C: SenderControl> Kcp<C> {
         let (ranges, ranged_from) = if self.ack_ranges && !self.acks.is_empty() {
             let span = RANGE_SPAN.max(4 * u32::try_from(self.acks.len()).unwrap_or(u32::MAX));
             // A datagram holds the header and them.
-            let fit = (self.config.mtu - HEADER_LEN) / ranges::LEN * ranges::LEN;
+            let fit = self.tx.mss() / ranges::LEN * ranges::LEN;
             let room = fit.min(ranges.len());
             self.rx.ranges(format, span, &mut ranges[..room])
         } else {
@@ -200,6 +202,10 @@ impl<C: SenderControl> Kcp<C> {
                     return false;
                 }
                 *due = false;
+                if command == Command::WindowAsk {
+                    // Fewer than the tries of a size: questions that get lost hide no answer for long.
+                    self.plain_asks = (self.plain_asks + 1).min(2);
+                }
                 self.counters.out_segs += 1;
             }
         }
@@ -379,7 +385,7 @@ impl<C: SenderControl> Kcp<C> {
             |sn| tx.is_in_flight(sn),
             |sn, due| {
                 let len = HEADER_LEN + tx.payload(sn).len();
-                let fits = company.is_some_and(|next| packer.used + len + next <= packer.mtu);
+                let fits = company.is_some_and(|next| packer.used + len + next <= packer.fill);
                 (due || fits) && packer.copy(config.rules.format, &header, sn, tx.payload(sn)) && {
                     counters.copied(len - HEADER_LEN);
                     control.on_copied(now, len - HEADER_LEN);
@@ -535,6 +541,9 @@ enum Go {
 struct Packer<'a, S: ?Sized> {
     out: &'a mut S,
     mtu: usize,
+    /// No segment is added beyond so many bytes, which the path is known to carry. One that was cut when that was more
+    /// leaves alone.
+    fill: usize,
     /// Bytes of the datagram that is being filled.
     used: usize,
     datagrams: u64,
@@ -546,7 +555,7 @@ impl<S: DatagramSink + ?Sized> Packer<'_, S> {
     #[inline]
     fn push(&mut self, header: [u8; HEADER_LEN], payload: &[u8]) -> bool {
         let len = HEADER_LEN + payload.len();
-        if self.used + len > self.mtu {
+        if self.used + len > self.fill {
             self.finish();
         }
         if self.used == 0 && self.out.room() == 0 {

@@ -89,7 +89,10 @@ impl<C: SenderControl> Kcp<C> {
                     self.acks_since_now(now);
                 }
                 Command::WindowTell => {
-                    self.size_answer = true;
+                    match self.plain_asks.checked_sub(1) {
+                        Some(left) => self.plain_asks = left,
+                        None => self.size_answer = true,
+                    }
                     if self.restart.remembers(header.una) {
                         self.last_answer = Some(now);
                     } else {

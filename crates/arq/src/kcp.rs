@@ -194,6 +194,9 @@ pub struct Kcp<C = Strategy> {
     pub(crate) size_probe: Option<usize>,
     /// The window has been told since such a question was sent.
     pub(crate) size_answer: bool,
+    /// Questions without padding whose answers are still to come, as far as is known: the answers look alike, and one to these
+    /// shows nothing about sizes.
+    pub(crate) plain_asks: u8,
     /// Data segments that arrived lately: when the present count began, the count, and the one before.
     pub(crate) arrivals: (Instant, u32, u32),
 }
@@ -257,6 +260,7 @@ impl<C: SenderControl> Kcp<C> {
             said: Vec::new(),
             size_probe: None,
             size_answer: false,
+            plain_asks: 0,
             arrivals: (Instant::ZERO, 0, 0),
         }
     }

@@ -11,10 +11,15 @@ use std::time::{Duration, Instant};
 /// How long anything may take that should happen soon; machines that run tests are slow.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Says that a test does nothing here, past the test runner, which keeps quiet about tests that pass.
+/// Says something past the test runner, which keeps quiet about tests that pass.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Says that a test does nothing here.
 #[cfg(target_os = "linux")]
 pub(crate) fn skipped(why: &str) {
-    let _ = writeln!(io::stderr(), "SKIPPED: {why}");
+    say(&format!("SKIPPED: {why}"));
 }
 
 /// Waits until `done` gives something.
@@ -138,10 +143,8 @@ impl Drop for Program {
         }
         if thread::panicking() {
             let lines = self.log.lines.lock().map(|l| l.clone());
-            #[allow(clippy::print_stderr)] // What there is to know after a failure.
-            {
-                eprintln!("log of {}: {:#?}", self.id(), lines.unwrap_or_default());
-            }
+            let lines = lines.unwrap_or_default();
+            say(&format!("log of {}: {lines:#?}", self.id()));
         }
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fulmar_config::StreamAddr;
-use fulmar_config::libev::{HostPort, LibevConfig, LibevRole, Place};
+use fulmar_config::libev::{HostPort, LibevConfig, LibevRole, Obfs, Place};
 use fulmar_session::endpoint::PathEvent;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -44,6 +44,8 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 const CARRY_AGAIN: Duration = Duration::from_millis(200);
 /// Pause before a socket that failed is opened again (spec section 12.3).
 const REOPEN: Duration = Duration::from_secs(5);
+/// Least time from one dialling of `dpi/tcp` to the next that sessions without answers ask for.
+const DIAL_AGAIN: Duration = Duration::from_secs(10);
 /// How long drivers may take to end.
 const STOP: Duration = Duration::from_secs(2);
 
@@ -151,6 +153,7 @@ impl Libev {
             waiting: VecDeque::new(),
             found: false,
             looking: None,
+            redialled: None,
         };
         manager.found = !manager.is_rendezvous_client();
         manager.start(self.socket)?;
@@ -202,6 +205,8 @@ struct Manager {
     /// It is known where the other end is.
     found: bool,
     looking: Option<JoinHandle<Result<Vec<SocketAddr>, Error>>>,
+    /// When obfuscation was last dialled anew for the sake of sessions without answers.
+    redialled: Option<Instant>,
 }
 
 impl Manager {
@@ -318,8 +323,23 @@ impl Manager {
                 }
             }
             Report::Path(event) => self.path(event),
-            Report::Suspect | Report::Recovered | Report::Streams(_) => {}
+            Report::Suspect => self.dial_again(),
+            Report::Recovered | Report::Streams(_) => {}
         }
+    }
+
+    /// A session gets no answer. A server with `dpi/tcp` that was started again does not know our connection, and nothing of
+    /// the kernel's shows it; on a new one it says what it makes of the sessions, or follows them there.
+    fn dial_again(&mut self) {
+        let now = Instant::now();
+        let lately = self.redialled.is_some_and(|at| now - at < DIAL_AGAIN);
+        if !self.is_client() || self.config.obfs != Some(Obfs::Tcp) || lately {
+            return;
+        }
+        self.redialled = Some(now);
+        debug!("dialling anew");
+        // A driver that is busy is asked again by the next session.
+        let _ = self.command(Command::Resolved(self.addrs.remote.clone()));
     }
 
     fn path(&mut self, event: PathEvent) {
