@@ -67,6 +67,9 @@ const FLUSHES: usize = 4;
 /// Datagrams of one flush, before it lets other sessions go on: some runs full.
 const FLUSH_DATAGRAMS: u64 = 4 * MAX_SEGMENTS as u64;
 
+/// Bytes between two moments of rest that are a transfer.
+const RESTLESS: u64 = 16 * 1024;
+
 /// How long after its last payload a peer with open streams is asked whether it is still there. A sender that died in
 /// the middle of a download is noticed by that; the regular keep-alive comes much later.
 const QUIET_CHECK: Duration = Duration::from_secs(2);
@@ -188,6 +191,8 @@ pub struct Session {
     padding: Option<Padding>,
     silence: Option<Silence>,
     thrifty: bool,
+    /// Bytes carried when it was last at rest.
+    carried_at_rest: u64,
     liveness: Liveness,
     measuring: Option<Box<Measuring>>,
     /// Whether this end checks a peer that has fallen quiet: only one end does, or they would keep each other awake.
@@ -232,6 +237,7 @@ impl Session {
             padding: parts.padding.map(Padding),
             silence: parts.silence,
             thrifty: parts.thrifty,
+            carried_at_rest: 0,
             liveness: Liveness::default(),
             watches_quiet: parts.watches_quiet,
             payload_seen: 0,
@@ -504,9 +510,15 @@ impl Session {
         written
     }
 
-    /// Holds no buffers while there is nothing in them, where that is wanted.
+    /// Holds no buffers while there is nothing in them, where that is wanted. In the middle of a transfer there is nothing in them now
+    /// and then; what is left behind that goes when the endpoint is quiet.
     fn rest(&mut self) {
-        if self.thrifty && self.kcp.is_idle() && !self.kcp.is_readable() {
+        if !self.thrifty || !self.kcp.is_idle() || self.kcp.is_readable() {
+            return;
+        }
+        let counters = self.kcp.counters();
+        let carried = counters.bytes_sent + counters.bytes_received;
+        if carried - std::mem::replace(&mut self.carried_at_rest, carried) < RESTLESS {
             self.shrink();
         }
     }
