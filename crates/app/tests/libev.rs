@@ -389,3 +389,46 @@ fn the_program_refuses_what_the_persona_refuses() {
         .expect("ran");
     assert_ne!(said.status.code(), Some(0));
 }
+
+/// The same page for a kcptun tunnel.
+#[test]
+fn a_kcptun_tunnel_has_a_status_page_too() {
+    let mut command = fulmar();
+    command.args([
+        "server",
+        "-l",
+        "127.0.0.1:0",
+        "-t",
+        "127.0.0.1:9",
+        "--key",
+        "k",
+    ]);
+    command.args(["--http-listen", "127.0.0.1:0"]);
+    // Port 0 is none of kcptun's.
+    let refused = command.output().expect("it runs");
+    assert_eq!(refused.status.code(), Some(2));
+    let mut command = fulmar();
+    command.args([
+        "client",
+        "-l",
+        "127.0.0.1:0",
+        "-r",
+        "127.0.0.1:9",
+        "--key",
+        "k",
+    ]);
+    command.args(["--http-listen", "127.0.0.1:0"]);
+    let client = Program::start(command);
+    let line = client.line("listening on http://");
+    let page = line
+        .split("http://")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let page = page.and_then(|addr| addr.parse().ok()).expect("an address");
+    let (status, text) = http(page, "GET", "/healthy");
+    assert_eq!((status, text.trim()), (200, "healthy"));
+    let (status, text) = http(page, "GET", "/metrics");
+    assert_eq!(status, 200);
+    assert!(text.contains("fulmar_in_pkts_total 0"), "{text}");
+    assert_eq!(http(page, "GET", "/stats").0, 200);
+}

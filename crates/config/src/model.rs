@@ -273,6 +273,8 @@ pub struct Log {
 pub struct Stats {
     /// Path whose last element is a Go time layout; `None`: no file.
     pub snmp_log: Option<String>,
+    /// Where the status interface listens; always TCP. `None` (the default): nowhere.
+    pub http_listen: Option<StreamAddr>,
     /// Time between records, at least 1 s. Kcptun's default: 60 s.
     pub period: Duration,
 }

@@ -85,6 +85,7 @@ pub enum Id {
     CloseWait,
     SnmpLog,
     SnmpPeriod,
+    HttpListen,
     Log,
     Quiet,
     Pprof,

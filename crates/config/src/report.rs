@@ -162,6 +162,7 @@ fn value(config: &Config, id: Id) -> Option<String> {
             config.stats.snmp_log.as_ref()?;
             seconds(config.stats.period)
         }
+        Id::HttpListen => config.stats.http_listen.as_ref()?.to_string(),
         Id::Log => config.log.file.as_ref()?.display().to_string(),
         Id::Quiet => on_off(config.log.quiet),
         Id::Pprof | Id::Config | Id::AndroidVpn | Id::FastOpen => return None,

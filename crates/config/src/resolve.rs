@@ -615,9 +615,26 @@ impl Resolver<'_> {
                 "write a number of seconds",
             );
         }
+        let http_listen = self.http_listen();
         Stats {
+            http_listen,
             snmp_log: snmp_log.filter(|_| !period.is_zero()),
             period: period.max(Duration::from_secs(1)),
+        }
+    }
+
+    fn http_listen(&mut self) -> Option<StreamAddr> {
+        let text = self.text(Id::HttpListen);
+        if text.is_empty() {
+            return None;
+        }
+        match StreamAddr::parse(text) {
+            Ok(addr @ StreamAddr::Tcp { .. }) => Some(addr),
+            Ok(StreamAddr::Unix(_)) | Err(_) => {
+                let message = format!("\"{}\" is no address with a port", printable(text));
+                self.error(Id::HttpListen, message, "write it like 127.0.0.1:9100");
+                None
+            }
         }
     }
 

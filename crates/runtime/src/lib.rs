@@ -37,6 +37,7 @@ mod server;
 pub mod snmp;
 mod socket;
 mod stats;
+mod status;
 mod udp;
 mod wake;
 
@@ -140,12 +141,26 @@ impl Tunnel {
                 self.hub.clone(),
             ))
         });
+        let http = match &self.config.stats.http_listen {
+            Some(addr) => {
+                let listener = listen::tcp(addr).await.map_err(|source| Error::Listen {
+                    addr: addr.to_string(),
+                    source,
+                })?;
+                if let Ok(addr) = listener.local_addr() {
+                    tracing::info!("listening on http://{addr} for status requests");
+                }
+                let status = status::Status::new(&self.config.role, self.hub.clone(), clock);
+                Some(tokio::spawn(http::serve(listener, status)))
+            }
+            None => None,
+        };
         let raw = self.config.tunnel.tcp;
         let result = match self.config.role.clone() {
             Role::Client(c) => client::run(self.config, c, clock, self.hub, ready, shutdown).await,
             Role::Server(s) => server::run(self.config, s, clock, self.hub, ready, shutdown).await,
         };
-        if let Some(task) = snmp {
+        for task in [snmp, http].into_iter().flatten() {
             task.abort();
         }
         if raw {

@@ -128,6 +128,18 @@ impl Socket {
     }
 }
 
+/// A TCP listener for something else than streams.
+///
+/// # Errors
+/// When the address cannot be had, or is none of TCP.
+pub(crate) async fn tcp(addr: &StreamAddr) -> io::Result<TcpListener> {
+    match Socket::bind(addr).await? {
+        Socket::Tcp(listener) => Ok(listener),
+        #[cfg(unix)]
+        Socket::Unix { .. } => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
 /// Connections that the kernel holds until they are accepted; systems cut it to their own limit. A burst beyond it waits
 /// for a retransmitted SYN, a whole second.
 const BACKLOG: u32 = 4096;

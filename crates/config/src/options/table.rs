@@ -57,7 +57,7 @@ const fn seconds(min: i64) -> Kind {
 }
 
 /// Every option, in the order of help texts.
-pub const TABLE: [Opt; 46] = [
+pub const TABLE: [Opt; 47] = [
     Opt {
         id: Id::LocalAddr,
         flag: "localaddr",
@@ -570,6 +570,20 @@ pub const TABLE: [Opt; 46] = [
         group: Group::Observation,
         help: "Time between two lines of --snmplog; 0: none",
         note: "Negative numbers are refused; kcptun crashes on them",
+        ..BASE
+    },
+    Opt {
+        id: Id::HttpListen,
+        flag: "http-listen",
+        key: Some("http_listen"),
+        program: Program::Fulmar,
+        kind: Kind::Text,
+        value_name: "ADDR",
+        client: Preset::Text(""),
+        server: Preset::Text(""),
+        group: Group::Observation,
+        help: "Answer HTTP here: /healthy, /stats, and /metrics for Prometheus, like 127.0.0.1:9100",
+        note: "Anyone who reaches it may read it: use an address of this machine",
         ..BASE
     },
     Opt {
