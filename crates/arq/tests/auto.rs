@@ -214,6 +214,52 @@ fn what_has_not_left_is_cut_anew_when_datagrams_become_smaller() {
 }
 
 #[test]
+fn datagrams_are_filled_only_to_the_size_that_passes() {
+    let mut a = Kcp::new(1, config());
+    a.set_datagram_size(124);
+    a.send(&xs(1, 100));
+    let (mut out, now) = (Datagrams::default(), Instant::from_millis(1000));
+    a.flush(now, Flush::Full, &mut out);
+    // A short one after a full one, both lost: together they are more than passes, and less than it was built for.
+    a.send(&xs(2, 40));
+    a.flush(now, Flush::Full, &mut out);
+    assert!(!out.take().is_empty());
+    let mut now = now;
+    let mut again = 0;
+    while again < 4 {
+        now = now + Duration::from_millis(10);
+        a.handle_timeout(now, &mut out);
+        for datagram in out.take() {
+            assert!(datagram.len() <= 124, "{}", datagram.len());
+            again += 1;
+        }
+        assert!(now < Instant::from_millis(20_000));
+    }
+}
+
+#[test]
+fn an_answer_to_another_question_says_nothing_of_sizes() {
+    let (mut a, mut b) = (Kcp::new(1, config()), Kcp::new(1, Config::default()));
+    let (mut out, now) = (Datagrams::default(), Instant::from_millis(1000));
+    a.probe_size(now, 1400);
+    a.flush(now, Flush::AckOnly, &mut out);
+    // That one is lost.
+    assert_eq!(out.take()[0].len(), 1400);
+    a.probe(now);
+    a.flush(now, Flush::AckOnly, &mut out);
+    for datagram in out.take() {
+        b.handle_datagram(now, &datagram, Origin::Wire)
+            .expect("sound");
+    }
+    b.flush(now, Flush::AckOnly, &mut out);
+    for answer in out.take() {
+        a.handle_datagram(now, &answer, Origin::Wire)
+            .expect("sound");
+    }
+    assert!(!a.take_size_answer());
+}
+
+#[test]
 fn a_question_of_any_size_is_answered() {
     let (mut a, mut b) = (Kcp::new(1, config()), Kcp::new(1, Config::default()));
     let (mut out, now) = (Datagrams::default(), Instant::from_millis(1000));
