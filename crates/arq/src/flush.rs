@@ -19,15 +19,15 @@ const RANGE_SPAN: u32 = 1_024;
 
 impl<C: SenderControl> Kcp<C> {
     /// Writes what is due: acknowledgements, window messages, and if `kind` is [`Flush::Full`] new data and data
-    /// that has to go again. Datagrams are at most [`crate::Config::mtu`] bytes, in this order, filled up to the size that
-    /// [`Self::set_datagram_size`] has set.
+    /// that has to go again. Datagrams are at most [`crate::Config::mtu`] bytes, in this order, filled up; what
+    /// goes again, only to the size that [`Self::set_datagram_size`] has set.
     pub fn flush<S: DatagramSink + ?Sized>(&mut self, now: Instant, kind: Flush, out: &mut S) {
         self.tick(now);
         self.last_flush = now;
         let mut packer = Packer {
             out,
             mtu: self.config.mtu,
-            fill: self.tx.mss() + HEADER_LEN,
+            fill: self.config.mtu,
             used: 0,
             datagrams: 0,
         };
@@ -98,7 +98,7 @@ impl<C: SenderControl> Kcp<C> {
         let (ranges, ranged_from) = if self.ack_ranges && !self.acks.is_empty() {
             let span = RANGE_SPAN.max(4 * u32::try_from(self.acks.len()).unwrap_or(u32::MAX));
             // A datagram holds the header and them.
-            let fit = self.tx.mss() / ranges::LEN * ranges::LEN;
+            let fit = (self.config.mtu - HEADER_LEN) / ranges::LEN * ranges::LEN;
             let room = fit.min(ranges.len());
             self.rx.ranges(format, span, &mut ranges[..room])
         } else {
@@ -242,6 +242,8 @@ impl<C: SenderControl> Kcp<C> {
         self.tx.collect(now_ms, new_data, horizon, limit, &mut work);
         let (mut by_acks, mut by_timeout) = (0, 0);
         let mut go_on = Go::On;
+        // What was lost may have been too large together, and must not be so again and again.
+        packer.fill = self.tx.mss() + HEADER_LEN;
         for (i, &sn) in work.iter().enumerate() {
             let segment = self.tx.get(sn);
             let evidence = Evidence {
@@ -279,6 +281,7 @@ impl<C: SenderControl> Kcp<C> {
         if go_on != Go::NoRoom {
             by_timeout += self.write_probes(now, packer, header);
         }
+        packer.fill = packer.mtu;
         if go_on != Go::NoRoom {
             self.write_earlier(now, packer, header);
         }
@@ -541,8 +544,7 @@ enum Go {
 struct Packer<'a, S: ?Sized> {
     out: &'a mut S,
     mtu: usize,
-    /// No segment is added beyond so many bytes, which the path is known to carry. One that was cut when that was more
-    /// leaves alone.
+    /// No segment is added beyond so many bytes. One that was cut when that was more leaves alone.
     fill: usize,
     /// Bytes of the datagram that is being filled.
     used: usize,
