@@ -227,7 +227,7 @@ fn datagrams_are_filled_only_to_the_size_that_passes() {
     let mut now = now;
     let mut again = 0;
     while again < 4 {
-        now = now + Duration::from_millis(10);
+        now += Duration::from_millis(10);
         a.handle_timeout(now, &mut out);
         for datagram in out.take() {
             assert!(datagram.len() <= 124, "{}", datagram.len());

@@ -129,7 +129,7 @@ pub struct Parts {
     pub cipher: usize,
     /// Bytes of UDP payload per second, if limited.
     pub rate_limit: Option<u64>,
-    /// Seed of the padding of datagrams that are not full, in dialects that pad ([`Padding`]).
+    /// Seed of the padding of datagrams that are not full, in dialects that pad: up to 15 bytes, each with their number as its value.
     pub padding: Option<u64>,
     /// How long the peer may be silent, in dialects whose streams do not watch that.
     pub silence: Option<Silence>,
