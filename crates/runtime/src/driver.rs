@@ -14,8 +14,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fulmar_netio::{RecvBuffers, RecvMeta, Transmit, Trouble};
+use fulmar_session::dialect::PathEvent;
 use fulmar_session::dialect::libev::Settings;
-use fulmar_session::endpoint::{Event, PathEvent};
+use fulmar_session::endpoint::Event;
 use fulmar_session::layer::{Notice, StreamEvent, StreamId};
 use fulmar_session::transmit::{Path, Run};
 use fulmar_session::{Endpoint, Reason, SessionKey};

@@ -25,7 +25,7 @@ pub enum Body {
     FecParity,
     /// An out-of-band packet.
     OutOfBand,
-    /// A message beside all conversations, for [`crate::endpoint::Dialect::handle_beside`].
+    /// A message beside all conversations, for [`crate::dialect::Dialect::handle_beside`].
     Beside,
 }
 

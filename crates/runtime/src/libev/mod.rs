@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use fulmar_config::StreamAddr;
 use fulmar_config::libev::{HostPort, LibevConfig, LibevRole, Obfs, Place};
-use fulmar_session::endpoint::PathEvent;
+use fulmar_session::dialect::PathEvent;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;

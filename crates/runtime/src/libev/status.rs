@@ -10,7 +10,7 @@ use fulmar_config::libev::{LibevConfig, LibevRole, Place};
 use fulmar_netio::{ObfsContext, ObfsState};
 use fulmar_session::Counters;
 use fulmar_session::counters::Kind;
-use fulmar_session::endpoint::PathEvent;
+use fulmar_session::dialect::PathEvent;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 

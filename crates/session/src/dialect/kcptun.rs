@@ -21,7 +21,7 @@ use fulmar_wire::smux::{Features, Version};
 use fulmar_wire::time::Instant;
 
 use crate::admission::{self, Peek};
-use crate::endpoint::{Dialect, Stranger};
+use crate::dialect::{Dialect, Stranger};
 use crate::layer::{
     Class, LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, StreamLayer,
     Writable,

@@ -5,7 +5,8 @@ use fulmar_wire::time::Instant;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Endpoint, Opening};
+use super::Endpoint;
+use crate::dialect::Opening;
 use crate::dialect::libev::Settings;
 use crate::layer::{OpenError, Progress, Readable, StreamId, StreamLayer, Writable};
 use crate::session::{Reason, Session};

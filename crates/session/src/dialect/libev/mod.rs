@@ -29,7 +29,7 @@ use fulmar_wire::libev::{self as wire, Carrier, MAX_PADDING, Method, Session0};
 use fulmar_wire::time::Instant;
 
 use crate::admission::{Body, Peek};
-use crate::endpoint::{Beside, Dialect, Opening, PathEvent, Stranger};
+use crate::dialect::{Beside, Dialect, Opening, PathEvent, Stranger};
 use crate::measuring;
 use crate::session::{Parts, Silence};
 use crate::transmit::Path;
