@@ -850,6 +850,10 @@ impl Endpoint {
 impl Endpoint {
     fn insert(&mut self, session: Session) -> SessionKey {
         let (path, conv) = (session.path, session.conv());
+        if self.role == Role::Client {
+            // Those that have come to life, or have gone, go; a server does it when it makes room.
+            let _ = self.lifeless();
+        }
         let key = self.sessions.insert(session);
         self.remember_address(path.remote, key);
         if self.dialect.conversations_are_unique() || !self.by_conv.contains_key(&conv) {
