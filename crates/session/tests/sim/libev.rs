@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fulmar_netem::{Direction, Path as Link, Rate, Reordering};
+use fulmar_netem::{Direction, Path as Link, Rate};
 use fulmar_session::endpoint::Event;
 use fulmar_session::session::{Reason, Session};
 use fulmar_wire::kcp::{Command, Format, Header};
@@ -11,8 +11,9 @@ use fulmar_wire::libev::{Method, Session0};
 use fulmar_wire::seq::Seq;
 use fulmar_wire::time::Millis;
 
-use crate::apps::{Expect, Pair, Program, Step, bulk, half_close, requests};
+use crate::apps::{Expect, Program, Step, bulk, requests};
 use crate::harness::{Sim, link, ms, secs, seeds, stranger};
+use crate::matrix::{bad, load};
 use crate::setup::{Options, libev_cipher};
 
 const METHODS: [Method; 5] = [
@@ -22,34 +23,6 @@ const METHODS: [Method; 5] = [
     Method::Aes256Gcm,
     Method::Plain,
 ];
-
-/// Loss, disorder, repetition, and damage where something finds it.
-fn bad(damage: bool) -> Link {
-    let damage = if damage { 0.005 } else { 0.0 };
-    Link {
-        delay: ms(25),
-        jitter: ms(5),
-        reordering: Some(Reordering {
-            probability: 0.02,
-            by: ms(20),
-        }),
-        loss: 0.05,
-        duplication: 0.01,
-        corruption: damage,
-        truncation: damage,
-        ..Link::default()
-    }
-}
-
-fn load() -> Vec<Pair> {
-    vec![
-        bulk(150_000, 300_000),
-        bulk(0, 1),
-        half_close(40_000, 90_000, ms(300)),
-        requests(15, 200, 1500, ms(20)),
-        bulk(30_000, 0),
-    ]
-}
 
 fn pair(name: &'static str, seed: u64, link: &Link, ends: &(Options, Options)) -> Sim {
     Sim::new(name, seed, link.clone(), link.clone(), (&ends.0, &ends.1))

@@ -9,7 +9,7 @@ use crate::harness::{Sim, ms, secs, seeds};
 use crate::setup::Options;
 
 /// Loss, disorder, repetition and damage in moderation.
-fn bad(damage: bool) -> Link {
+pub(crate) fn bad(damage: bool) -> Link {
     let damage = if damage { 0.005 } else { 0.0 };
     Link {
         delay: ms(25),
@@ -27,7 +27,7 @@ fn bad(damage: bool) -> Link {
 }
 
 /// Some of everything that applications do.
-fn load() -> Vec<Pair> {
+pub(crate) fn load() -> Vec<Pair> {
     vec![
         bulk(150_000, 300_000),
         bulk(0, 1),
