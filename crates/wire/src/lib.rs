@@ -11,6 +11,7 @@
 //! | [`fec`] | the FEC header |
 //! | [`smux`] | smux frames, versions 1 and 2 |
 //! | [`kcptun`] | the kcptun datagram: methods, header sizes, MTU arithmetic |
+//! | [`kcptun2016`] | the datagram and the first message of kcptun as it was in spring 2016 |
 //! | [`libev`] | the kcptun-libev datagram: methods, MTU arithmetic, messages beside and inside conversations |
 //! | [`libev_obfs`] | packets and texts of kcptun-libev's obfuscation |
 //! | [`rawtcp`] | TCP-looking packets of `--tcp` |
@@ -19,6 +20,7 @@
 pub mod fec;
 pub mod kcp;
 pub mod kcptun;
+pub mod kcptun2016;
 pub mod libev;
 pub mod libev_obfs;
 pub mod rawtcp;
