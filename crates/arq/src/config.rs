@@ -149,6 +149,10 @@ pub struct Config {
     pub rcv_wnd: u32,
     /// Send acknowledgements at once (`--acknodelay`) instead of after at most `interval_ms`.
     pub ack_no_delay: bool,
+    /// Message mode (spec/kcptun-2016.md, section 6): what is sent up to [`crate::Kcp::end_message`] is cut into so many fragments at most,
+    /// no more than the receive window of the other end. 0: stream mode, in which every segment stands for itself. Received fragments
+    /// are understood in both.
+    pub max_fragments: u8,
     /// Let data wait for the next timer, at most `interval_ms`, instead of asking for a flush after each write.
     pub write_delay: bool,
     /// Measure round trips as upstream does, by whatever is acknowledged: also by what had been acknowledged before, and by
@@ -175,6 +179,7 @@ impl Default for Config {
             snd_wnd: DEFAULT_WINDOW,
             rcv_wnd: DEFAULT_WINDOW,
             ack_no_delay: false,
+            max_fragments: 0,
             write_delay: false,
             measure_repairs: true,
             max_payload: 1500 - HEADER_LEN,
@@ -193,6 +198,8 @@ impl Config {
         self.mtu = self.mtu.min(usize::from(u16::MAX));
         self.snd_wnd = window(self.snd_wnd);
         self.rcv_wnd = window(self.rcv_wnd);
+        let most = u8::try_from(self.snd_wnd).unwrap_or(u8::MAX);
+        self.max_fragments = self.max_fragments.min(most);
         self.max_payload = self.max_payload.clamp(1, usize::from(u16::MAX));
         self.profile.interval_ms = self.profile.interval_ms.clamp(10, 5000);
         self.profile.resend = self.profile.resend.min(255);

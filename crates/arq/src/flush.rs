@@ -389,6 +389,10 @@ impl<C: SenderControl> Kcp<C> {
             |sn, due| {
                 let len = HEADER_LEN + tx.payload(sn).len();
                 let fits = company.is_some_and(|next| packer.used + len + next <= packer.fill);
+                let header = Header {
+                    frg: tx.get(sn).frg,
+                    ..header
+                };
                 (due || fits) && packer.copy(config.rules.format, &header, sn, tx.payload(sn)) && {
                     counters.copied(len - HEADER_LEN);
                     control.on_copied(now, len - HEADER_LEN);
@@ -419,6 +423,7 @@ impl<C: SenderControl> Kcp<C> {
             }
             let payload = self.tx.payload(sn);
             let len = payload.len();
+            header.frg = self.tx.get(sn).frg;
             room = packer.copy(self.config.rules.format, &header, sn, payload);
             if !room {
                 break;
@@ -464,6 +469,7 @@ impl<C: SenderControl> Kcp<C> {
         let payload = self.tx.payload(sn);
         let len = payload.len();
         let header = Header {
+            frg: self.tx.get(sn).frg,
             sn,
             len: u32::try_from(len).unwrap_or(0),
             ..header

@@ -228,7 +228,7 @@ impl<C: SenderControl> Kcp<C> {
 
     #[inline]
     fn data(&mut self, now: Instant, header: &Header, data: &[u8], origin: Origin) {
-        let arrival = self.rx.insert(header.sn, data);
+        let arrival = self.rx.insert(header.sn, header.frg, data);
         match arrival {
             Arrival::Outside => {
                 self.counters.outside_segs += 1;

@@ -228,7 +228,12 @@ impl<C: SenderControl> Kcp<C> {
         Self {
             conv,
             config,
-            tx: SendBuffer::new(snd, config.mss(), control.skip_threshold()),
+            tx: SendBuffer::new(
+                snd,
+                config.mss(),
+                config.max_fragments,
+                control.skip_threshold(),
+            ),
             rx: ReceiveBuffer::new(rcv, config.rcv_wnd, config.max_payload),
             control,
             rtt: Rtt::new(config.rules.initial_rto_ms),
@@ -291,14 +296,27 @@ impl<C: SenderControl> Kcp<C> {
         self.tx.end_segment();
     }
 
+    /// What was sent since the last call is a message, if [`Config::max_fragments`] asks for messages; else nothing happens. To be called
+    /// before the next flush.
+    pub fn end_message(&mut self) {
+        self.tx.end_message();
+    }
+
     /// Hands the next segment's data to `f` and takes it off the queue. `None` when nothing is there. Segments without data are skipped.
     ///
     /// Not reading is how a slow reader slows the other side down: the advertised window shrinks by what is queued.
     #[inline]
     pub fn recv<R>(&mut self, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        let data = self.peek()?;
+        self.recv_fragment(|data, _| f(data))
+    }
+
+    /// The same, and whether it ends a message: in stream mode every segment does.
+    #[inline]
+    pub fn recv_fragment<R>(&mut self, f: impl FnOnce(&[u8], bool) -> R) -> Option<R> {
+        self.skip_empty();
+        let (data, frg) = self.rx.front_fragment()?;
         let len = data.len() as u64;
-        let result = f(data);
+        let result = f(data, frg == 0);
         self.counters.bytes_received += len;
         self.drop_front();
         Some(result)
@@ -307,10 +325,15 @@ impl<C: SenderControl> Kcp<C> {
     /// The next segment's data, which stays in the queue.
     #[inline]
     pub fn peek(&mut self) -> Option<&[u8]> {
+        self.skip_empty();
+        self.rx.front()
+    }
+
+    #[inline]
+    fn skip_empty(&mut self) {
         while self.rx.front_is_empty() {
             self.drop_front();
         }
-        self.rx.front()
     }
 
     /// Takes the segment that [`Self::peek`] showed off the queue.

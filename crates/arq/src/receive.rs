@@ -20,12 +20,15 @@ const FIRST_RING: usize = 64;
 #[derive(Copy, Clone, Debug)]
 struct Place {
     slot: u32,
-    len: u32,
+    len: u16,
+    /// Fragments of its message that follow.
+    frg: u8,
 }
 
 const NOTHING: Place = Place {
     slot: ABSENT,
     len: 0,
+    frg: 0,
 };
 
 /// What became of a segment.
@@ -98,8 +101,9 @@ impl ReceiveBuffer {
         u16::try_from(self.window.saturating_sub(self.queued())).unwrap_or(u16::MAX)
     }
 
-    /// Takes in the segment `sn`. `payload` must not be longer than what this was built for.
-    pub(crate) fn insert(&mut self, sn: Seq, payload: &[u8]) -> Arrival {
+    /// Takes in the segment `sn`, which `frg` fragments of its message follow. `payload` must not be longer than what this was built
+    /// for.
+    pub(crate) fn insert(&mut self, sn: Seq, frg: u8, payload: &[u8]) -> Arrival {
         if !sn.before(self.nxt.plus(self.window)) {
             return Arrival::Outside;
         }
@@ -124,7 +128,8 @@ impl ReceiveBuffer {
         };
         self.ring[at] = Place {
             slot,
-            len: u32::try_from(payload.len()).unwrap_or(0),
+            len: u16::try_from(payload.len()).unwrap_or(0),
+            frg,
         };
         self.ahead += 1;
         if self.end.before(sn.next()) {
@@ -143,11 +148,17 @@ impl ReceiveBuffer {
     /// The data of the next unread segment, if that has arrived and has any.
     #[inline]
     pub(crate) fn front(&self) -> Option<&[u8]> {
+        self.front_fragment().map(|(data, _)| data)
+    }
+
+    /// The same, and how many fragments of its message follow.
+    #[inline]
+    pub(crate) fn front_fragment(&self) -> Option<(&[u8], u8)> {
         if self.head == self.nxt {
             return None;
         }
         let place = self.ring[self.at(self.head)];
-        (place.slot != EMPTY).then(|| self.slab.bytes(place.slot, place.len as usize))
+        (place.slot != EMPTY).then(|| (self.slab.bytes(place.slot, place.len.into()), place.frg))
     }
 
     /// Drops the next unread segment, if there is one.
@@ -281,23 +292,23 @@ mod tests {
         let first = Seq(u32::MAX - 1);
         let mut b = ReceiveBuffer::new(first, 8, 10);
         for i in [3u8, 1, 2] {
-            assert_eq!(b.insert(first.plus(u32::from(i)), &[i]), Arrival::New);
+            assert_eq!(b.insert(first.plus(u32::from(i)), 0, &[i]), Arrival::New);
         }
         assert_eq!((b.queued(), b.ahead(), b.free()), (0, 3, 8));
-        assert_eq!(b.insert(first.plus(2), &[9]), Arrival::Repeated);
-        assert_eq!(b.insert(first, &[0]), Arrival::New);
+        assert_eq!(b.insert(first.plus(2), 0, &[9]), Arrival::Repeated);
+        assert_eq!(b.insert(first, 0, &[0]), Arrival::New);
         assert_eq!((b.queued(), b.ahead(), b.free()), (4, 0, 4));
         assert_eq!(drain(&mut b), [[0], [1], [2], [3]]);
-        assert_eq!(b.insert(first, &[0]), Arrival::Repeated);
+        assert_eq!(b.insert(first, 0, &[0]), Arrival::Repeated);
     }
 
     #[test]
     fn a_full_queue_holds_the_edge_and_keeps_one_window_ahead() {
         let mut b = ReceiveBuffer::new(Seq(0), 4, 10);
         for i in 0..8u32 {
-            assert_eq!(b.insert(Seq(i), &[1]), Arrival::New, "{i}");
+            assert_eq!(b.insert(Seq(i), 0, &[1]), Arrival::New, "{i}");
         }
-        assert_eq!(b.insert(Seq(8), &[1]), Arrival::Outside);
+        assert_eq!(b.insert(Seq(8), 0, &[1]), Arrival::Outside);
         assert_eq!(
             (b.nxt(), b.queued(), b.ahead(), b.free()),
             (Seq(4), 4, 4, 0)
@@ -315,9 +326,9 @@ mod tests {
     #[test]
     fn segments_without_data_have_a_place_and_nothing_to_read() {
         let mut b = ReceiveBuffer::new(Seq(0), 4, 10);
-        b.insert(Seq(0), &[]);
-        b.insert(Seq(1), &[7]);
-        b.insert(Seq(2), &[]);
+        b.insert(Seq(0), 0, &[]);
+        b.insert(Seq(1), 0, &[7]);
+        b.insert(Seq(2), 0, &[]);
         assert_eq!(b.queued(), 3);
         assert!(b.front_is_empty() && b.front().is_none());
         assert_eq!(drain(&mut b), [[7]]);
@@ -332,7 +343,7 @@ mod tests {
             let mut b = ReceiveBuffer::new(first, 1000, 4);
             let there = [1u32, 2, 5, 9, 10, 11, 30, 40];
             for i in there {
-                b.insert(first.plus(i), &[1]);
+                b.insert(first.plus(i), 0, &[1]);
             }
             let mut out = [0; ranges::MOST * ranges::LEN];
             let (bytes, lowest) = b.ranges(format, span, &mut out);
@@ -351,12 +362,12 @@ mod tests {
             assert_eq!(lowest, Some(first.plus(if span == 25 { 30 } else { 1 })));
         }
         let mut b = ReceiveBuffer::new(first, 1000, 4);
-        b.insert(first, &[1]);
+        b.insert(first, 0, &[1]);
         let mut out = [0; ranges::MOST * ranges::LEN];
         assert_eq!(b.ranges(format, 1000, &mut out), (&[][..], None));
         // One segment in each of more gaps than there is room for.
         for i in 1..200 {
-            b.insert(first.plus(2 * i), &[1]);
+            b.insert(first.plus(2 * i), 0, &[1]);
         }
         let (bytes, lowest) = b.ranges(format, 1000, &mut out);
         assert_eq!(bytes.len(), ranges::MOST * ranges::LEN);
@@ -368,7 +379,7 @@ mod tests {
         let first = Seq(u32::MAX - 40);
         let mut b = ReceiveBuffer::new(first, 1000, 4);
         for i in (0..1000u32).rev() {
-            assert_eq!(b.insert(first.plus(i), &i.to_le_bytes()), Arrival::New);
+            assert_eq!(b.insert(first.plus(i), 0, &i.to_le_bytes()), Arrival::New);
         }
         let got = drain(&mut b);
         assert_eq!(got.len(), 1000);

@@ -70,6 +70,8 @@ pub(crate) struct Segment {
     prev: u32,
     next: u32,
     len: u16,
+    /// Fragments of its message that follow; 0 in stream mode.
+    pub(crate) frg: u8,
     /// Acknowledgements of later segments, in the states `Again` and `Skipped`.
     count: u8,
     pub(crate) state: State,
@@ -89,6 +91,7 @@ const VACANT: Segment = Segment {
     prev: NIL,
     next: NIL,
     len: 0,
+    frg: 0,
     count: 0,
     state: State::Unsent,
     acked: false,
@@ -135,6 +138,10 @@ pub(crate) struct SendBuffer {
     ended: bool,
     /// Bytes that the last queued segment can hold.
     capacity: usize,
+    /// First segment of the message that is being pushed, in message mode.
+    message: Seq,
+    /// Most fragments of a message; 0 in stream mode.
+    max_fragments: u8,
     in_flight: u32,
     fresh: List,
     again: List,
@@ -152,8 +159,9 @@ pub(crate) struct SendBuffer {
 }
 
 impl SendBuffer {
-    /// `threshold`: see [`SenderControl::skip_threshold`](crate::SenderControl::skip_threshold).
-    pub(crate) fn new(first: Seq, mss: usize, threshold: Option<u32>) -> Self {
+    /// `max_fragments`: see [`crate::Config`]; `threshold`: see
+    /// [`SenderControl::skip_threshold`](crate::SenderControl::skip_threshold).
+    pub(crate) fn new(first: Seq, mss: usize, max_fragments: u8, threshold: Option<u32>) -> Self {
         Self {
             ring: Vec::new(),
             slab: Slab::new(mss.next_multiple_of(64)),
@@ -165,6 +173,8 @@ impl SendBuffer {
             end: first,
             ended: false,
             capacity: mss,
+            message: first,
+            max_fragments,
             in_flight: 0,
             fresh: List::EMPTY,
             again: List::EMPTY,
@@ -232,6 +242,23 @@ impl SendBuffer {
         self.ended = true;
     }
 
+    /// In message mode, what was pushed since the last call is a message (spec/kcptun-2016.md, section 6): its segments count down to
+    /// 0, and the next bytes begin another one. More segments than the other end may have room for are several messages.
+    pub(crate) fn end_message(&mut self) {
+        if self.max_fragments == 0 || self.message == self.end {
+            return;
+        }
+        let (mut sn, mut frg) = (self.end, 0);
+        while sn != self.message {
+            sn = Seq(sn.0.wrapping_sub(1));
+            let at = self.at(sn);
+            self.ring[at].frg = frg;
+            frg = (frg + 1) % self.max_fragments;
+        }
+        self.message = self.end;
+        self.ended = true;
+    }
+
     /// Largest payload of a segment from now on, at most what this was built for. What has not been sent is cut anew.
     #[cold]
     pub(crate) fn set_mss(&mut self, mss: usize) {
@@ -241,18 +268,31 @@ impl SendBuffer {
         if !smaller || self.unsent == self.end {
             return;
         }
+        // In stream mode all of it is one piece, else each message. What is left of one that was sent in part counts down as a whole one
+        // does: receivers look for the end, not for a number.
         let mut bytes = Vec::new();
+        let mut pieces = Vec::new();
         let mut sn = self.unsent;
         while sn != self.end {
             let segment = self.ring[self.at(sn)];
             bytes.extend_from_slice(self.slab.bytes(segment.slot, usize::from(segment.len)));
             self.slab.free(segment.slot);
+            if self.max_fragments > 0 && segment.frg == 0 {
+                pieces.push(bytes.len());
+            }
             sn = sn.next();
         }
         self.nxt = self.unsent;
         self.end = self.unsent;
+        self.message = self.unsent;
         self.ended = false;
-        self.push(&bytes, false);
+        let mut from = 0;
+        for to in pieces {
+            self.push(&bytes[from..to], false);
+            self.end_message();
+            from = to;
+        }
+        self.push(&bytes[from..], false);
     }
 
     /// Payload bytes of a full segment.
@@ -833,7 +873,7 @@ mod tests {
 
     /// `n` segments, sent one per millisecond from 1000 on.
     fn sent(n: u32, threshold: u32, first: Seq) -> SendBuffer {
-        let mut tx = SendBuffer::new(first, 10, Some(threshold));
+        let mut tx = SendBuffer::new(first, 10, 0, Some(threshold));
         tx.push(&vec![7; 10 * n as usize], false);
         tx.number(n);
         for i in 0..n {
@@ -917,7 +957,7 @@ mod tests {
 
     #[test]
     fn a_short_segment_is_filled_up_until_it_has_a_number() {
-        let mut tx = SendBuffer::new(Seq(0), 10, Some(2));
+        let mut tx = SendBuffer::new(Seq(0), 10, 0, Some(2));
         tx.push(b"abc", false);
         tx.push(b"defghijKL", false);
         assert_eq!(tx.queued(), 2);
@@ -933,7 +973,7 @@ mod tests {
     #[test]
     fn an_ended_segment_shares_its_datagram_with_the_next() {
         let lens = |first: usize, second: usize| {
-            let mut tx = SendBuffer::new(Seq(0), 1000, Some(2));
+            let mut tx = SendBuffer::new(Seq(0), 1000, 0, Some(2));
             tx.push(&vec![1; first], false);
             tx.end_segment();
             tx.push(&vec![2; second], false);

@@ -141,6 +141,7 @@ impl<C: SenderControl> Pair<C> {
             while end.given < end.to_send.len() && end.kcp.has_room() {
                 let n = end.write.min(end.to_send.len() - end.given);
                 end.kcp.send(&end.to_send[end.given..end.given + n]);
+                end.kcp.end_message();
                 end.given += n;
             }
             if let Some(kind) = end.kcp.flush_wanted().kind() {
