@@ -128,6 +128,19 @@ pub trait StreamLayer: Send {
     /// When the session cannot go on.
     fn handle_input(&mut self, now: Instant, bytes: &[u8]) -> Result<(), LayerError>;
 
+    /// The same; `last`: the bytes end a message of KCP, in dialects where that means something.
+    ///
+    /// # Errors
+    /// As [`handle_input`](Self::handle_input).
+    fn handle_fragment(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        _last: bool,
+    ) -> Result<(), LayerError> {
+        self.handle_input(now, bytes)
+    }
+
     /// Gives the next frame to `sink`, as one or more pieces with its class; `false` when there is none. It has no
     /// more than `limit` bytes of a stream, where the dialect has a choice; what it adds to them is not counted.
     fn poll_output(&mut self, now: Instant, limit: u32, sink: &mut dyn FnMut(&[u8], Class))

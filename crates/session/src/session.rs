@@ -350,7 +350,8 @@ impl Session {
     pub(crate) fn deliver(&mut self, now: Instant) -> Result<(), Reason> {
         let Self { kcp, layer, .. } = self;
         while layer.wants_input() {
-            let Some(outcome) = kcp.recv(|bytes| layer.handle_input(now, bytes)) else {
+            let fragment = |bytes: &[u8], last| layer.handle_fragment(now, bytes, last);
+            let Some(outcome) = kcp.recv_fragment(fragment) else {
                 break;
             };
             outcome?;
@@ -566,6 +567,7 @@ impl Session {
                 filled.empty = true;
                 break;
             }
+            kcp.end_message();
             if uneven && bytes - before >= mss {
                 kcp.end_segment();
             }
