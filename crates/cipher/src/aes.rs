@@ -6,9 +6,10 @@ use fulmar_wire::kcptun::Method;
 #[cfg(target_arch = "aarch64")]
 use crate::arch::aarch64::aes::AesKey;
 #[cfg(target_arch = "x86_64")]
-use crate::arch::x86_64::{Aesni, aesni::AesKey, vaes::VaesKey};
+use crate::arch::x86_64::{aesni::AesKey, vaes::VaesKey};
 use crate::cfb::{Cfb, LaneCipher};
-use crate::framed::CrcFramed;
+use crate::framed::{CrcFramed, Transform};
+use crate::kcptun2016::{Feedback, Lanes};
 use crate::kernel::{Kernel, Tier};
 use crate::{NonceSource, PacketCipher};
 
@@ -20,53 +21,76 @@ pub(crate) fn aes(
     kernel: Kernel,
 ) -> Box<dyn PacketCipher> {
     match key.len() {
-        16 => sized::<aes::Aes128Enc, 10>(method, key, nonces, kernel),
-        24 => sized::<aes::Aes192Enc, 12>(method, key, nonces, kernel),
-        _ => sized::<aes::Aes256Enc, 14>(method, key, nonces, kernel),
+        16 => sized::<aes::Aes128Enc, 10, _>(key, kernel, Packets(method, nonces, kernel)),
+        24 => sized::<aes::Aes192Enc, 12, _>(key, kernel, Packets(method, nonces, kernel)),
+        _ => sized::<aes::Aes256Enc, 14, _>(key, kernel, Packets(method, nonces, kernel)),
     }
 }
 
-fn sized<A, const R: usize>(
-    method: Method,
-    key: &[u8],
-    nonces: NonceSource,
-    kernel: Kernel,
-) -> Box<dyn PacketCipher>
+/// AES-256 in CFB over runs of packets, whatever is in front of them.
+pub(crate) fn transform(key: &[u8; 32], kernel: Kernel) -> Box<dyn Transform> {
+    sized::<aes::Aes256Enc, 14, _>(key, kernel, Runs)
+}
+
+/// AES-256 in CFB over a stream of bytes.
+pub(crate) fn feedback(key: &[u8; 32], kernel: Kernel) -> Box<dyn Feedback> {
+    sized::<aes::Aes256Enc, 14, _>(key, kernel, Stream)
+}
+
+/// What is made of AES, once the kernel is known.
+trait Make {
+    type Made;
+    /// With so many lanes.
+    fn make<const L: usize, C: LaneCipher<16> + 'static>(self, cipher: C) -> Self::Made;
+}
+
+struct Packets(Method, NonceSource, Kernel);
+
+impl Make for Packets {
+    type Made = Box<dyn PacketCipher>;
+    fn make<const L: usize, C: LaneCipher<16> + 'static>(self, cipher: C) -> Self::Made {
+        CrcFramed::boxed(self.2, self.0, Cfb::<16, L, _>::new(cipher), self.1)
+    }
+}
+
+struct Runs;
+
+impl Make for Runs {
+    type Made = Box<dyn Transform>;
+    fn make<const L: usize, C: LaneCipher<16> + 'static>(self, cipher: C) -> Self::Made {
+        Box::new(Cfb::<16, L, _>::new(cipher))
+    }
+}
+
+struct Stream;
+
+impl Make for Stream {
+    type Made = Box<dyn Feedback>;
+    fn make<const L: usize, C: LaneCipher<16> + 'static>(self, cipher: C) -> Self::Made {
+        Box::new(Lanes::<L, _>(cipher))
+    }
+}
+
+fn sized<A, const R: usize, M: Make>(key: &[u8], kernel: Kernel, make: M) -> M::Made
 where
     A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit + KeySizeUser + Send + 'static,
 {
-    #[cfg(target_arch = "x86_64")]
-    let aesni = |token: Aesni, nonces| {
-        CrcFramed::boxed(
-            kernel,
-            method,
-            Cfb::<16, 8, _>::new(AesKey::<R>::new(token, key)),
-            nonces,
-        )
-    };
     match kernel.0 {
         Tier::Portable => {
             let mut whole = Array::<u8, A::KeySize>::default();
             for (to, from) in whole.iter_mut().zip(key) {
                 *to = *from;
             }
-            let cipher = Portable(A::new(&whole));
-            CrcFramed::boxed(kernel, method, Cfb::<16, 8, _>::new(cipher), nonces)
+            make.make::<8, _>(Portable(A::new(&whole)))
         }
         #[cfg(target_arch = "x86_64")]
-        Tier::Aesni(token) => aesni(token, nonces),
+        Tier::Aesni(token) => make.make::<8, _>(AesKey::<R>::new(token, key)),
         #[cfg(target_arch = "x86_64")]
-        Tier::Avx2(token) => aesni(token.aesni(), nonces),
+        Tier::Avx2(token) => make.make::<8, _>(AesKey::<R>::new(token.aesni(), key)),
         #[cfg(target_arch = "x86_64")]
-        Tier::Avx512(token) => {
-            let cipher = VaesKey::<R>::new(token, key);
-            CrcFramed::boxed(kernel, method, Cfb::<16, 32, _>::new(cipher), nonces)
-        }
+        Tier::Avx512(token) => make.make::<32, _>(VaesKey::<R>::new(token, key)),
         #[cfg(target_arch = "aarch64")]
-        Tier::Neon(token) => {
-            let cipher = AesKey::<R>::new(token, key);
-            CrcFramed::boxed(kernel, method, Cfb::<16, 8, _>::new(cipher), nonces)
-        }
+        Tier::Neon(token) => make.make::<8, _>(AesKey::<R>::new(token, key)),
     }
 }
 

@@ -39,6 +39,7 @@ mod cfb;
 mod des;
 mod framed;
 mod gcm;
+mod kcptun2016;
 mod kdf;
 mod kernel;
 mod libev;
@@ -61,6 +62,7 @@ mod xor;
 use core::fmt;
 
 pub use fulmar_wire::kcptun::Method;
+pub use kcptun2016::{StreamCfb, kcptun2016, kcptun2016_key, kcptun2016_on};
 pub use kdf::{MasterKey, derive_key};
 pub use kernel::Kernel;
 pub use libev::{LibevKey, LibevNonces, PskError, libev, libev_on, libev_probe};
@@ -178,6 +180,6 @@ pub fn kcptun_on(
         Method::Xor => CrcFramed::boxed(kernel, method, xor::Pad::new(key), nonces),
         Method::None => CrcFramed::boxed(kernel, method, framed::Identity, nonces),
         Method::Aes128Gcm => gcm::aes_128_gcm(key.prefix(), nonces, kernel),
-        Method::Null => Box::new(null::Null),
+        Method::Null => Box::new(null::Null(Scheme::Kcptun(Method::Null))),
     }
 }

@@ -32,7 +32,7 @@ impl NonceSource {
 
     /// Fills `out` with the next bytes.
     #[inline]
-    pub(crate) fn fill(&mut self, out: &mut [u8]) {
+    pub fn fill(&mut self, out: &mut [u8]) {
         match &mut self.0 {
             Source::Random(rng) => rng.fill_bytes(out),
             Source::Fixed { bytes, next } => {

@@ -1,4 +1,4 @@
-//! Method `null`: the body is the datagram (spec/kcptun.md, section 3.2).
+//! Method `null`: the body is the datagram (spec/kcptun.md, section 3.2). So it is without a password in 2016.
 
 use fulmar_wire::kcptun::Method;
 
@@ -6,7 +6,7 @@ use crate::run::datagrams;
 use crate::{Overhead, PacketCipher, Scheme, Verdict};
 
 /// No header, no encryption, no check.
-pub(crate) struct Null;
+pub(crate) struct Null(pub(crate) Scheme);
 
 impl PacketCipher for Null {
     fn overhead(&self) -> Overhead {
@@ -14,7 +14,7 @@ impl PacketCipher for Null {
     }
 
     fn scheme(&self) -> Scheme {
-        Scheme::Kcptun(Method::Null)
+        self.0
     }
 
     fn seal(&mut self, _: &mut [u8], _: usize) {}

@@ -1,12 +1,14 @@
 //! What a packet cipher is called and what an opened datagram is worth, in any dialect.
 
-use fulmar_wire::{kcptun, libev};
+use fulmar_wire::{kcptun, kcptun2016, libev};
 
 /// A method of packet protection together with the dialect that it belongs to.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Scheme {
     /// Of kcptun (spec/kcptun.md, section 3.2).
     Kcptun(kcptun::Method),
+    /// Of kcptun as it was in spring 2016 (spec/kcptun-2016.md, section 5).
+    Kcptun2016(kcptun2016::Method),
     /// Of kcptun-libev (spec/kcptun-libev.md, section 5.1).
     Libev(libev::Method),
 }
@@ -17,6 +19,7 @@ impl Scheme {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kcptun(method) => method.name(),
+            Self::Kcptun2016(method) => method.name(),
             Self::Libev(method) => method.name(),
         }
     }
@@ -26,6 +29,7 @@ impl Scheme {
     pub const fn is_plaintext(self) -> bool {
         match self {
             Self::Kcptun(method) => method.is_plaintext(),
+            Self::Kcptun2016(method) => matches!(method, kcptun2016::Method::Plain),
             Self::Libev(method) => matches!(method, libev::Method::Plain),
         }
     }

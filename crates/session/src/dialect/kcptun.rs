@@ -175,7 +175,7 @@ impl Dialect for Kcptun {
         let method = match stranger.scheme {
             Scheme::Kcptun(method) => method,
             // It has no cipher of another dialect.
-            Scheme::Libev(_) => Method::Null,
+            _ => Method::Null,
         };
         self.parts(
             stranger.path,
