@@ -45,6 +45,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "libev_json" => libev_json(),
         "libev_stream" => libev_stream(),
         "kcp_input" => kcp_input(),
+        "kcptun2016_endpoint" => kcptun2016_endpoint(),
         "rawtcp_packet" => rawtcp_packet(),
         "sip003_options" => sip003_options(),
         "sealed_libev" => sealed_libev(),
@@ -665,6 +666,41 @@ fn session_endpoint() -> Vec<Vec<u8>> {
                     .u16(60_000)
                     .finish(),
             );
+        }
+    }
+    seeds
+}
+
+fn kcptun2016_endpoint() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for (name, variant) in [
+        ("fixed_iv", 0),
+        ("readme", 2),
+        ("notuncrypt", 4),
+        ("tuncrypt", 20),
+    ] {
+        let session = load(&format!("kcptun-2016/session_{name}.json"));
+        for (dir, role) in [("c2s", 0), ("s2c", 1)] {
+            for sealed in [0, 1] {
+                let mut seed = Script::new().byte(role).byte(variant | sealed).finish();
+                let mut clock = 0;
+                for datagram in list(&session, "datagrams") {
+                    if datagram["dir"] != dir {
+                        continue;
+                    }
+                    let t = datagram["t_ms"].as_u64().unwrap();
+                    let wait = u8::try_from(t - clock).unwrap_or(u8::MAX);
+                    clock = t;
+                    let script = Script::new().byte(7).byte(wait).byte(0).byte(0);
+                    let more = script.chunk(&bytes(datagram, "kcp_hex")).byte(4).finish();
+                    if seed.len() + more.len() <= MAX_LEN {
+                        seed.extend(more);
+                    }
+                }
+                let end = Script::new().byte(5).byte(0).u16(2000).byte(6).byte(0);
+                seed.extend(end.finish());
+                seeds.push(seed);
+            }
         }
     }
     seeds

@@ -33,6 +33,7 @@ macro_rules! for_each_target {
             fec_roundtrip
             kcp_input
             kcp_segments
+            kcptun2016_endpoint
             libev_endpoint
             libev_json
             libev_stream

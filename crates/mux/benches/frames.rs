@@ -4,7 +4,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fulmar_mux::smux::{Config, Role, Version};
-use fulmar_mux::{Event, Smux, StreamId};
+use fulmar_mux::{Event, Mux, StreamId};
 use fulmar_wire::time::Instant;
 use std::hint::black_box;
 
@@ -23,13 +23,9 @@ fn config(version: Version, role: Role, frame: usize) -> Config {
 }
 
 /// An opener and an acceptor with `count` streams that both hold.
-fn pair(
-    version: Version,
-    count: usize,
-    frame: usize,
-) -> (Smux, Smux, Vec<StreamId>, Vec<StreamId>) {
-    let mut a = Smux::new(config(version, Role::Opener, frame), NOW).expect("valid");
-    let mut b = Smux::new(config(version, Role::Acceptor, frame), NOW).expect("valid");
+fn pair(version: Version, count: usize, frame: usize) -> (Mux, Mux, Vec<StreamId>, Vec<StreamId>) {
+    let mut a = Mux::new(config(version, Role::Opener, frame), NOW).expect("valid");
+    let mut b = Mux::new(config(version, Role::Acceptor, frame), NOW).expect("valid");
     let sa = (0..count).map(|_| a.open(NOW).expect("open")).collect();
     let mut wire = Vec::new();
     frames(&mut a, &mut wire);
@@ -43,7 +39,7 @@ fn pair(
     (a, b, sa, sb)
 }
 
-fn frames(from: &mut Smux, wire: &mut Vec<u8>) {
+fn frames(from: &mut Mux, wire: &mut Vec<u8>) {
     while let Some(frame) = from.poll_frame(NOW) {
         for part in frame.parts() {
             wire.extend_from_slice(part);
@@ -51,7 +47,7 @@ fn frames(from: &mut Smux, wire: &mut Vec<u8>) {
     }
 }
 
-fn fill(end: &mut Smux, streams: &[StreamId], data: &[u8]) {
+fn fill(end: &mut Mux, streams: &[StreamId], data: &[u8]) {
     let share = data.len();
     for &id in streams {
         let room = end.write_reserve(id, share).expect("open");
@@ -63,7 +59,7 @@ fn fill(end: &mut Smux, streams: &[StreamId], data: &[u8]) {
     }
 }
 
-fn empty(end: &mut Smux) -> usize {
+fn empty(end: &mut Mux) -> usize {
     let mut total = 0;
     while let Some(event) = end.poll_event() {
         if let Event::Readable(id) = event {

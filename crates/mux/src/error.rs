@@ -2,6 +2,7 @@
 
 use fulmar_wire::libev::MessageError;
 use fulmar_wire::smux::Version;
+use fulmar_wire::yamux;
 
 /// Why a session of streams is over. Everything but [`Error::PeerSilent`] is misbehaviour of the peer or a
 /// difference in configuration between the ends.
@@ -51,6 +52,18 @@ pub enum Error {
         /// The most that may exist.
         limit: u32,
     },
+    /// The bytes are no frame of yamux: most likely the ends differ in what encrypts the stream.
+    #[error("invalid protocol: {0}")]
+    BadFrame(yamux::ParseError),
+    /// A stream of yamux is opened that exists, or whose number is not the peer's to give.
+    #[error("invalid protocol: yamux stream {stream} cannot be opened")]
+    BadStream {
+        /// The number of the stream on the wire.
+        stream: u32,
+    },
+    /// The peer ends the session for this reason of yamux: 1 protocol error, 2 internal error.
+    #[error("the peer ended the session with yamux code {0}")]
+    GoneAway(u32),
     /// The bytes are no message of kcptun-libev.
     #[error("invalid protocol: {0}")]
     BadMessage(MessageError),

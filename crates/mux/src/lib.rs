@@ -5,7 +5,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`smux`] | smux versions 1 and 2, spoken by kcptun |
+//! | [`machine`] | [`Mux`]: many streams, in the frames of smux 1 and 2 (kcptun) or of yamux (kcptun of 2016) |
 //! | [`single`] | one stream and no multiplexer: the messages of kcptun-libev |
 //!
 //! What an application sees is the same whatever is spoken: [`StreamId`], [`Event`], the errors.
@@ -14,14 +14,14 @@
 mod error;
 mod event;
 mod list;
+pub mod machine;
 mod pool;
 pub mod single;
 mod slab;
-pub mod smux;
 
 pub use error::{Error, OpenError, WriteError};
 pub use event::{Event, Peer, ReadState, ResetReason, StreamInfo, WriteState};
+pub use machine::{Class, Config, Mux, Protocol, Role};
 pub use pool::Slices;
 pub use single::Single;
 pub use slab::StreamId;
-pub use smux::{Class, Smux};

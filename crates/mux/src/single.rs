@@ -16,10 +16,10 @@ use fulmar_wire::libev::{MAX_PUSH, MESSAGE_HEADER_LEN, Message};
 use fulmar_wire::time::Instant;
 
 use crate::error::Error;
+use crate::machine::Class;
+use crate::machine::class::Budget;
 use crate::pool::{Buf, Pool, Slices, Span};
 use crate::slab::StreamId;
-use crate::smux::Class;
-use crate::smux::class::Budget;
 
 /// Bytes at the head of a stream that count as awaited.
 const FIRST_BYTES: u64 = 8 * 1024;

@@ -817,6 +817,7 @@ fn enqueue(queue: &mut Vec<usize>, pump: &mut Pump, index: usize) {
 fn tell(notice: &Notice) {
     match notice {
         Notice::PeerIsFulmar => debug!("the other end is Fulmar: half-close and resets work"),
+        Notice::Variant(name) => info!("the client speaks variant {name}"),
         Notice::SmuxVersion { theirs, ours } => {
             warn!(
                 "the client speaks smux version {theirs}, this server was told {ours}: {theirs} is used for it"

@@ -12,11 +12,15 @@ use fulmar_session::{Endpoint, SessionKey, admission};
 use fulmar_wire::kcptun::Method;
 use fulmar_wire::time::Instant;
 
+mod first;
+
 /// What all sessions of this process share: keys and settings.
 pub(crate) struct Link {
     key: MasterKey,
     methods: Vec<Method>,
     settings: Settings,
+    /// The wire format of spring 2016 instead.
+    first: Option<first::Link>,
 }
 
 impl Link {
@@ -41,7 +45,8 @@ impl Link {
                 .collect(),
         };
         let server = matches!(config.role, Role::Server(_));
-        Self {
+        let mut link = Self {
+            first: None,
             key: fulmar_cipher::derive_key(t.key.as_bytes()),
             methods,
             settings: Settings {
@@ -77,7 +82,9 @@ impl Link {
                     known: 0,
                 }),
             },
-        }
+        };
+        link.first = first::Link::new(config, &link.settings);
+        link
     }
 
     /// The endpoint of a server's socket, one of `drivers` on its port. They share what is limited in all; what is limited for
@@ -91,13 +98,17 @@ impl Link {
                 fulmar_cipher::kcptun(m, &self.key, NonceSource::seeded(nonce_seed(seed, i)))
             })
             .collect();
-        let dialect = Kcptun::new(self.settings.clone(), self.key.clone());
         let limits = admission::Limits::default();
         let limits = admission::Limits {
             unproven: limits.unproven / drivers.max(1),
             sessions: limits.sessions / drivers.max(1),
             ..limits
         };
+        if let Some(first) = &self.first {
+            let dialect = first.dialect(&self.key);
+            return Endpoint::server(Box::new(dialect), vec![first.cipher(seed)], limits);
+        }
+        let dialect = Kcptun::new(self.settings.clone(), self.key.clone());
         Endpoint::server(Box::new(dialect), ciphers, limits)
     }
 
@@ -109,6 +120,11 @@ impl Link {
         seed: [u8; 32],
         now: Instant,
     ) -> (Endpoint, SessionKey) {
+        if let Some(first) = &self.first {
+            let dialect = first.dialect(&self.key);
+            let parts = dialect.open(path, conv, first.vectors(nonce_seed(seed, 1)), now);
+            return Endpoint::client(Box::new(dialect), first.cipher(seed), parts, now);
+        }
         let method = self.methods[0];
         let cipher = fulmar_cipher::kcptun(method, &self.key, NonceSource::seeded(seed));
         let dialect = Kcptun::new(self.settings.clone(), self.key.clone());

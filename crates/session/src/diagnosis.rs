@@ -51,7 +51,7 @@ impl fmt::Display for Suspicion {
             ),
             Self::StreamsRefused => f.write_str(
                 "the server opens our datagrams but drops the session: most likely --nocomp or --smuxver differs \
-                 (releases before November 2025 default to --smuxver 1)",
+                 (releases before November 2025 default to --smuxver 1), or with --compat 2016 its variant or --tuncrypt",
             ),
         }
     }

@@ -36,6 +36,8 @@ pub enum Notice {
         /// What we were told to speak.
         ours: u8,
     },
+    /// What a client was found to speak, where a server recognises it.
+    Variant(&'static str),
     /// The client's compression differs from ours; it is used for this session.
     Compression {
         /// Whether the client compresses.

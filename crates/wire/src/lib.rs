@@ -10,6 +10,7 @@
 //! | [`kcp`] | KCP segments |
 //! | [`fec`] | the FEC header |
 //! | [`smux`] | smux frames, versions 1 and 2 |
+//! | [`yamux`] | yamux frames |
 //! | [`kcptun`] | the kcptun datagram: methods, header sizes, MTU arithmetic |
 //! | [`kcptun2016`] | the datagram and the first message of kcptun as it was in spring 2016 |
 //! | [`libev`] | the kcptun-libev datagram: methods, MTU arithmetic, messages beside and inside conversations |
@@ -27,3 +28,4 @@ pub mod rawtcp;
 pub mod seq;
 pub mod smux;
 pub mod time;
+pub mod yamux;

@@ -4,8 +4,8 @@
 
 use std::hint::black_box;
 
-use fulmar_mux::smux::{Config, Role, Version};
-use fulmar_mux::{Event, Smux, StreamId};
+use fulmar_mux::machine::{Config, Role, Version};
+use fulmar_mux::{Event, Mux, StreamId};
 use fulmar_wire::time::Instant;
 
 use super::PAYLOAD;
@@ -30,8 +30,8 @@ pub(crate) fn parts(parts: &mut Parts) {
 
 /// An opener that sends and an acceptor that reads, with one stream.
 struct Ends {
-    a: Smux,
-    b: Smux,
+    a: Mux,
+    b: Mux,
     stream: StreamId,
     data: Vec<u8>,
     wire: Vec<u8>,
@@ -44,8 +44,8 @@ impl Ends {
             hello: false,
             ..Config::new(Version::V2, role)
         };
-        let mut a = Smux::new(config(Role::Opener), NOW).expect("valid");
-        let b = Smux::new(config(Role::Acceptor), NOW).expect("valid");
+        let mut a = Mux::new(config(Role::Opener), NOW).expect("valid");
+        let b = Mux::new(config(Role::Acceptor), NOW).expect("valid");
         let stream = a.open(NOW).expect("a stream");
         Self {
             a,
@@ -93,7 +93,7 @@ impl Ends {
     }
 }
 
-fn frames(from: &mut Smux, wire: &mut Vec<u8>) {
+fn frames(from: &mut Mux, wire: &mut Vec<u8>) {
     while let Some(frame) = from.poll_frame(NOW) {
         for part in frame.parts() {
             wire.extend_from_slice(part);

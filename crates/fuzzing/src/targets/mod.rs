@@ -23,5 +23,5 @@ pub use libev_endpoint::libev_endpoint;
 pub use libev_stream::libev_stream;
 pub use mux::{smux_input, smux_pair};
 pub use rawtcp::rawtcp_packet;
-pub use session::session_endpoint;
+pub use session::{kcptun2016_endpoint, session_endpoint};
 pub use wire::{fec_packet, kcp_segments, smux_frames};

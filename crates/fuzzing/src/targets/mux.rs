@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fulmar_mux::smux::{Config, Role, Version};
-use fulmar_mux::{Error, Event, ReadState, ResetReason, Smux, StreamId, WriteState};
+use fulmar_mux::machine::{Config, Role, Version};
+use fulmar_mux::{Error, Event, Mux, ReadState, ResetReason, StreamId, WriteState};
 use fulmar_wire::smux::Header;
 use fulmar_wire::time::Instant;
 
@@ -23,8 +23,8 @@ fn config(version: Version, role: Role, hello: bool) -> Config {
     }
 }
 
-fn new(config: Config) -> Smux {
-    match Smux::new(config, Instant::ZERO) {
+fn new(config: Config) -> Mux {
+    match Mux::new(config, Instant::ZERO) {
         Ok(smux) => smux,
         Err(error) => panic!("{error}"),
     }
@@ -241,7 +241,7 @@ struct Flow {
 }
 
 struct End {
-    smux: Smux,
+    smux: Mux,
     held: Vec<StreamId>,
     /// Bytes on their way to this end.
     pipe: Vec<u8>,

@@ -6,14 +6,18 @@ use std::num::NonZeroU16;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use fulmar_cipher::{MasterKey, Method, NonceSource, PacketCipher, derive_key, kcptun};
+use fulmar_cipher::{
+    MasterKey, Method, NonceSource, PacketCipher, derive_key, kcptun, kcptun2016_key,
+};
 use fulmar_codec::qpp;
 use fulmar_session::admission::Limits;
 use fulmar_session::arq::Profile;
 use fulmar_session::dialect::kcptun::{Kcptun, Settings};
+use fulmar_session::dialect::kcptun2016::{self as first, Kcptun2016, Vectors};
 use fulmar_session::layer::{Readable, StreamEvent, StreamId, Writable};
 use fulmar_session::transmit::{MAX_RUN_BYTES, MAX_SEGMENTS, Path};
 use fulmar_session::{Endpoint, Event, SessionKey};
+use fulmar_wire::kcptun2016::{self, Variant};
 use fulmar_wire::time::Instant;
 
 use crate::input::Input;
@@ -28,7 +32,18 @@ const SESSIONS: usize = 6;
 /// Input: a byte each for the role, method and dialect; then operations, each a byte and what it needs.
 pub fn session_endpoint(data: &[u8]) {
     let mut input = Input::new(data);
-    let mut world = World::new(input.byte(), input.byte());
+    let world = World::kcptun(input.byte(), input.byte());
+    play(world, input);
+}
+
+/// The same with kcptun of spring 2016: the second byte chooses how packets are protected and what a client speaks.
+pub fn kcptun2016_endpoint(data: &[u8]) {
+    let mut input = Input::new(data);
+    let world = World::kcptun2016(input.byte(), input.byte());
+    play(world, input);
+}
+
+fn play(mut world: World, mut input: Input<'_>) {
     for _ in 0..300 {
         if input.is_empty() {
             break;
@@ -75,13 +90,13 @@ struct World {
     server: bool,
     now: Instant,
     streams: Vec<(SessionKey, StreamId)>,
-    /// What a peer with the key seals with.
-    method: Method,
+    /// What a peer with the key seals with: its place in [`SEALERS`].
+    sealer: usize,
     buffer: Vec<u8>,
 }
 
 impl World {
-    fn new(role: u8, flags: u8) -> Self {
+    fn kcptun(role: u8, flags: u8) -> Self {
         let server = role.is_multiple_of(2);
         let method = match (role >> 1) % 4 {
             0 | 1 => Method::Null,
@@ -111,27 +126,65 @@ impl World {
         let now = Instant::from_millis(1000);
         let cipher = kcptun(method, key(), NonceSource::seeded([1; 32]));
         let endpoint = if server {
-            let limits = Limits {
-                unproven: 4,
-                unproven_per_ip: 2,
-                sessions: SESSIONS,
-                ..Limits::default()
-            };
             let mut ciphers = vec![cipher];
             if flags & 64 != 0 {
                 ciphers.push(kcptun(Method::None, key(), NonceSource::seeded([2; 32])));
             }
-            Endpoint::server(Box::new(dialect), ciphers, limits)
+            Endpoint::server(Box::new(dialect), ciphers, limits())
         } else {
             let parts = dialect.open(path(0), CONV, method, now);
             Endpoint::client(Box::new(dialect), cipher, parts, now).0
         };
+        let sealer = Method::ALL.iter().position(|m| *m == method);
+        Self::with(endpoint, server, now, sealer.unwrap_or(0))
+    }
+
+    fn kcptun2016(role: u8, flags: u8) -> Self {
+        let server = role.is_multiple_of(2);
+        let method = if flags & 1 == 0 {
+            kcptun2016::Method::Plain
+        } else {
+            kcptun2016::Method::Sealed
+        };
+        let variant = Variant::ALL[usize::from(flags >> 1) % 3];
+        let settings = first::Settings {
+            server,
+            method,
+            mtu: MTU,
+            profile: Profile::FAST3,
+            snd_wnd: 32,
+            rcv_wnd: 32,
+            ack_no_delay: flags & 8 != 0,
+            mux_buffer: 524_288,
+            frame_size: 4096,
+            stream_buffer: 262_144,
+            keep_alive: Duration::from_secs(10),
+            fin_hold: Duration::from_secs(3),
+            rate_limit: (flags & 32 != 0).then_some(100_000),
+            auto: None,
+        };
+        let dialect = Kcptun2016::new(settings, first_key().clone(), Box::new(|_| None));
+        let now = Instant::from_millis(1000);
+        let nonces = NonceSource::seeded([1; 32]);
+        let cipher = fulmar_cipher::kcptun2016(method, first_key(), nonces);
+        let endpoint = if server {
+            Endpoint::server(Box::new(dialect), vec![cipher], limits())
+        } else {
+            let vectors = Vectors::new(variant, flags & 16 != 0, [7; 32]);
+            let parts = dialect.open(path(0), CONV, vectors, now);
+            Endpoint::client(Box::new(dialect), cipher, parts, now).0
+        };
+        let sealer = Method::ALL.len() + usize::from(flags & 1);
+        Self::with(endpoint, server, now, sealer)
+    }
+
+    const fn with(endpoint: Endpoint, server: bool, now: Instant, sealer: usize) -> Self {
         Self {
             endpoint,
             server,
             now,
             streams: Vec::new(),
-            method,
+            sealer,
             buffer: Vec::new(),
         }
     }
@@ -141,8 +194,7 @@ impl World {
         self.buffer.clear();
         if seal {
             SEALERS.with_borrow_mut(|sealers| {
-                let index = Method::ALL.iter().position(|m| *m == self.method);
-                let sealer = &mut sealers[index.unwrap_or(0)];
+                let sealer = &mut sealers[self.sealer];
                 let overhead = sealer.overhead();
                 self.buffer.resize(overhead.front, 0);
                 self.buffer.extend_from_slice(run);
@@ -260,6 +312,20 @@ fn key() -> &'static MasterKey {
     KEY.get_or_init(|| derive_key(b"it's a secrect"))
 }
 
+fn first_key() -> &'static MasterKey {
+    static KEY: OnceLock<MasterKey> = OnceLock::new();
+    KEY.get_or_init(|| kcptun2016_key(b"it's a secrect"))
+}
+
+fn limits() -> Limits {
+    Limits {
+        unproven: 4,
+        unproven_per_ip: 2,
+        sessions: SESSIONS,
+        ..Limits::default()
+    }
+}
+
 fn pads() -> &'static qpp::Pads {
     static PADS: OnceLock<qpp::Pads> = OnceLock::new();
     PADS.get_or_init(|| {
@@ -269,10 +335,12 @@ fn pads() -> &'static qpp::Pads {
 }
 
 thread_local! {
-    /// A cipher per method for whoever has the key. The nonces drawn are all that one input leaves to the next.
-    static SEALERS: RefCell<Vec<Box<dyn PacketCipher>>> = RefCell::new(
-        Method::ALL
-            .map(|method| kcptun(method, key(), NonceSource::seeded([3; 32])))
-            .into(),
-    );
+    /// A cipher per method for whoever has the key, those of 2016 last. The nonces drawn are all that one input leaves to the next.
+    static SEALERS: RefCell<Vec<Box<dyn PacketCipher>>> = RefCell::new({
+        let nonces = || NonceSource::seeded([3; 32]);
+        let today = Method::ALL.into_iter().map(|method| kcptun(method, key(), nonces()));
+        let first = [kcptun2016::Method::Plain, kcptun2016::Method::Sealed];
+        let first = first.map(|method| fulmar_cipher::kcptun2016(method, first_key(), nonces()));
+        today.chain(first).collect()
+    });
 }

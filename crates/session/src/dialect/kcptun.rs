@@ -13,15 +13,14 @@ use fulmar_arq::{self as arq, Kcp};
 use fulmar_cipher::{MasterKey, Prober, Scheme};
 use fulmar_codec::{qpp, snappy};
 use fulmar_fec as fec;
-use fulmar_mux::smux::{Config as MuxConfig, Role};
-use fulmar_mux::{self as mux, Event as MuxEvent, ReadState, Smux, WriteState};
+use fulmar_mux::{self as mux, Config as MuxConfig, Mux, Role};
 use fulmar_wire::kcp::HEADER_LEN;
 use fulmar_wire::kcptun::{self as wire, Method};
 use fulmar_wire::smux::{Features, Version};
 use fulmar_wire::time::Instant;
 
 use crate::admission::{self, Peek};
-use crate::dialect::{Dialect, Stranger};
+use crate::dialect::{Dialect, Stranger, muxed};
 use crate::layer::{
     Class, LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, StreamLayer,
     Writable,
@@ -226,7 +225,7 @@ struct Waiting {
 
 struct Known {
     snappy: Option<Box<Snappy>>,
-    mux: Smux,
+    mux: Mux,
 }
 
 /// Streams of one session. See the module's documentation.
@@ -256,14 +255,14 @@ impl Layer {
         }
     }
 
-    fn mux(&self) -> Option<&Smux> {
+    fn mux(&self) -> Option<&Mux> {
         match &self.upper {
             Upper::Waiting(_) => None,
             Upper::Known(k) => Some(&k.mux),
         }
     }
 
-    fn mux_mut(&mut self) -> Option<&mut Smux> {
+    fn mux_mut(&mut self) -> Option<&mut Mux> {
         match &mut self.upper {
             Upper::Waiting(_) => None,
             Upper::Known(k) => Some(&mut k.mux),
@@ -387,26 +386,20 @@ fn known(settings: &Settings, compression: bool, version: Version, now: Instant)
 
 /// The configuration has applied the same rules, so the first attempt succeeds; a session with upstream's defaults
 /// beats none.
-fn smux(config: MuxConfig, now: Instant) -> Smux {
-    let defaults = MuxConfig::new(config.version, config.role);
-    Smux::new(config, now)
-        .or_else(|_| Smux::new(defaults, now))
+fn smux(config: MuxConfig, now: Instant) -> Mux {
+    let defaults = MuxConfig::new(config.protocol, config.role);
+    Mux::new(config, now)
+        .or_else(|_| Mux::new(defaults, now))
         .expect("upstream's defaults keep upstream's rules")
 }
 
 fn fault(e: mux::Error) -> LayerError {
-    match e {
-        mux::Error::PeerSilent => LayerError::Silent(KEEPALIVE_TIMEOUT),
-        mux::Error::BadVersion { .. }
-        | mux::Error::BadCommand(_)
-        | mux::Error::BadLength { .. } => LayerError::Malformed(e.to_string()),
-        e => LayerError::Misbehaved(e.to_string()),
-    }
+    muxed::fault(e, KEEPALIVE_TIMEOUT)
 }
 
 impl StreamLayer for Layer {
     fn wants_input(&self) -> bool {
-        self.mux().is_none_or(Smux::wants_input)
+        self.mux().is_none_or(Mux::wants_input)
     }
 
     fn handle_input(&mut self, now: Instant, bytes: &[u8]) -> Result<(), LayerError> {
@@ -456,7 +449,7 @@ impl StreamLayer for Layer {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.mux().and_then(Smux::poll_timeout)
+        self.mux().and_then(Mux::poll_timeout)
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), LayerError> {
@@ -466,19 +459,9 @@ impl StreamLayer for Layer {
     }
 
     fn poll_event(&mut self) -> Option<StreamEvent> {
-        loop {
-            let event = self.mux_mut()?.poll_event()?;
-            return Some(match event {
-                MuxEvent::Opened(id) => StreamEvent::Opened(id),
-                MuxEvent::Readable(id) | MuxEvent::Finished(id) => StreamEvent::Readable(id),
-                MuxEvent::Writable(id) | MuxEvent::Stopped(id, _) => StreamEvent::Writable(id),
-                MuxEvent::Reset(id, _) => StreamEvent::Reset(id),
-                MuxEvent::PeerHello(_) => {
-                    self.notices.push(Notice::PeerIsFulmar);
-                    continue;
-                }
-                MuxEvent::PeerPlain => continue,
-            });
+        match &mut self.upper {
+            Upper::Waiting(_) => None,
+            Upper::Known(k) => muxed::poll_event(&mut k.mux, &mut self.notices),
         }
     }
 
@@ -491,18 +474,15 @@ impl StreamLayer for Layer {
     }
 
     fn streams(&self) -> usize {
-        self.mux().map_or(0, Smux::held_streams)
+        self.mux().map_or(0, Mux::held_streams)
     }
 
     fn peer_is_fulmar(&self) -> bool {
-        self.mux()
-            .is_some_and(|m| matches!(m.peer(), mux::Peer::Fulmar(_)))
+        self.mux().is_some_and(muxed::peer_is_fulmar)
     }
 
     fn peer_takes_ack_ranges(&self) -> bool {
-        self.mux().is_some_and(
-            |m| matches!(m.peer(), mux::Peer::Fulmar(f) if f.contains(Features::ACK_RANGES)),
-        )
+        self.mux().is_some_and(muxed::peer_takes_ack_ranges)
     }
 
     fn payload_received(&self) -> u64 {
@@ -516,11 +496,7 @@ impl StreamLayer for Layer {
     }
 
     fn open(&mut self, now: Instant) -> Result<StreamId, OpenError> {
-        let mux = self.mux_mut().ok_or(OpenError::Closed)?;
-        mux.open(now).map_err(|e| match e {
-            mux::OpenError::Exhausted | mux::OpenError::TooMany => OpenError::Exhausted,
-            _ => OpenError::Closed,
-        })
+        muxed::open(self.mux_mut(), now)
     }
 
     fn read(&mut self, id: StreamId) -> Readable<'_> {
@@ -533,16 +509,12 @@ impl StreamLayer for Layer {
         else {
             return Readable::Reset;
         };
-        if mux.readable(id) == 0 {
-            return match mux.read_state(id) {
-                ReadState::Open => Readable::Pending,
-                ReadState::Finished => Readable::Finished,
-                ReadState::Reset(_) | ReadState::Closed => Readable::Reset,
-            };
-        }
         let Some(qpp) = &settings.qpp else {
-            return Readable::Bytes(mux.read_chunks(id)[0]);
+            return muxed::read(mux, id);
         };
+        if mux.readable(id) == 0 {
+            return muxed::read(mux, id);
+        }
         let pad = pads.entry(id).or_insert_with(|| Pad::new(qpp));
         let [head, _] = mux.read_chunks_mut(id);
         if let Some(fresh) = head.get_mut(pad.clear..) {
@@ -556,16 +528,14 @@ impl StreamLayer for Layer {
         let Some(mux) = self.mux() else {
             return 0;
         };
-        let mut found = 0;
-        for (to, piece) in pieces.iter_mut().zip(mux.read_slices(id)) {
-            *to = piece;
-            found += 1;
-            if self.settings.qpp.is_some() {
-                // Only what was shown is in clear.
-                let clear = self.pads.get(&id).map_or(0, |pad| pad.clear);
-                *to = &piece[..clear.min(piece.len())];
-                break;
-            }
+        let found = muxed::pieces(mux, id, pieces);
+        if self.settings.qpp.is_some()
+            && let Some(piece) = pieces.first_mut().filter(|_| found > 0)
+        {
+            // Only what was shown is in clear.
+            let clear = self.pads.get(&id).map_or(0, |pad| pad.clear);
+            *piece = &piece[..clear.min(piece.len())];
+            return 1;
         }
         found
     }
@@ -580,17 +550,7 @@ impl StreamLayer for Layer {
     }
 
     fn write(&mut self, id: StreamId, max: usize) -> Writable<'_> {
-        let Some(mux) = self.mux_mut() else {
-            return Writable::Stopped;
-        };
-        if !matches!(mux.write_state(id), WriteState::Open) {
-            return Writable::Stopped;
-        }
-        if mux.write_space(id) == 0 {
-            return Writable::Full;
-        }
-        mux.write_reserve(id, max)
-            .map_or(Writable::Stopped, Writable::Room)
+        muxed::write(self.mux_mut(), id, max)
     }
 
     fn commit(&mut self, id: StreamId, n: usize) {
@@ -639,21 +599,14 @@ impl StreamLayer for Layer {
 
     fn shrink(&mut self) {
         if let Some(mux) = self.mux_mut() {
-            // Nothing is kept for the next burst.
-            mux.trim();
-            mux.trim();
+            muxed::shrink(mux);
         }
         self.pads.shrink_to_fit();
         self.notices.shrink_to_fit();
     }
 
     fn progress(&self, id: StreamId) -> Option<Progress> {
-        let info = self.mux()?.stream_info(id)?;
-        Some(Progress {
-            received: Some(info.arrived_at),
-            sent: Some(info.sent_at),
-            unsent: info.unsent > 0,
-        })
+        muxed::progress(self.mux()?, id)
     }
 }
 

@@ -4,7 +4,9 @@
 //! module here, and a name in the configuration.
 
 pub mod kcptun;
+pub mod kcptun2016;
 pub mod libev;
+mod muxed;
 
 use std::net::SocketAddr;
 

@@ -38,42 +38,44 @@ fn push(conv: u32, sn: u32, payload: &[u8]) -> Vec<u8> {
 #[test]
 fn noise_costs_nothing() {
     for seed in seeds(1) {
-        for method in Method::ALL {
-            for auto in [false, true] {
-                let options = Options {
-                    method,
-                    auto,
-                    ..Options::server()
+        let kcptun = |method| {
+            [false, true].map(|auto| Options {
+                method,
+                auto,
+                ..Options::server()
+            })
+        };
+        let first = Options::first(false).swap_remove(0).1;
+        let kcptun = Method::ALL.into_iter().flat_map(kcptun);
+        for options in kcptun.chain([first]) {
+            let l = link(1, 0.0);
+            let mut sim = Sim::empty("noise", seed, l.clone(), l, &options);
+            let mut rng = Rng::new(seed);
+            let mut sent = 0;
+            for i in 0..200u16 {
+                let len = match i % 4 {
+                    0 => i.into(),
+                    1 => rng.below(60),
+                    2 => rng.below(1500),
+                    _ => 1400 + rng.below(9000),
                 };
-                let l = link(1, 0.0);
-                let mut sim = Sim::empty("noise", seed, l.clone(), l, &options);
-                let mut rng = Rng::new(seed);
-                let mut sent = 0;
-                for i in 0..200u16 {
-                    let len = match i % 4 {
-                        0 => i.into(),
-                        1 => rng.below(60),
-                        2 => rng.below(1500),
-                        _ => 1400 + rng.below(9000),
-                    };
-                    let mut data = vec![0; usize::try_from(len).expect("short")];
-                    rng.fill(&mut data);
-                    sent += u64::from(!data.is_empty());
-                    sim.inject(stranger(i % 7), &data);
-                }
-                let c = sim.server.endpoint.counters();
-                assert_eq!(c.curr_estab, 0);
-                assert_eq!(
-                    c.in_csum_errors + c.short_datagrams + c.stranger_datagrams,
-                    sent,
-                    "{method:?} {c:?}"
-                );
-                assert_eq!(c.out_pkts, 0);
-                // One report in ten seconds, however much comes.
-                let told = |e: &Event| matches!(e, Event::Stranger(..));
-                assert!(sim.server.times_of(told).len() <= 1);
-                assert_eq!(sim.server.endpoint.poll_timeout(), None);
+                let mut data = vec![0; usize::try_from(len).expect("short")];
+                rng.fill(&mut data);
+                sent += u64::from(!data.is_empty());
+                sim.inject(stranger(i % 7), &data);
             }
+            let c = sim.server.endpoint.counters();
+            assert_eq!(c.curr_estab, 0);
+            assert_eq!(
+                c.in_csum_errors + c.short_datagrams + c.stranger_datagrams,
+                sent,
+                "{options:?} {c:?}"
+            );
+            assert_eq!(c.out_pkts, 0);
+            // One report in ten seconds, however much comes.
+            let told = |e: &Event| matches!(e, Event::Stranger(..));
+            assert!(sim.server.times_of(told).len() <= 1);
+            assert_eq!(sim.server.endpoint.poll_timeout(), None);
         }
     }
 }
@@ -82,15 +84,12 @@ fn noise_costs_nothing() {
 #[test]
 fn noise_from_the_address_of_a_session_changes_nothing() {
     for seed in seeds(1) {
-        for method in [Method::Aes, Method::Aes128Gcm, Method::None] {
-            let client = Options {
-                method,
-                ..Options::client()
-            };
-            let server = Options {
-                method,
-                ..Options::server()
-            };
+        let kcptun = [Method::Aes, Method::Aes128Gcm, Method::None].map(|method| {
+            let ends = Options::ends(false);
+            let [client, server] = [ends.0, ends.1].map(|end| Options { method, ..end });
+            (client, server)
+        });
+        for (client, server) in kcptun.into_iter().chain(Options::first(false)) {
             let l = link(20, 0.01);
             let mut sim = Sim::new("noise", seed, l.clone(), l, (&client, &server));
             sim.open(bulk(200_000, 200_000));
@@ -125,83 +124,80 @@ fn openings_are_capped_and_short_lived() {
             unproven_per_ip: 10,
             ..Limits::default()
         };
-        let server = Options {
-            method: Method::Aes,
-            fec: None,
-            limits,
-            ..Options::server()
-        };
-        let l = link(20, 0.0);
-        let mut sim = Sim::empty("flood", seed, l.clone(), l, &server);
-        let mut cipher = server.cipher(server.method, 99);
-        let mut conv = 0;
-        let mut flood = |sim: &mut Sim, ips: u8, each: u16| {
-            for i in 0..each {
-                for ip in 0..ips {
-                    conv += 1;
-                    // Never valid: the first segment does not come.
-                    let datagram = seal(&mut *cipher, &push(conv, 1, b"x"));
-                    sim.inject(SocketAddr::from(([192, 0, 2, ip], 1000 + i)), &datagram);
+        for (client, server) in Options::families(false) {
+            let server = Options {
+                fec: None,
+                limits,
+                ..server
+            };
+            let l = link(20, 0.0);
+            let mut sim = Sim::empty("flood", seed, l.clone(), l, &server);
+            let mut cipher = server.cipher(server.method, 99);
+            let mut conv = 0;
+            let mut flood = |sim: &mut Sim, ips: u8, each: u16| {
+                for i in 0..each {
+                    for ip in 0..ips {
+                        conv += 1;
+                        // Never valid: the first segment does not come.
+                        let datagram = seal(&mut *cipher, &push(conv, 1, b"x"));
+                        sim.inject(SocketAddr::from(([192, 0, 2, ip], 1000 + i)), &datagram);
+                    }
                 }
-            }
-        };
-        let start = sim.now;
-        flood(&mut sim, 1, 50);
-        assert_eq!(sim.server.endpoint.sessions().count(), 10);
-        flood(&mut sim, 50, 50);
-        assert_eq!(sim.server.endpoint.sessions().count(), 100);
-        let c = sim.server.endpoint.counters();
-        assert_eq!(c.passive_opens, 50 + 2500);
-        assert_eq!(c.max_conn, 100);
-        // An honest client from elsewhere gets in all the same, at once.
-        let honest = sim.add_client(&Options {
-            fec: None,
-            ..Options::client()
-        });
-        sim.open_on(honest, bulk(1000, 1000));
-        let took = sim.finish(secs(3));
-        assert!(took < ms(300), "{took:?}");
-        sim.run_to(start + secs(11));
-        assert_eq!(sim.server.endpoint.sessions().count(), 1);
-        let ended = |e: &Event| matches!(e, Event::Closed(_, _, Reason::Unproven(_)));
-        assert_eq!(sim.server.times_of(ended).len(), 99);
-        let crowded = |e: &Event| matches!(e, Event::Closed(_, _, Reason::Crowded));
-        assert_eq!(sim.server.times_of(crowded).len(), 2550 - 99);
-        assert_eq!(sim.server.endpoint.counters().unproven_sessions, 2550);
+            };
+            let start = sim.now;
+            flood(&mut sim, 1, 50);
+            assert_eq!(sim.server.endpoint.sessions().count(), 10);
+            flood(&mut sim, 50, 50);
+            assert_eq!(sim.server.endpoint.sessions().count(), 100);
+            let c = sim.server.endpoint.counters();
+            assert_eq!(c.passive_opens, 50 + 2500);
+            assert_eq!(c.max_conn, 100);
+            // An honest client from elsewhere gets in all the same, at once.
+            let honest = sim.add_client(&Options {
+                fec: None,
+                ..client
+            });
+            sim.open_on(honest, bulk(1000, 1000));
+            let took = sim.finish(secs(3));
+            assert!(took < ms(300), "{took:?}");
+            sim.run_to(start + secs(11));
+            assert_eq!(sim.server.endpoint.sessions().count(), 1);
+            let ended = |e: &Event| matches!(e, Event::Closed(_, _, Reason::Unproven(_)));
+            assert_eq!(sim.server.times_of(ended).len(), 99);
+            let crowded = |e: &Event| matches!(e, Event::Closed(_, _, Reason::Crowded));
+            assert_eq!(sim.server.times_of(crowded).len(), 2550 - 99);
+            assert_eq!(sim.server.endpoint.counters().unproven_sessions, 2550);
+        }
     }
 }
 
 #[test]
 fn an_honest_client_behind_the_address_of_a_flood_gets_in() {
     for seed in seeds(1) {
-        let server = Options {
-            fec: None,
-            ..Options::server()
-        };
-        let l = link(20, 0.1);
-        let mut sim = Sim::empty("same NAT", seed, l.clone(), l, &server);
-        let mut cipher = server.cipher(server.method, 99);
-        let honest = sim.add_client(&Options {
-            fec: None,
-            ..Options::client()
-        });
-        let mut conv = 0;
-        let mut flood = |sim: &mut Sim| {
-            for port in 0..100 {
-                conv += 1;
-                let datagram = seal(&mut *cipher, &push(conv, 1, b"x"));
-                let ip = sim.client().addr.ip();
-                sim.inject(SocketAddr::new(ip, 1000 + port), &datagram);
-            }
-        };
-        flood(&mut sim);
-        sim.open_on(honest, bulk(100_000, 100_000));
-        let end = sim.now + secs(5);
-        while sim.client().apps.open > 0 && sim.now < end {
-            sim.run_for(ms(10));
+        for ends in Options::families(false) {
+            let [client, server] = [ends.0, ends.1].map(|end| Options { fec: None, ..end });
+            let l = link(20, 0.1);
+            let mut sim = Sim::empty("same NAT", seed, l.clone(), l, &server);
+            let mut cipher = server.cipher(server.method, 99);
+            let honest = sim.add_client(&client);
+            let mut conv = 0;
+            let mut flood = |sim: &mut Sim| {
+                for port in 0..100 {
+                    conv += 1;
+                    let datagram = seal(&mut *cipher, &push(conv, 1, b"x"));
+                    let ip = sim.client().addr.ip();
+                    sim.inject(SocketAddr::new(ip, 1000 + port), &datagram);
+                }
+            };
             flood(&mut sim);
+            sim.open_on(honest, bulk(100_000, 100_000));
+            let end = sim.now + secs(5);
+            while sim.client().apps.open > 0 && sim.now < end {
+                sim.run_for(ms(10));
+                flood(&mut sim);
+            }
+            sim.check_outcomes();
         }
-        sim.check_outcomes();
     }
 }
 
@@ -209,49 +205,53 @@ fn an_honest_client_behind_the_address_of_a_flood_gets_in() {
 #[test]
 fn an_unproven_session_takes_only_a_small_window() {
     for seed in seeds(1) {
-        let server = Options {
-            fec: None,
-            rcv_wnd: 4096,
-            ..Options::server()
-        };
-        let l = link(20, 0.0);
-        let mut sim = Sim::empty("window", seed, l.clone(), l, &server);
-        let mut cipher = server.cipher(server.method, 99);
-        for sn in 1..3000 {
-            let datagram = seal(&mut *cipher, &push(7, sn, &[0; 1200]));
-            sim.inject(stranger(1), &datagram);
+        for (_, server) in Options::families(false) {
+            let server = Options {
+                fec: None,
+                rcv_wnd: 4096,
+                ..server
+            };
+            let l = link(20, 0.0);
+            let mut sim = Sim::empty("window", seed, l.clone(), l, &server);
+            let mut cipher = server.cipher(server.method, 99);
+            for sn in 1..3000 {
+                let datagram = seal(&mut *cipher, &push(7, sn, &[0; 1200]));
+                sim.inject(stranger(1), &datagram);
+            }
+            let key = sim.server.endpoint.sessions().next().expect("a session");
+            let session = sim.server.endpoint.session(key).expect("it is there");
+            let held = session.kcp().held_bytes();
+            assert!(held <= 64 * 1024, "{held} bytes");
         }
-        let key = sim.server.endpoint.sessions().next().expect("a session");
-        let session = sim.server.endpoint.session(key).expect("it is there");
-        let held = session.kcp().held_bytes();
-        assert!(held <= 64 * 1024, "{held} bytes");
     }
 }
 
 #[test]
 fn sessions_are_capped_in_all() {
     for seed in seeds(1) {
-        let server = Options {
-            limits: Limits {
-                sessions: 5,
-                ..Limits::default()
-            },
-            ..Options::server()
-        };
-        let l = link(20, 0.0);
-        let mut sim = Sim::empty("full", seed, l.clone(), l, &server);
-        for _ in 0..8 {
-            let i = sim.add_client(&Options::client());
-            let pair = bulk(100, 100);
-            let any = |mut p: crate::apps::Program| {
-                p.expect = crate::apps::Expect::Anything;
-                p
+        for (client, server) in Options::families(false) {
+            let server = Options {
+                limits: Limits {
+                    sessions: 5,
+                    ..Limits::default()
+                },
+                ..server
             };
-            sim.open_on(i, (any(pair.0), any(pair.1)));
+            let l = link(20, 0.0);
+            let mut sim = Sim::empty("full", seed, l.clone(), l, &server);
+            for _ in 0..8 {
+                let i = sim.add_client(&client);
+                let pair = bulk(100, 100);
+                let any = |mut p: crate::apps::Program| {
+                    p.expect = crate::apps::Expect::Anything;
+                    p
+                };
+                sim.open_on(i, (any(pair.0), any(pair.1)));
+            }
+            sim.run_for(secs(2));
+            assert_eq!(sim.server.endpoint.sessions().count(), 5);
+            assert!(sim.server.endpoint.counters().refused_sessions >= 3);
         }
-        sim.run_for(secs(2));
-        assert_eq!(sim.server.endpoint.sessions().count(), 5);
-        assert!(sim.server.endpoint.counters().refused_sessions >= 3);
     }
 }
 

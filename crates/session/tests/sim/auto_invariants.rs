@@ -84,6 +84,18 @@ fn options(rng: &mut Rng, ends: Ends) -> (Options, Options) {
         Ends::Client => server,
         Ends::Both | Ends::Server => measures(rng, &server),
     };
+    if rng.chance(0.3) {
+        let wire = Options::first(false)[rng.below(4) as usize].0.wire;
+        let first = |end: Options| Options {
+            wire,
+            fec: None,
+            sender: end
+                .sender
+                .map(|s| measuring::Settings { parity: false, ..s }),
+            ..end
+        };
+        return (first(client), first(server));
+    }
     (client, server)
 }
 

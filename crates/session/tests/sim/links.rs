@@ -1,4 +1,4 @@
-//! Bad links, one kind of badness at a time, with upstream's defaults.
+//! Bad links, one kind of badness at a time, with upstream's defaults, for each family of dialects.
 
 use fulmar_netem::{Bursts, Direction, Path as Link, Rate, Reordering};
 
@@ -8,15 +8,22 @@ use crate::apps::{bulk, half_close, requests};
 use crate::harness::{Sim, link, ms, secs, seeds};
 use crate::setup::Options;
 
-/// Carries a mixed load over `link` in both directions.
-fn carries(name: &'static str, seed: u64, link: &Link, limit_secs: u64) -> Sim {
-    let (client, server) = (Options::client(), Options::server());
-    let mut sim = Sim::new(name, seed, link.clone(), link.clone(), (&client, &server));
-    sim.open(bulk(200_000, 500_000));
-    sim.open(requests(20, 100, 100, ms(50)));
-    sim.open(half_close(5_000, 50_000, ms(10)));
-    sim.finish(secs(limit_secs));
-    sim
+/// Carries a mixed load over `link` in both directions, and gives what became of it to `look`, with the settings.
+fn carries(
+    name: &'static str,
+    seed: u64,
+    link: &Link,
+    limit_secs: u64,
+    mut look: impl FnMut(&Sim, &Options),
+) {
+    for (client, server) in Options::families(false) {
+        let mut sim = Sim::new(name, seed, link.clone(), link.clone(), (&client, &server));
+        sim.open(bulk(200_000, 500_000));
+        sim.open(requests(20, 100, 100, ms(50)));
+        sim.open(half_close(5_000, 50_000, ms(10)));
+        sim.finish(secs(limit_secs));
+        look(&sim, &client);
+    }
 }
 
 #[test]
@@ -31,14 +38,16 @@ fn loss_up_to_forty_percent() {
             (0.3, 60),
             (0.4, 120),
         ] {
-            let sim = carries("loss", seed, &link(40, loss), limit);
-            assert_eq!(
-                loss > 0.0,
-                sim.net.counters(Direction::Down).lost_random > 0
-            );
-            let counters = sim.client().endpoint.counters();
-            assert_eq!(loss > 0.0, counters.fec_recovered > 0, "{counters:?}");
-            assert_eq!(counters.fec_errs, 0);
+            carries("loss", seed, &link(40, loss), limit, |sim, client| {
+                assert_eq!(
+                    loss > 0.0,
+                    sim.net.counters(Direction::Down).lost_random > 0
+                );
+                let counters = sim.client().endpoint.counters();
+                let repaired = loss > 0.0 && client.fec.is_some();
+                assert_eq!(repaired, counters.fec_recovered > 0, "{counters:?}");
+                assert_eq!(counters.fec_errs, 0);
+            });
         }
     }
 }
@@ -57,8 +66,9 @@ fn bursts_of_loss() {
                 }),
                 ..link(30, 0.0)
             };
-            let sim = carries("bursts", seed, &bad, 60);
-            lost += sim.net.counters(Direction::Down).lost_burst;
+            carries("bursts", seed, &bad, 60, |sim, _| {
+                lost += sim.net.counters(Direction::Down).lost_burst;
+            });
         }
         assert!(lost > 50, "{lost}");
     }
@@ -76,8 +86,9 @@ fn disorder_and_repetition() {
             duplication: 0.3,
             ..link(20, 0.0)
         };
-        let sim = carries("disorder", seed, &disorder, 20);
-        assert!(sim.server.endpoint.counters().repeat_segs > 0);
+        carries("disorder", seed, &disorder, 20, |sim, _| {
+            assert!(sim.server.endpoint.counters().repeat_segs > 0);
+        });
     }
 }
 
@@ -89,10 +100,11 @@ fn damage() {
             truncation: 0.1,
             ..link(20, 0.0)
         };
-        let sim = carries("damage", seed, &damage, 20);
-        let counters = sim.server.endpoint.counters();
-        assert!(counters.in_csum_errors > 0 && counters.short_datagrams > 0);
-        assert_eq!(counters.kcp_in_errors, 0);
+        carries("damage", seed, &damage, 20, |sim, _| {
+            let counters = sim.server.endpoint.counters();
+            assert!(counters.in_csum_errors > 0 && counters.short_datagrams > 0);
+            assert_eq!(counters.kcp_in_errors, 0);
+        });
     }
 }
 
@@ -111,20 +123,19 @@ fn slow_links_with_small_queues() {
                 rate: Some(Rate::with_queue_time(rate, ms(queue))),
                 ..link(20, 0.0)
             };
-            let client = Options {
-                snd_wnd: window,
-                ..Options::client()
-            };
-            let server = Options {
-                snd_wnd: window,
-                ..Options::server()
-            };
-            let mut sim = Sim::new("slow", seed, slow.clone(), slow, (&client, &server));
-            sim.open(bulk(200_000, 500_000));
-            sim.open(requests(20, 100, 100, ms(50)));
-            let took = sim.finish(secs(60)).as_secs_f64();
-            let share = 8.0 * 500_000.0 / took / rate as f64;
-            assert!(share > 0.1, "{share} of {rate} bit/s, queue {queue} ms");
+            for ends in Options::families(false) {
+                let [client, server] = [ends.0, ends.1].map(|end| Options {
+                    snd_wnd: window,
+                    ..end
+                });
+                let mut sim =
+                    Sim::new("slow", seed, slow.clone(), slow.clone(), (&client, &server));
+                sim.open(bulk(200_000, 500_000));
+                sim.open(requests(20, 100, 100, ms(50)));
+                let took = sim.finish(secs(60)).as_secs_f64();
+                let share = 8.0 * 500_000.0 / took / rate as f64;
+                assert!(share > 0.1, "{share} of {rate} bit/s, queue {queue} ms");
+            }
         }
     }
 }
@@ -133,26 +144,24 @@ fn slow_links_with_small_queues() {
 fn our_own_rate_limit_holds() {
     for seed in seeds(1) {
         for limit in [5_000, 20_000, 500_000] {
-            let client = Options {
-                rate_limit: Some(limit),
-                ..Options::client()
-            };
-            let server = Options {
-                rate_limit: Some(limit),
-                ..Options::server()
-            };
-            let good = link(15, 0.01);
-            let mut sim = Sim::new("rate limit", seed, good.clone(), good, (&client, &server));
-            let start = sim.now;
-            sim.open(bulk(0, 10 * limit));
-            sim.finish(secs(60));
-            let took = (sim.now - start).as_secs_f64();
-            let sent = sim.net.counters(Direction::Down).sent_bytes;
-            assert!(sent as f64 <= limit as f64 * took + 96_000.0 + 12_000.0);
-            // Parity, headers and lost packets take their part.
-            assert!(took < 20.0, "{took} s at {limit} bytes/s");
-            let suspect = |e: &Event| matches!(e, Event::Suspect(_));
-            assert_eq!(sim.server.times_of(suspect), [], "{}", sim.report());
+            for ends in Options::families(false) {
+                let [client, server] = [ends.0, ends.1].map(|end| Options {
+                    rate_limit: Some(limit),
+                    ..end
+                });
+                let good = link(15, 0.01);
+                let mut sim = Sim::new("rate limit", seed, good.clone(), good, (&client, &server));
+                let start = sim.now;
+                sim.open(bulk(0, 10 * limit));
+                sim.finish(secs(60));
+                let took = (sim.now - start).as_secs_f64();
+                let sent = sim.net.counters(Direction::Down).sent_bytes;
+                assert!(sent as f64 <= limit as f64 * took + 96_000.0 + 12_000.0);
+                // Parity, headers and lost packets take their part.
+                assert!(took < 20.0, "{took} s at {limit} bytes/s");
+                let suspect = |e: &Event| matches!(e, Event::Suspect(_));
+                assert_eq!(sim.server.times_of(suspect), [], "{}", sim.report());
+            }
         }
     }
 }
@@ -165,16 +174,17 @@ fn a_path_that_takes_only_smaller_packets_than_ours() {
             mtu: Some(600),
             ..link(20, 0.0)
         };
-        let small = Options {
-            mtu: 600,
-            ..Options::client()
-        };
-        let server = Options {
-            mtu: 600,
-            ..Options::server()
-        };
-        let mut sim = Sim::new("narrow", seed, narrow.clone(), narrow, (&small, &server));
-        sim.open(bulk(50_000, 50_000));
-        sim.finish(secs(10));
+        for ends in Options::families(false) {
+            let [client, server] = [ends.0, ends.1].map(|end| Options { mtu: 600, ..end });
+            let mut sim = Sim::new(
+                "narrow",
+                seed,
+                narrow.clone(),
+                narrow.clone(),
+                (&client, &server),
+            );
+            sim.open(bulk(50_000, 50_000));
+            sim.finish(secs(10));
+        }
     }
 }

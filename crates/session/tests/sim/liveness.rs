@@ -79,45 +79,46 @@ fn streams_survive_blackouts() {
             None,
         ] {
             for (length, delay) in [(2, 20), (10, 20), (25, 20), (10, 150)] {
-                let (mut client, mut server) = Options::ends(profile.is_none());
-                if let Some(profile) = profile {
-                    (client.profile, server.profile) = (profile, profile);
-                }
-                let l = limited(profile.is_none(), link(delay, 0.01));
-                let mut sim = Sim::new("blackout", seed, l.clone(), l, (&client, &server));
-                // Busy for a second before, and for some seconds after.
-                let download = sim.open(bulk(10_000, 4_000_000_000));
-                sim.open(bulk(4_000_000_000, 10_000));
-                let pings = sim.open(requests(1000, 64, 64, ms(100)));
-                sim.run_for(ms(1000));
-                let start = sim.now;
-                let end = blackout(&mut sim, secs(length));
-                sim.run_to(end);
-                // A probe at most a second later, its answer, and what then leaves.
-                let round_trip = ms(2 * delay);
-                for stream in [download, pings] {
-                    let goes_on = |sim: &Sim| sim.client().apps.get(stream).last_read > end;
-                    let deadline = end + ms(1200) + round_trip * 3;
-                    assert!(sim.run_until(deadline, goes_on), "{}", sim.report());
-                }
-                // Who sends much learns of it by what is acknowledged, a little later.
-                sim.run_for(ms(500));
-                for host in [sim.client(), &sim.server] {
-                    takes_turns(host);
-                    let suspected = host.times_of(is_suspect);
-                    let recovered = host.times_of(is_recovered);
-                    if length > 2 {
-                        let first = suspected.first().unwrap_or_else(|| {
-                            panic!("not noticed, auto {}: {}", profile.is_none(), sim.report())
-                        });
-                        let noticed = *first - start;
-                        assert!(noticed < ms(5000), "noticed after {noticed:?}");
-                        let last = recovered.last().unwrap_or_else(|| {
-                            panic!("not back, auto {}: {}", profile.is_none(), sim.report())
-                        });
-                        assert!(*last >= end && *last - end < secs(2), "{recovered:?}");
+                for (mut client, mut server) in Options::families(profile.is_none()) {
+                    if let Some(profile) = profile {
+                        (client.profile, server.profile) = (profile, profile);
                     }
-                    assert!(host.first(closed).is_none());
+                    let l = limited(profile.is_none(), link(delay, 0.01));
+                    let mut sim = Sim::new("blackout", seed, l.clone(), l, (&client, &server));
+                    // Busy for a second before, and for some seconds after.
+                    let download = sim.open(bulk(10_000, 4_000_000_000));
+                    sim.open(bulk(4_000_000_000, 10_000));
+                    let pings = sim.open(requests(1000, 64, 64, ms(100)));
+                    sim.run_for(ms(1000));
+                    let start = sim.now;
+                    let end = blackout(&mut sim, secs(length));
+                    sim.run_to(end);
+                    // A probe at most a second later, its answer, and what then leaves.
+                    let round_trip = ms(2 * delay);
+                    for stream in [download, pings] {
+                        let goes_on = |sim: &Sim| sim.client().apps.get(stream).last_read > end;
+                        let deadline = end + ms(1200) + round_trip * 3;
+                        assert!(sim.run_until(deadline, goes_on), "{}", sim.report());
+                    }
+                    // Who sends much learns of it by what is acknowledged, a little later.
+                    sim.run_for(ms(500));
+                    for host in [sim.client(), &sim.server] {
+                        takes_turns(host);
+                        let suspected = host.times_of(is_suspect);
+                        let recovered = host.times_of(is_recovered);
+                        if length > 2 {
+                            let first = suspected.first().unwrap_or_else(|| {
+                                panic!("not noticed, auto {}: {}", profile.is_none(), sim.report())
+                            });
+                            let noticed = *first - start;
+                            assert!(noticed < ms(5000), "noticed after {noticed:?}");
+                            let last = recovered.last().unwrap_or_else(|| {
+                                panic!("not back, auto {}: {}", profile.is_none(), sim.report())
+                            });
+                            assert!(*last >= end && *last - end < secs(2), "{recovered:?}");
+                        }
+                        assert!(host.first(closed).is_none());
+                    }
                 }
             }
         }
@@ -130,21 +131,10 @@ fn restart(
     run: Duration,
     up: u64,
     down: u64,
-    fec: bool,
-    method: Method,
+    ends: &(Options, Options),
 ) -> (Reason, Duration) {
-    let client = Options {
-        method,
-        fec: fec.then_some((10, 3)),
-        ..Options::client()
-    };
-    let server = Options {
-        method,
-        fec: fec.then_some((10, 3)),
-        ..Options::server()
-    };
     let l = link(25, 0.02);
-    let mut sim = Sim::new("restart", seed, l.clone(), l, (&client, &server));
+    let mut sim = Sim::new("restart", seed, l.clone(), l, (&ends.0, &ends.1));
     let lost = |n| Program::new(Expect::Lost, [Step::Write(n), Step::ReadEnd]);
     sim.open((lost(up), lost(down)));
     sim.run_for(run);
@@ -164,24 +154,36 @@ fn restart(
 
 #[test]
 fn a_restarted_server_is_noticed() {
+    let kcptun = |method, fec: bool| {
+        let ends = Options::ends(false);
+        let [client, server] = [ends.0, ends.1].map(|end| Options {
+            method,
+            fec: fec.then_some((10, 3)),
+            ..end
+        });
+        (client, server)
+    };
+    let kcptun = [Method::Aes, Method::Aes128Gcm, Method::Null]
+        .into_iter()
+        .flat_map(|method| [kcptun(method, false), kcptun(method, true)]);
+    let all: Vec<_> = kcptun.chain(Options::first(false)).collect();
     for seed in seeds(2) {
-        for method in [Method::Aes, Method::Aes128Gcm, Method::Null] {
-            for fec in [false, true] {
-                for (what, run, up, down, limit) in [
-                    // Within the first window of the new server, and far beyond it.
-                    ("early upload", 300, 100_000_000, 0, 700),
-                    ("upload", 6000, 100_000_000, 0, 5000),
-                    ("early download", 300, 100, 100_000_000, 4000),
-                    ("download", 3000, 100, 100_000_000, 4000),
-                    ("both", 3000, 100_000_000, 100_000_000, 5000),
-                    // Nothing is on its way: the next keep-alive finds out.
-                    ("idle", 3000, 100, 100, 11_500),
-                    ("idle after much", 6000, 2_000_000, 100, 14_000),
-                ] {
-                    let (reason, took) = restart(seed, ms(run), up, down, fec, method);
-                    assert_eq!(reason, Reason::PeerLostState, "{what}");
-                    assert!(took < ms(limit), "{what}: {took:?}");
-                }
+        for ends in &all {
+            for (what, run, up, down, limit) in [
+                // Within the first window of the new server, and far beyond it.
+                ("early upload", 300, 100_000_000, 0, 700),
+                ("upload", 6000, 100_000_000, 0, 5000),
+                ("early download", 300, 100, 100_000_000, 4000),
+                ("download", 3000, 100, 100_000_000, 4000),
+                ("both", 3000, 100_000_000, 100_000_000, 5000),
+                // Nothing is on its way: the next keep-alive finds out.
+                ("idle", 3000, 100, 100, 11_500),
+                ("idle after much", 6000, 2_000_000, 100, 14_000),
+            ] {
+                let (reason, took) = restart(seed, ms(run), up, down, ends);
+                let dialect = ends.0.dialect();
+                assert_eq!(reason, Reason::PeerLostState, "{what}, {dialect}");
+                assert!(took < ms(limit), "{what}, {dialect}: {took:?}");
             }
         }
     }
@@ -191,35 +193,32 @@ fn a_restarted_server_is_noticed() {
 fn a_silent_peer_ends_the_session_after_a_keep_alive_timeout() {
     for seed in seeds(2) {
         for (busy, auto) in [(false, false), (true, false), (false, true), (true, true)] {
-            let l = limited(auto, link(20, 0.0));
-            let (client, server) = Options::ends(auto);
-            let mut sim = Sim::new("silence", seed, l.clone(), l, (&client, &server));
-            let n = if busy { 1 << 40 } else { 10 };
-            let lost = Program::new(Expect::Lost, [Step::Write(n), Step::ReadEnd]);
-            sim.open((lost.clone(), lost));
-            sim.run_for(secs(17));
-            let start = sim.now;
-            blackout(&mut sim, secs(1000));
-            sim.run_for(secs(61));
-            sim.check_outcomes();
-            for host in [sim.client(), &sim.server] {
-                let (at, reason) = host.first(closed).expect("it ended");
-                assert!(
-                    matches!(reason, Reason::Layer(LayerError::Silent(_))),
-                    "{reason:?}"
-                );
-                assert!(
-                    (secs(20)..=secs(60)).contains(&(at - start)),
-                    "{:?}",
-                    at - start
-                );
-                let (at, ()) = host
-                    .first(|e| is_suspect(e).then_some(()))
-                    .expect("noticed");
-                let limit = if busy { secs(3) } else { secs(17) };
-                assert!(at - start < limit, "{:?}", at - start);
-                assert_eq!(host.endpoint.counters().silent_sessions, 1);
-                assert_eq!(host.endpoint.poll_timeout(), None);
+            for (client, server) in Options::families(auto) {
+                let l = limited(auto, link(20, 0.0));
+                let mut sim = Sim::new("silence", seed, l.clone(), l, (&client, &server));
+                let n = if busy { 1 << 40 } else { 10 };
+                let lost = Program::new(Expect::Lost, [Step::Write(n), Step::ReadEnd]);
+                sim.open((lost.clone(), lost));
+                sim.run_for(secs(17));
+                let start = sim.now;
+                blackout(&mut sim, secs(1000));
+                sim.run_for(*client.silence().end());
+                sim.check_outcomes();
+                for host in [sim.client(), &sim.server] {
+                    let (at, reason) = host.first(closed).expect("it ended");
+                    assert!(
+                        matches!(reason, Reason::Layer(LayerError::Silent(_))),
+                        "{reason:?}"
+                    );
+                    assert!(client.silence().contains(&(at - start)), "{:?}", at - start);
+                    let (at, ()) = host
+                        .first(|e| is_suspect(e).then_some(()))
+                        .expect("noticed");
+                    let limit = if busy { secs(3) } else { secs(17) };
+                    assert!(at - start < limit, "{:?}", at - start);
+                    assert_eq!(host.endpoint.counters().silent_sessions, 1);
+                    assert_eq!(host.endpoint.poll_timeout(), None);
+                }
             }
         }
     }
@@ -232,20 +231,21 @@ fn loss_alone_makes_nobody_suspicious() {
             .into_iter()
             .flat_map(|(loss, delay)| [(loss, delay, false), (loss, delay, true)])
         {
-            let l = link(delay, loss);
-            let (client, server) = Options::ends(auto);
-            let mut sim = Sim::new("loss", seed, l.clone(), l, (&client, &server));
-            sim.open(bulk(200_000, 1_000_000));
-            sim.open(requests(30, 100, 100, ms(200)));
-            sim.finish(secs(100));
-            for host in [sim.client(), &sim.server] {
-                // Where half of all questions go unanswered, a dozen in a row may.
-                let most = usize::from(loss > 0.2);
-                let suspect = host.times_of(is_suspect);
-                assert!(
-                    suspect.len() <= most,
-                    "{suspect:?} at loss {loss}, delay {delay}"
-                );
+            for (client, server) in Options::families(auto) {
+                let l = link(delay, loss);
+                let mut sim = Sim::new("loss", seed, l.clone(), l, (&client, &server));
+                sim.open(bulk(200_000, 1_000_000));
+                sim.open(requests(30, 100, 100, ms(200)));
+                sim.finish(secs(100));
+                for host in [sim.client(), &sim.server] {
+                    // Where half of all questions go unanswered, a dozen in a row may.
+                    let most = usize::from(loss > 0.2);
+                    let suspect = host.times_of(is_suspect);
+                    assert!(
+                        suspect.len() <= most,
+                        "{suspect:?} at loss {loss}, delay {delay}"
+                    );
+                }
             }
         }
     }
@@ -255,31 +255,34 @@ fn loss_alone_makes_nobody_suspicious() {
 #[test]
 fn one_deaf_direction_is_noticed_by_who_sends_into_it() {
     for (seed, auto) in both_modes(seeds(2)) {
-        let l = limited(auto, link(20, 0.0));
-        let (client, server) = Options::ends(auto);
-        let mut sim = Sim::new("deaf", seed, l.clone(), l, (&client, &server));
-        sim.open(bulk(3_000_000, 3_000_000));
-        sim.run_for(ms(400));
-        let start = sim.now;
-        let end = start + secs(10);
-        sim.net.path_mut(Direction::Up).blackouts.push(start..end);
-        sim.run_to(end);
-        let suspected = sim.client().times_of(is_suspect);
-        assert_eq!(suspected.len(), 1, "{}", sim.report());
-        assert!(suspected[0] - start < secs(3));
-        assert_eq!(sim.client().times_of(is_recovered), []);
-        sim.finish(secs(20));
-        let recovered = sim.client().times_of(is_recovered);
-        assert_eq!(recovered.len(), 1);
-        assert!(recovered[0] - end < ms(1500), "{:?}", recovered[0] - end);
-        takes_turns(&sim.server);
+        for (client, server) in Options::families(auto) {
+            let l = limited(auto, link(20, 0.0));
+            let mut sim = Sim::new("deaf", seed, l.clone(), l, (&client, &server));
+            sim.open(bulk(3_000_000, 3_000_000));
+            sim.run_for(ms(400));
+            let start = sim.now;
+            let end = start + secs(10);
+            sim.net.path_mut(Direction::Up).blackouts.push(start..end);
+            sim.run_to(end);
+            let suspected = sim.client().times_of(is_suspect);
+            assert_eq!(suspected.len(), 1, "{}", sim.report());
+            assert!(suspected[0] - start < secs(3));
+            assert_eq!(sim.client().times_of(is_recovered), []);
+            sim.finish(secs(20));
+            let recovered = sim.client().times_of(is_recovered);
+            assert_eq!(recovered.len(), 1);
+            assert!(recovered[0] - end < ms(1500), "{:?}", recovered[0] - end);
+            takes_turns(&sim.server);
+        }
     }
 }
 
 #[test]
 fn two_hours_of_small_misfortunes() {
     for seed in seeds(1) {
-        two_hours(seed, false);
+        for ends in Options::families(false) {
+            two_hours(seed, &ends);
+        }
     }
 }
 
@@ -287,15 +290,16 @@ fn two_hours_of_small_misfortunes() {
 #[test]
 fn two_hours_of_small_misfortunes_in_mode_auto() {
     for seed in seeds(3) {
-        two_hours(seed, true);
+        for ends in Options::families(true) {
+            two_hours(seed, &ends);
+        }
     }
 }
 
 /// A session lives on through two hours in which something happens every few minutes, and does not grow.
-fn two_hours(seed: u64, auto: bool) {
+fn two_hours(seed: u64, ends: &(Options, Options)) {
     let l = link(30, 0.03);
-    let (client, server) = Options::ends(auto);
-    let mut sim = Sim::new("two hours", seed, l.clone(), l, (&client, &server));
+    let mut sim = Sim::new("two hours", seed, l.clone(), l, (&ends.0, &ends.1));
     let start = sim.now;
     for i in 0..8 {
         sim.open(requests(600 - 50 * i, 200 + i, 20_000, secs(7 + i)));

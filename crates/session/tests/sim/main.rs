@@ -23,6 +23,7 @@ mod snapshot;
 
 mod addresses;
 mod admission;
+mod first;
 mod golden;
 mod hostile;
 mod idle;

@@ -196,3 +196,37 @@ fn packet_sizes_and_windows() {
         }
     }
 }
+
+#[test]
+fn all_ways_to_speak_it_in_2016() {
+    for seed in seeds(1) {
+        // Its own, and some that it never had.
+        let profiles = [
+            Profile::new(1, 10, 2, false),
+            Profile::new(0, 20, 0, false),
+            Profile::new(0, 40, 0, true),
+            Profile::FAST3,
+        ];
+        for (client, server) in Options::first(false) {
+            for (profile, mtu) in profiles.into_iter().zip([1400, 100, 500, 1500]) {
+                let [client, server] = [client.clone(), server.clone()].map(|end| Options {
+                    profile,
+                    mtu,
+                    ..end
+                });
+                carries("2016", seed, bad(true), &client, &server);
+            }
+        }
+        for (client, server) in Options::first(true) {
+            carries("2016 auto", seed, bad(true), &client, &server);
+            // Each end has the sender that it has.
+            let (classic, _) = Options::first(false).swap_remove(1);
+            let classic = Options {
+                wire: client.wire,
+                ..classic
+            };
+            carries("2016 auto up", seed, bad(true), &client, &classic);
+            carries("2016 auto down", seed, bad(true), &classic, &server);
+        }
+    }
+}

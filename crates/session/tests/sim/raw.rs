@@ -6,6 +6,7 @@ use fulmar_arq::{Config, DatagramSink, Flush, Kcp, Origin};
 use fulmar_cipher::{PacketCipher, Verdict};
 use fulmar_netem::Direction;
 use fulmar_wire::kcptun;
+use fulmar_wire::kcptun2016::MAX_FRAGMENTS;
 use fulmar_wire::smux::{Command, Features, Header, Hello, Version};
 use fulmar_wire::time::Instant;
 
@@ -75,6 +76,7 @@ impl Raw {
             profile: options.profile,
             snd_wnd: 2048,
             rcv_wnd: 2048,
+            max_fragments: if options.is_first() { MAX_FRAGMENTS } else { 0 },
             ..Config::default()
         };
         Self {
@@ -90,9 +92,10 @@ impl Raw {
         }
     }
 
-    /// Says bytes on the conversation's stream.
+    /// Says bytes on the conversation's stream, one message where there are messages.
     pub(crate) fn say(&mut self, bytes: &[u8]) {
         self.kcp.send(bytes);
+        self.kcp.end_message();
     }
 
     /// A frame, with whatever payload and length.

@@ -5,16 +5,21 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use fulmar_arq::Profile;
-use fulmar_cipher::{LibevKey, LibevNonces, MasterKey, NonceSource, PacketCipher, derive_key};
+use fulmar_cipher::{
+    LibevKey, LibevNonces, MasterKey, NonceSource, PacketCipher, Prober, Scheme, derive_key,
+    kcptun2016_key,
+};
 use fulmar_codec::qpp;
 use fulmar_session::admission::Limits;
 use fulmar_session::dialect::kcptun::{Kcptun, Settings};
+use fulmar_session::dialect::kcptun2016::{self as kcptun2016_dialect, Kcptun2016, Vectors};
 use fulmar_session::dialect::libev::control::{self, Control};
 use fulmar_session::dialect::libev::{self as libev_dialect, Libev};
 use fulmar_session::measuring;
 use fulmar_session::transmit::Path;
 use fulmar_session::{Endpoint, SessionKey};
 use fulmar_wire::kcptun::Method;
+use fulmar_wire::kcptun2016::{self, Variant};
 use fulmar_wire::libev;
 use fulmar_wire::time::Instant;
 
@@ -22,6 +27,25 @@ use fulmar_wire::time::Instant;
 pub(crate) const KEY: &str = "it's a secrect";
 /// Another one.
 pub(crate) const OTHER_KEY: &str = "another secret";
+
+/// What is spoken.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Wire {
+    /// Today's kcptun.
+    Kcptun,
+    /// kcptun-libev, sealed like this.
+    Libev(libev::Method),
+    /// kcptun of spring 2016, and whether a client of its third variant encrypts the stream.
+    First(Variant, bool),
+}
+
+/// Every way to speak kcptun of spring 2016.
+const FIRST: [Wire; 4] = [
+    Wire::First(Variant::A, false),
+    Wire::First(Variant::B, false),
+    Wire::First(Variant::C, false),
+    Wire::First(Variant::C, true),
+];
 
 /// What one end is configured with; the defaults are upstream's.
 #[derive(Clone, Debug)]
@@ -42,13 +66,13 @@ pub(crate) struct Options {
     pub(crate) rate_limit: Option<u64>,
     /// `--mode auto`.
     pub(crate) sender: Option<measuring::Settings>,
+    pub(crate) frame_size: u16,
     pub(crate) smux_buffer: u32,
     pub(crate) stream_buffer: u32,
     pub(crate) keep_alive: Duration,
     pub(crate) limits: Limits,
-    /// Speaks kcptun-libev, sealed like this.
-    pub(crate) libev: Option<libev::Method>,
-    /// Its `timeout` and `linger`.
+    pub(crate) wire: Wire,
+    /// `timeout` and `linger` of kcptun-libev.
     pub(crate) patience: (Duration, Duration),
 }
 
@@ -70,11 +94,12 @@ impl Options {
             ack_no_delay: false,
             rate_limit: None,
             sender: None,
+            frame_size: 8192,
             smux_buffer: 4 << 20,
             stream_buffer: 2 << 20,
             keep_alive: Duration::from_secs(10),
             limits: Limits::default(),
-            libev: None,
+            wire: Wire::Kcptun,
             patience: (Duration::from_secs(600), Duration::from_secs(30)),
         }
     }
@@ -82,7 +107,7 @@ impl Options {
     /// Both ends speaking kcptun-libev: with its defaults, or in mode auto.
     pub(crate) fn libev(method: libev::Method, measuring: bool) -> (Self, Self) {
         let end = Self {
-            libev: Some(method),
+            wire: Wire::Libev(method),
             profile: Profile::new(1, 100, 0, false),
             fec: None,
             mtu: 1400,
@@ -99,6 +124,77 @@ impl Options {
             end
         };
         (end.clone(), end)
+    }
+
+    /// Both ends with the defaults of each way to speak kcptun of spring 2016, or in mode auto.
+    pub(crate) fn first(measuring: bool) -> Vec<(Self, Self)> {
+        let end = Self {
+            profile: Profile::new(1, 10, 2, false),
+            fec: None,
+            mtu: 1400,
+            rcv_wnd: 1024,
+            frame_size: 32_768,
+            ..Self::client()
+        };
+        let pair = |wire| {
+            let client = Self {
+                wire,
+                ..end.clone()
+            };
+            let server = Self {
+                snd_wnd: 1024,
+                ..client.clone()
+            };
+            if measuring {
+                (client.measuring(), server.measuring())
+            } else {
+                (client, server)
+            }
+        };
+        FIRST.into_iter().map(pair).collect()
+    }
+
+    /// Both ends with the defaults of each dialect that has many streams in a session, or in mode auto: what a scenario that is about
+    /// sessions and streams has to hold for.
+    pub(crate) fn dialects(measuring: bool) -> Vec<(Self, Self)> {
+        let (client, server) = Self::ends(measuring);
+        let older = |end: &Self| Self {
+            smux: 1,
+            ..end.clone()
+        };
+        let mut all = vec![(older(&client), older(&server)), (client, server)];
+        all.extend(Self::first(measuring));
+        all
+    }
+
+    /// The same of one for each family of them, where a scenario takes long.
+    pub(crate) fn families(measuring: bool) -> Vec<(Self, Self)> {
+        let readme = Self::first(measuring).into_iter().nth(1);
+        std::iter::once(Self::ends(measuring))
+            .chain(readme)
+            .collect()
+    }
+
+    /// How long this end takes at least and at most to give up a peer that says nothing.
+    pub(crate) fn silence(&self) -> std::ops::RangeInclusive<Duration> {
+        let secs = Duration::from_secs;
+        match self.wire {
+            Wire::First(..) => secs(20)..=secs(81),
+            _ => secs(20)..=secs(61),
+        }
+    }
+
+    /// Whether it speaks kcptun of spring 2016.
+    pub(crate) const fn is_first(&self) -> bool {
+        matches!(self.wire, Wire::First(..))
+    }
+
+    /// What it speaks, for messages.
+    pub(crate) fn dialect(&self) -> String {
+        match self.wire {
+            Wire::Kcptun => format!("kcptun, smux {}", self.smux),
+            other => format!("{other:?}"),
+        }
     }
 
     /// The same in mode auto, with the defaults of that.
@@ -150,7 +246,7 @@ impl Options {
             fec: self.fec,
             smux_version: self.smux,
             smux_buffer: self.smux_buffer,
-            frame_size: 8192,
+            frame_size: self.frame_size,
             stream_buffer: self.stream_buffer,
             keep_alive: self.keep_alive,
             fin_hold: Duration::from_secs(30),
@@ -167,6 +263,9 @@ impl Options {
 
     /// The cipher of this end. `seed` makes its nonces.
     pub(crate) fn cipher(&self, method: Method, seed: u64) -> Box<dyn PacketCipher> {
+        if let Wire::First(..) = self.wire {
+            return self.first_cipher(seed);
+        }
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         bytes[8] = method.name().len() as u8 ^ method.name().as_bytes()[0];
@@ -175,9 +274,17 @@ impl Options {
 
     /// The endpoint of a server.
     pub(crate) fn build_server(&self, seed: u64) -> Endpoint {
-        if let Some(method) = self.libev {
-            let dialect = self.libev_dialect(method, control::Place::Bound, seed, Instant::ZERO);
-            return Endpoint::server(dialect, vec![libev_cipher(method, seed)], self.limits);
+        match self.wire {
+            Wire::Kcptun => {}
+            Wire::Libev(method) => {
+                let place = control::Place::Bound;
+                let dialect = self.libev_dialect(method, place, seed, Instant::ZERO);
+                return Endpoint::server(dialect, vec![libev_cipher(method, seed)], self.limits);
+            }
+            Wire::First(..) => {
+                let dialect = Box::new(self.first_dialect(true));
+                return Endpoint::server(dialect, vec![self.first_cipher(seed)], self.limits);
+            }
         }
         let methods = if self.auto {
             Method::ALL.to_vec()
@@ -197,17 +304,69 @@ impl Options {
         seed: u64,
         now: Instant,
     ) -> (Endpoint, Option<SessionKey>) {
-        if let Some(method) = self.libev {
-            let servers = vec![path.remote];
-            let place = control::Place::Client { servers };
-            let dialect = self.libev_dialect(method, place, seed, now);
-            return (Endpoint::opener(dialect, libev_cipher(method, seed)), None);
+        match self.wire {
+            Wire::Kcptun => {}
+            Wire::Libev(method) => {
+                let servers = vec![path.remote];
+                let place = control::Place::Client { servers };
+                let dialect = self.libev_dialect(method, place, seed, now);
+                return (Endpoint::opener(dialect, libev_cipher(method, seed)), None);
+            }
+            Wire::First(variant, tuncrypt) => {
+                let mut random = [0; 32];
+                nonces(seed ^ 1).fill(&mut random);
+                let vectors = Vectors::new(variant, tuncrypt, random);
+                let (endpoint, key) = self.build_first(path, conv, seed, vectors, now);
+                return (endpoint, Some(key));
+            }
         }
         let dialect = Kcptun::new(self.settings(false), self.master_key());
         let parts = dialect.open(path, conv, self.method, now);
         let cipher = self.cipher(self.method, seed);
         let (endpoint, key) = Endpoint::client(Box::new(dialect), cipher, parts, now);
         (endpoint, Some(key))
+    }
+
+    /// The endpoint of a client of spring 2016, with its session that begins like this.
+    pub(crate) fn build_first(
+        &self,
+        path: Path,
+        conv: u32,
+        seed: u64,
+        vectors: Vectors,
+        now: Instant,
+    ) -> (Endpoint, SessionKey) {
+        let dialect = self.first_dialect(false);
+        let parts = dialect.open(path, conv, vectors, now);
+        Endpoint::client(Box::new(dialect), self.first_cipher(seed), parts, now)
+    }
+
+    fn first_dialect(&self, server: bool) -> Kcptun2016 {
+        let settings = kcptun2016_dialect::Settings {
+            server,
+            method: kcptun2016::Method::Sealed,
+            mtu: self.mtu,
+            profile: self.profile,
+            snd_wnd: self.snd_wnd,
+            rcv_wnd: self.rcv_wnd,
+            ack_no_delay: self.ack_no_delay,
+            mux_buffer: self.smux_buffer,
+            frame_size: self.frame_size,
+            stream_buffer: self.stream_buffer,
+            keep_alive: self.keep_alive,
+            fin_hold: Duration::from_secs(30),
+            rate_limit: self.rate_limit,
+            auto: self.sender,
+        };
+        let key = kcptun2016_key(self.key.as_bytes());
+        let mut prober = Prober::new(&self.master_key(), &Method::ALL);
+        let probe = move |datagram: &[u8]| prober.probe(datagram).map(Scheme::Kcptun);
+        Kcptun2016::new(settings, key, Box::new(probe))
+    }
+
+    fn first_cipher(&self, seed: u64) -> Box<dyn PacketCipher> {
+        let key = kcptun2016_key(self.key.as_bytes());
+        fulmar_cipher::kcptun2016(kcptun2016::Method::Sealed, &key, nonces(seed))
     }
 
     fn libev_dialect(
@@ -261,6 +420,12 @@ pub(crate) fn libev_cipher(method: libev::Method, seed: u64) -> Box<dyn PacketCi
     let mut bytes = [7; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     fulmar_cipher::libev(method, &libev_key(), LibevNonces::seeded(bytes))
+}
+
+fn nonces(seed: u64) -> NonceSource {
+    let mut bytes = [9; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    NonceSource::seeded(bytes)
 }
 
 /// Derivation takes milliseconds, so each key is derived once.

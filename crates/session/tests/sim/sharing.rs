@@ -21,6 +21,12 @@ fn options(method: Method) -> (Options, Options) {
     (client, server)
 }
 
+/// Settings of kcptun with these ciphers, and of kcptun of spring 2016.
+fn keyed(methods: &[Method]) -> Vec<(Options, Options)> {
+    let kcptun = methods.iter().map(|&method| options(method));
+    kcptun.chain(Options::first(false)).collect()
+}
+
 fn moves(sim: &Sim) -> usize {
     let moved = |e: &Event| matches!(e, Event::Moved(..));
     sim.servers().map(|h| h.times_of(moved).len()).sum()
@@ -46,40 +52,45 @@ fn home(sim: &Sim) -> usize {
 #[test]
 fn clients_spread_and_all_are_served() {
     for seed in seeds(2) {
-        let (client, server) = options(Method::Aes);
-        let l = link(30, 0.03);
-        let mut sim = Sim::empty("32 clients", seed, l.clone(), l, &server);
-        sim.share_port(4);
-        for _ in 0..32 {
-            let i = sim.add_client(&client);
-            sim.open_on(i, bulk(50_000, 50_000));
+        for (client, server) in keyed(&[Method::Aes]) {
+            let l = link(30, 0.03);
+            let mut sim = Sim::empty("32 clients", seed, l.clone(), l, &server);
+            sim.share_port(4);
+            for _ in 0..32 {
+                let i = sim.add_client(&client);
+                sim.open_on(i, bulk(50_000, 50_000));
+            }
+            sim.finish(secs(30));
+            let spread: Vec<_> = sim
+                .servers()
+                .map(|h| h.endpoint.sessions().count())
+                .collect();
+            assert_eq!(spread.iter().sum::<usize>(), 32);
+            assert!(spread.iter().filter(|n| **n > 0).count() >= 3, "{spread:?}");
+            let counters = sim.server_counters();
+            // Everybody stays where they began: nothing is handed over.
+            assert_eq!((counters.passive_opens, counters.handovers), (32, 0));
         }
-        sim.finish(secs(30));
-        let spread: Vec<_> = sim
-            .servers()
-            .map(|h| h.endpoint.sessions().count())
-            .collect();
-        assert_eq!(spread.iter().sum::<usize>(), 32);
-        assert!(spread.iter().filter(|n| **n > 0).count() >= 3, "{spread:?}");
-        let counters = sim.server_counters();
-        // Everybody stays where they began: nothing is handed over.
-        assert_eq!((counters.passive_opens, counters.handovers), (32, 0));
     }
 }
 
 #[test]
 fn a_session_stays_where_it_began_whatever_its_address_is() {
     for seed in seeds(2) {
-        for (method, auto, fec) in [
+        let kcptun = [
             (Method::Aes, false, true),
             (Method::Aes, true, true),
             (Method::Aes128Gcm, false, false),
             (Method::Salsa20, true, false),
-        ] {
+        ];
+        let kcptun = kcptun.map(|(method, auto, fec)| {
             let (mut client, mut server) = options(method);
             server.auto = auto;
             client.fec = fec.then_some((10, 3));
             server.fec = client.fec;
+            (client, server)
+        });
+        for (client, server) in kcptun.into_iter().chain(Options::first(false)) {
             let l = link(30, 0.03);
             let mut sim = Sim::empty("moving about", seed, l.clone(), l, &server);
             sim.share_port(4);
@@ -109,8 +120,7 @@ fn a_session_stays_where_it_began_whatever_its_address_is() {
 #[test]
 fn the_network_changes_its_mind() {
     for seed in seeds(2) {
-        for method in [Method::Aes, Method::Null, Method::None, Method::Xor] {
-            let (client, server) = options(method);
+        for (client, server) in keyed(&[Method::Aes, Method::Null, Method::None, Method::Xor]) {
             let l = link(30, 0.03);
             let mut sim = Sim::empty("steering", seed, l.clone(), l, &server);
             sim.share_port(4);
@@ -135,38 +145,38 @@ fn the_network_changes_its_mind() {
 #[test]
 fn an_address_that_somebody_else_just_had() {
     for seed in seeds(2) {
-        let (client, server) = options(Method::Aes);
-        let l = link(30, 0.0);
-        let mut sim = Sim::empty("used address", seed, l.clone(), l, &server);
-        sim.share_port(4);
-        sim.add_client(&client);
-        sim.open(bulk(10_000_000, 10_000_000));
-        sim.run_for(ms(300));
-        let began = home(&sim);
-        // Somebody else, at another endpoint, falls silent; the server does not know it yet.
-        let other = (0..)
-            .map(|i| SocketAddr::from(([10, 0, 0, 9], 50_000 + i)))
-            .find(|a| sim.steer(*a) != began)
-            .expect("one of them");
-        let second = sim.add_client_at(other, &client);
-        sim.open_on(second, bulk(1000, 1000));
-        sim.run_for(ms(500));
-        let key = sim.clients[second].key();
-        sim.clients[second].host.endpoint.close_session(key);
-        sim.clients.pop();
-        sim.clients[0].host.addr = other;
-        sim.finish(secs(60));
-        let counters = sim.server_counters();
-        assert_eq!((counters.passive_opens, counters.moved_peers), (2, 1));
-        assert!(counters.handovers > 500, "{counters:?}");
+        for (client, server) in keyed(&[Method::Aes]) {
+            let l = link(30, 0.0);
+            let mut sim = Sim::empty("used address", seed, l.clone(), l, &server);
+            sim.share_port(4);
+            sim.add_client(&client);
+            sim.open(bulk(10_000_000, 10_000_000));
+            sim.run_for(ms(300));
+            let began = home(&sim);
+            // Somebody else, at another endpoint, falls silent; the server does not know it yet.
+            let other = (0..)
+                .map(|i| SocketAddr::from(([10, 0, 0, 9], 50_000 + i)))
+                .find(|a| sim.steer(*a) != began)
+                .expect("one of them");
+            let second = sim.add_client_at(other, &client);
+            sim.open_on(second, bulk(1000, 1000));
+            sim.run_for(ms(500));
+            let key = sim.clients[second].key();
+            sim.clients[second].host.endpoint.close_session(key);
+            sim.clients.pop();
+            sim.clients[0].host.addr = other;
+            sim.finish(secs(60));
+            let counters = sim.server_counters();
+            assert_eq!((counters.passive_opens, counters.moved_peers), (2, 1));
+            assert!(counters.handovers > 500, "{counters:?}");
+        }
     }
 }
 
 #[test]
 fn a_replay_opens_nothing_at_any_endpoint() {
     for seed in seeds(1) {
-        for method in [Method::Aes, Method::Aes128Gcm, Method::None] {
-            let (client, server) = options(method);
+        for (client, server) in keyed(&[Method::Aes, Method::Aes128Gcm, Method::None]) {
             let l = link(30, 0.0);
             let mut sim = Sim::empty("old session", seed, l.clone(), l, &server);
             sim.share_port(4);
@@ -181,7 +191,7 @@ fn a_replay_opens_nothing_at_any_endpoint() {
                 match round {
                     0 => {}
                     1 => sim.client_mut().endpoint.close_session(key),
-                    _ => sim.run_for(secs(65)),
+                    _ => sim.run_for(*server.silence().end() + secs(4)),
                 }
                 let lives = usize::from(round < 2);
                 for (i, datagram) in (0..).zip(&recording) {

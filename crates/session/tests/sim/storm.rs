@@ -56,6 +56,15 @@ fn options(rng: &mut Rng) -> (Options, Options) {
     let (client, server) = (end(false), end(true));
     let method = pick(rng, &Method::ALL);
     let qpp = rng.chance(0.2);
+    if rng.chance(0.3) {
+        let wire = Options::first(false)[rng.below(4) as usize].0.wire;
+        let first = |end: Options| Options {
+            wire,
+            fec: None,
+            ..end
+        };
+        return (first(client), first(server));
+    }
     (
         Options {
             method,

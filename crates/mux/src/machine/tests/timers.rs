@@ -10,8 +10,8 @@ fn secs(secs: u64) -> Instant {
     START + Duration::from_secs(secs)
 }
 
-fn end(role: Role) -> Smux {
-    Smux::new(Config::new(Version::V2, role), START).expect("valid")
+fn end(role: Role) -> Mux {
+    Mux::new(Config::new(Version::V2, role), START).expect("valid")
 }
 
 fn nop() -> Vec<u8> {
@@ -84,7 +84,7 @@ fn silence_that_we_asked_for_is_not_death() {
         stream_buffer: 1000,
         ..Config::new(Version::V1, Role::Acceptor)
     };
-    let mut b = Smux::new(config, START).expect("valid");
+    let mut b = Mux::new(config, START).expect("valid");
     b.handle_input(START, &frame(Version::V1, Command::Syn, 3, 0, &[]))
         .expect("syn");
     b.handle_input(
@@ -118,7 +118,7 @@ fn a_long_pause_is_one_check() {
 
 #[test]
 fn last_words_that_the_window_never_lets_go_are_cut() {
-    let mut a = Smux::new(
+    let mut a = Mux::new(
         Config {
             send_buffer: 400_000,
             keepalive_timeout: Duration::from_secs(3600),

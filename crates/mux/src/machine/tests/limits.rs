@@ -1,19 +1,20 @@
 //! Numbers of streams, buffers, turns, windows: what bounds what.
 
 use super::*;
+use crate::machine::stream::Flow;
 use crate::{OpenError, WriteError, WriteState};
 use core::time::Duration;
 use fulmar_wire::smux::Update;
 
 const NOW: Instant = Instant::from_millis(1);
 
-fn end(role: Role, change: impl FnOnce(&mut Config)) -> Smux {
+fn end(role: Role, change: impl FnOnce(&mut Config)) -> Mux {
     let mut config = Config {
         hello: false,
         ..Config::new(Version::V2, role)
     };
     change(&mut config);
-    let mut end = Smux::new(config, NOW).expect("valid");
+    let mut end = Mux::new(config, NOW).expect("valid");
     assert_eq!(events(&mut end), [Event::PeerPlain]);
     end
 }
@@ -38,7 +39,7 @@ fn settings_are_checked() {
         ..Config::new(Version::V1, Role::Opener)
     };
     assert_eq!(
-        Smux::new(broken, NOW).map(|_| ()),
+        Mux::new(broken, NOW).map(|_| ()),
         Err(ConfigError::FrameZero)
     );
 }
@@ -209,7 +210,7 @@ fn windows_are_obeyed_and_may_shrink() {
     let mut a = end(Role::Opener, |c| c.send_buffer = 1 << 20);
     let id = a.open(NOW).expect("open");
     a.write(id, &vec![1; 600_000]).expect("write");
-    let sent = |a: &mut Smux| {
+    let sent = |a: &mut Mux| {
         check(a);
         commands(&drain(a, NOW))
             .iter()
@@ -246,7 +247,10 @@ fn byte_counters_of_a_stream_wrap() {
     let before = (1u64 << 32) - 100_000;
     let stream = a.streams.get_mut(sa).expect("a");
     stream.sent = before;
-    stream.flow.as_mut().expect("v2").consumed = before as u32;
+    let Flow::Told { consumed, .. } = &mut stream.flow else {
+        panic!("it is version 2");
+    };
+    *consumed = before as u32;
     b.streams.get_mut(sb).expect("b").read = before;
     let mut total = 0;
     while total < 3_000_000 {
@@ -263,7 +267,7 @@ fn byte_counters_of_a_stream_wrap() {
 #[test]
 fn version_one_has_no_window() {
     let mut a = end(Role::Opener, |c| {
-        c.version = Version::V1;
+        c.protocol = Version::V1.into();
         c.send_buffer = 1 << 20;
     });
     let id = a.open(NOW).expect("open");
@@ -435,9 +439,9 @@ fn a_socket_can_be_read_right_into_the_buffer() {
 fn room_that_was_lent_comes_back_with_the_end_of_the_direction() {
     let mut a = end(Role::Opener, |_| ());
     for ending in [
-        |a: &mut Smux, id| a.finish(NOW, id),
-        |a: &mut Smux, id| a.close(NOW, id),
-        |a: &mut Smux, id| a.reset(id, ResetReason::ABORTED),
+        |a: &mut Mux, id| a.finish(NOW, id),
+        |a: &mut Mux, id| a.close(NOW, id),
+        |a: &mut Mux, id| a.reset(id, ResetReason::ABORTED),
     ] {
         let id = a.open(NOW).expect("open");
         a.write(id, b"these bytes stay").expect("write");

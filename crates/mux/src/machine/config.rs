@@ -1,7 +1,23 @@
-//! The settings of a smux session, and the rules for them (spec/kcptun.md, section 2.7).
+//! The settings of a session, and the rules for them (spec/kcptun.md, section 2.7).
 
 use core::time::Duration;
 use fulmar_wire::smux::{Features, MAX_PAYLOAD, Version};
+use fulmar_wire::yamux::INITIAL_WINDOW;
+
+/// The frames that are spoken. Both ends must have the same.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Protocol {
+    /// smux (spec/kcptun.md, section 8). A server can see the client's version in its first byte.
+    Smux(Version),
+    /// yamux version 0 (spec/kcptun-2016.md, section 8).
+    Yamux,
+}
+
+impl From<Version> for Protocol {
+    fn from(version: Version) -> Self {
+        Self::Smux(version)
+    }
+}
 
 /// Which end of the session we are.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -15,31 +31,31 @@ pub enum Role {
 /// Settings of a session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// Version of the protocol. Both ends must have the same; a server can see the client's in its first byte.
-    pub version: Version,
+    /// The frames that are spoken.
+    pub protocol: Protocol,
     /// Which end we are.
     pub role: Role,
     /// Most payload bytes of a frame that we send, 1 to 65535 (`--framesize`; upstream's default is 8192). Smaller
     /// frames share the link more evenly among streams, larger ones cost less. Frames of any size are received.
     pub max_frame: u32,
-    /// Bytes received and not yet consumed, all streams together, at which [`wants_input`](super::Smux::wants_input)
+    /// Bytes received and not yet consumed, all streams together, at which [`wants_input`](super::Mux::wants_input)
     /// says no, 1 to 2^31 - 1 (`--smuxbuf`; upstream's default is 4 MiB). Too small stalls all streams behind the
     /// slowest reader; memory for received bytes stays below twice this value and 64 KiB.
     pub session_buffer: u32,
-    /// Bytes that may be in flight to us on one stream, version 2 only, 1 to `session_buffer` (`--streambuf`;
-    /// upstream's default is 2 MiB). Less than bandwidth times round trip slows a stream down.
+    /// Bytes that may be in flight to us on one stream, not in smux version 1; 1 to `session_buffer`, in yamux at least 262,144
+    /// (`--streambuf`; kcptun's default is 2 MiB, yamux's 256 KiB). Less than bandwidth times round trip slows a stream down.
     pub stream_buffer: u32,
     /// Bytes that a stream buffers before they leave in frames, at least 1. Ours; default 64 KiB. It has to hold what
     /// leaves between two visits of the driver, not what is in flight.
     pub send_buffer: u32,
-    /// A frame is sent at least this often (`--keepalive`; upstream's default is 10 s), more than zero.
+    /// A frame is sent at least this often (`--keepalive`; kcptun's default is 10 s, yamux's 30 s), more than zero.
     pub keepalive: Duration,
     /// The session ends when nothing was heard between two checks that are this far apart; at least `keepalive`.
     /// Upstream: 30 s, fixed.
     pub keepalive_timeout: Duration,
     /// Streams that the application holds at the same time, at least 1. Ours. An acceptor lets 1024 more wait (the
-    /// length of upstream's accept queue) and ends the session when the peer goes on. An idle stream costs about
-    /// 300 bytes.
+    /// length of smux's accept queue) and ends the session when the peer goes on; in yamux 256 more, and refuses others. An idle stream
+    /// costs about 300 bytes.
     pub max_streams: u32,
     /// How long the `FIN` of an opener towards a peer without half-close waits for the answer to go quiet. Ours;
     /// default 3 s. Too short cuts slow answers off, too long delays the end of input at the target. Zero sends `FIN`
@@ -60,16 +76,18 @@ pub(super) const FEATURES: Features = Features::HALF_CLOSE;
 impl Config {
     /// Upstream's defaults where it has them.
     #[must_use]
-    pub const fn new(version: Version, role: Role) -> Self {
+    pub fn new(protocol: impl Into<Protocol>, role: Role) -> Self {
+        let protocol = protocol.into();
+        let yamux = protocol == Protocol::Yamux;
         Self {
-            version,
+            protocol,
             role,
-            max_frame: 8192,
+            max_frame: if yamux { 32 * 1024 } else { 8192 },
             session_buffer: 4 * 1024 * 1024,
             stream_buffer: 2 * 1024 * 1024,
             send_buffer: 64 * 1024,
-            keepalive: Duration::from_secs(10),
-            keepalive_timeout: Duration::from_secs(30),
+            keepalive: Duration::from_secs(if yamux { 30 } else { 10 }),
+            keepalive_timeout: Duration::from_secs(if yamux { 40 } else { 30 }),
             max_streams: 16384,
             fin_hold: Duration::from_secs(3),
             linger: Duration::from_secs(30),
@@ -103,6 +121,10 @@ impl Config {
             (
                 self.session_buffer > i32::MAX as u32,
                 ConfigError::SessionBufferTooLarge,
+            ),
+            (
+                self.protocol == Protocol::Yamux && self.stream_buffer < INITIAL_WINDOW,
+                ConfigError::StreamBufferTooSmall,
             ),
             (
                 self.send_buffer == 0 || self.send_buffer > i32::MAX as u32,
@@ -148,6 +170,9 @@ pub enum ConfigError {
     /// `session_buffer` exceeds 2^31 - 1.
     #[error("max receive buffer must not be larger than 2147483647")]
     SessionBufferTooLarge,
+    /// `stream_buffer` is below what a peer may send before any window update.
+    #[error("the window of a yamux stream must not be smaller than 262144")]
+    StreamBufferTooSmall,
     /// `send_buffer` is not within 1 to 2^31 - 1.
     #[error("send buffer must be 1 to 2147483647 bytes")]
     SendBuffer,

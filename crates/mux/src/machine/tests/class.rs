@@ -5,20 +5,20 @@ use core::time::Duration;
 
 const START: Instant = Instant::from_millis(u32::MAX as u64 - 1000);
 
-fn opener(max_frame: u32) -> (Smux, StreamId) {
+fn opener(max_frame: u32) -> (Mux, StreamId) {
     let config = Config {
         max_frame,
         hello: false,
         send_buffer: 1 << 20,
         ..Config::new(Version::V1, Role::Opener)
     };
-    let mut smux = Smux::new(config, START).expect("valid");
+    let mut smux = Mux::new(config, START).expect("valid");
     let id = smux.open(START).expect("open");
     (smux, id)
 }
 
 /// The classes of all frames, and how many bytes those of sparse ones are.
-fn classes(smux: &mut Smux, now: Instant) -> (Vec<Class>, usize) {
+fn classes(smux: &mut Mux, now: Instant) -> (Vec<Class>, usize) {
     let mut all = Vec::new();
     let mut bytes = 0;
     while let Some(frame) = smux.poll_frame(now) {
@@ -138,7 +138,7 @@ fn control_is_sparse_and_mostly_free() {
         ..Config::new(Version::V2, role)
     };
     let [mut a, mut b] =
-        [Role::Opener, Role::Acceptor].map(|role| Smux::new(config(role), START).expect("valid"));
+        [Role::Opener, Role::Acceptor].map(|role| Mux::new(config(role), START).expect("valid"));
     let id = a.open(START).expect("open");
     a.ping();
     let mut bytes = Vec::new();

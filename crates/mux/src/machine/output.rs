@@ -1,23 +1,27 @@
 //! Frames that leave: one at a time, when the layer below has room.
 
-use super::{Class, Config, Smux};
+use super::{Class, Mux, Protocol, smux, yamux};
 use crate::event::ResetReason;
+use crate::machine::stream::{Changes, Next, Outbound};
 use crate::pool::Span;
-use crate::smux::stream::{Changes, Next, Outbound};
-use fulmar_wire::smux::{Command, HEADER_LEN, Header, Hello, Reset, UPDATE_LEN, Update};
+use fulmar_wire::smux::{self as smux_wire, HEADER_LEN, UPDATE_LEN};
 use fulmar_wire::time::Instant;
+use fulmar_wire::yamux as yamux_wire;
 use std::fmt;
 
 /// Bytes at the beginning of a stream that somebody is taken to wait for: a handshake, a request, the head of an
 /// answer.
 const FIRST_BYTES: u64 = 8 * 1024;
 
+/// Bytes of a header and the fixed payload behind it, at most.
+const LONGEST_HEAD: usize = HEADER_LEN + UPDATE_LEN;
+
 /// A whole frame, ready to be sent: its pieces, in order, are what [`parts`](Self::parts) returns.
 ///
 /// It borrows the payload from the stream's buffer; the bytes count as sent.
 #[derive(Copy, Clone)]
 pub struct Frame<'a> {
-    head: [u8; HEADER_LEN + UPDATE_LEN],
+    head: [u8; LONGEST_HEAD],
     head_len: u8,
     class: Class,
     payload: [&'a [u8]; 2],
@@ -66,46 +70,73 @@ impl<'a> Frame<'a> {
 /// Without the payload, which is somebody's.
 impl fmt::Debug for Frame<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Frame")
-            .field("header", &Header::parse(&self.head))
-            .field("class", &self.class)
-            .finish_non_exhaustive()
+        let mut frame = f.debug_struct("Frame");
+        // Only yamux has a version 0.
+        match yamux_wire::Header::parse(self.head()) {
+            Ok(header) => frame.field("header", &header),
+            Err(_) => frame.field("header", &smux_wire::Header::parse(self.head())),
+        };
+        frame.field("class", &self.class).finish_non_exhaustive()
     }
 }
 
+/// What is to be said of a stream.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Say {
+    /// It opens, or in yamux was accepted.
+    Open,
+    /// So much was read, so much may be in flight, and so much may come beyond what was said before.
+    Update {
+        consumed: u32,
+        window: u32,
+        credit: u32,
+    },
+    /// So many bytes.
+    Data(usize),
+    /// Our direction ends.
+    End,
+    /// Both are cut.
+    Cut(ResetReason),
+}
+
 /// A frame whose payload has been taken from its buffer but not yet been borrowed.
-struct Draft {
-    head: [u8; HEADER_LEN + UPDATE_LEN],
+pub(super) struct Draft {
+    head: [u8; LONGEST_HEAD],
     head_len: usize,
     class: Class,
     payload: [Span; 2],
 }
 
 impl Draft {
-    fn control(header: Header) -> Self {
+    /// A header alone.
+    pub(super) fn control(header: &[u8]) -> Self {
         Self::with(header, &[])
     }
 
-    fn with(header: Header, body: &[u8]) -> Self {
-        let mut head = [0; HEADER_LEN + UPDATE_LEN];
-        header.emit(&mut head);
-        if let Some(room) = head.get_mut(HEADER_LEN..HEADER_LEN + body.len()) {
-            room.copy_from_slice(body);
+    /// A header and what follows it; together they are no longer than any frame without data.
+    pub(super) fn with(header: &[u8], body: &[u8]) -> Self {
+        let mut head = [0; LONGEST_HEAD];
+        for (to, from) in head.iter_mut().zip(header.iter().chain(body)) {
+            *to = *from;
         }
         Self {
             head,
-            head_len: HEADER_LEN + body.len(),
+            head_len: header.len() + body.len(),
             class: Class::Sparse,
             payload: Default::default(),
         }
     }
 }
 
-impl Smux {
+impl Mux {
     /// Whether [`poll_frame`](Self::poll_frame) would return a frame.
     #[must_use]
-    pub const fn has_frames(&self) -> bool {
-        self.over.is_none() && (self.hello_due || self.nop_due || !self.schedule.is_empty())
+    pub fn has_frames(&self) -> bool {
+        self.over.is_none()
+            && (self.hello_due
+                || self.nop_due
+                || self.yamux.owes_answers()
+                || !self.schedule.is_empty())
     }
 
     /// The next frame to send; whose it is, see the [module](super).
@@ -137,14 +168,21 @@ impl Smux {
     /// A frame that belongs to no stream.
     fn session_frame(&mut self) -> Option<Draft> {
         if core::mem::take(&mut self.hello_due) {
-            let hello = Hello {
-                features: self.config.features,
-            };
-            return Some(Draft::control(hello.header(self.config.version)));
+            let features = self.config.features;
+            return Some(match self.config.protocol {
+                Protocol::Smux(version) => smux::hello(version, features),
+                Protocol::Yamux => yamux::hello(self.config.role, features),
+            });
+        }
+        if let Some(answer) = self.yamux.answer() {
+            return Some(answer);
         }
         if core::mem::take(&mut self.nop_due) {
             self.counters.nops_sent += 1;
-            return Some(Draft::control(header(&self.config, Command::Nop, 0, 0)));
+            return Some(match self.config.protocol {
+                Protocol::Smux(version) => smux::nop(version),
+                Protocol::Yamux => self.yamux.ping(),
+            });
         }
         None
     }
@@ -167,34 +205,37 @@ impl Smux {
 
     fn next_of(&mut self, slot: u32, now: Instant, limit: u32) -> Option<Draft> {
         let config = &self.config;
+        let terms = self.terms();
         let stream = self.streams.at_mut(slot)?;
         let wire = stream.wire;
-        match stream.next(self.peer)? {
+        let draft = |say| match config.protocol {
+            Protocol::Smux(version) => smux::draft(version, wire, say),
+            Protocol::Yamux => yamux::draft(config, wire, say),
+        };
+        match stream.next(terms)? {
             Next::Syn => {
                 stream.syn_due = false;
                 stream.budget.pay_anyhow(now, HEADER_LEN);
                 let drained = stream.unsent.is_empty();
                 self.schedule
                     .charge(slot, &mut stream.turn, HEADER_LEN, drained);
-                Some(Draft::control(header(config, Command::Syn, 0, wire)))
+                Some(draft(Say::Open))
             }
             Next::Upd => {
                 stream.update_due = false;
-                stream.read_untold = 0;
                 self.counters.updates_sent += 1;
-                let update = Update {
+                Some(draft(Say::Update {
                     consumed: stream.read as u32,
                     window: config.stream_buffer,
-                };
-                let header = header(config, Command::Upd, UPDATE_LEN, wire);
-                Some(Draft::with(header, &update.to_bytes()))
+                    credit: core::mem::take(&mut stream.read_untold),
+                }))
             }
             Next::Psh(window) => {
                 let before = stream.unsent.len();
                 let most = config.max_frame.min(window).min(limit) as usize;
                 let payload = self.outbox.take(&mut stream.unsent, most);
                 let n = payload[0].len() + payload[1].len();
-                stream.sent += n as u64;
+                stream.send(n);
                 stream.sent_at = now;
                 self.counters.bytes_sent += n as u64;
                 let drained = stream.unsent.is_empty();
@@ -211,7 +252,7 @@ impl Smux {
                 let draft = Draft {
                     class,
                     payload,
-                    ..Draft::control(header(config, Command::Psh, n, wire))
+                    ..draft(Say::Data(n))
                 };
                 if relieved && stream.outbound == Outbound::Open {
                     self.note(slot, Changes::WRITABLE);
@@ -225,26 +266,14 @@ impl Smux {
                 }
                 stream.outbound = Outbound::Ended;
                 stream.budget.pay_anyhow(now, HEADER_LEN);
-                Some(Draft::control(header(config, Command::Fin, 0, wire)))
+                Some(draft(Say::End))
             }
             Next::Rst(reason) => {
                 stream.reset_due = None;
-                stream.gone = reason != ResetReason::CLOSED;
+                stream.gone = terms.yamux || reason != ResetReason::CLOSED;
                 self.counters.resets_sent += 1;
-                let reset = Reset { reason: reason.0 }.to_bytes();
-                let header = header(config, Command::Rst, reset.len(), wire);
-                Some(Draft::with(header, &reset))
+                Some(draft(Say::Cut(reason)))
             }
         }
-    }
-}
-
-fn header(config: &Config, command: Command, len: usize, stream: u32) -> Header {
-    Header {
-        version: config.version,
-        command,
-        // No more than `max_frame`, which fits.
-        len: len as u16,
-        stream,
     }
 }

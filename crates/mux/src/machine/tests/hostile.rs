@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 const NOW: Instant = Instant::from_millis(9);
 
-fn end(version: Version, role: Role, hello: bool) -> Smux {
+fn end(version: Version, role: Role, hello: bool) -> Mux {
     let config = Config {
         hello,
         session_buffer: 200_000,
@@ -13,7 +13,7 @@ fn end(version: Version, role: Role, hello: bool) -> Smux {
         max_streams: 4,
         ..Config::new(version, role)
     };
-    Smux::new(config, NOW).expect("valid")
+    Mux::new(config, NOW).expect("valid")
 }
 
 fn fails(version: Version, bytes: &[u8], error: Error) {
@@ -155,7 +155,7 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// What the application does between inputs, on the stream that comes `which`-th among those it holds.
-fn act(smux: &mut Smux, what: u8, which: usize, n: usize) {
+fn act(smux: &mut Mux, what: u8, which: usize, n: usize) {
     let ids: Vec<StreamId> = smux.held().collect();
     let id = (!ids.is_empty()).then(|| ids[which % ids.len()]);
     match (what, id) {

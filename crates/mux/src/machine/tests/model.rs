@@ -28,7 +28,7 @@ enum End {
 
 /// A machine and what its events have told about each stream.
 struct Fulmar {
-    smux: Smux,
+    smux: Mux,
     streams: Vec<Known>,
 }
 
@@ -131,7 +131,7 @@ impl End {
             ..Config::new(version, role)
         };
         Self::Fulmar(Fulmar {
-            smux: Smux::new(config, START).expect("valid"),
+            smux: Mux::new(config, START).expect("valid"),
             streams: Vec::new(),
         })
     }

@@ -15,10 +15,10 @@ use super::schedule::Lane;
 use super::stream::Holder;
 use super::*;
 use crate::event::Event;
-use fulmar_wire::smux::{Command, HEADER_LEN, Header};
+use fulmar_wire::smux::{Command, HEADER_LEN, Header, Hello};
 
 /// Everything that `smux` has to send at `now`.
-fn drain(smux: &mut Smux, now: Instant) -> Vec<u8> {
+fn drain(smux: &mut Mux, now: Instant) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let Some(frame) = smux.poll_frame(now) {
         assert_eq!(frame.len(), frame.parts().concat().len());
@@ -28,12 +28,12 @@ fn drain(smux: &mut Smux, now: Instant) -> Vec<u8> {
     bytes
 }
 
-fn events(smux: &mut Smux) -> Vec<Event> {
+fn events(smux: &mut Mux) -> Vec<Event> {
     std::iter::from_fn(|| smux.poll_event()).collect()
 }
 
 /// All bytes that wait on a stream, consumed.
-fn read(smux: &mut Smux, now: Instant, id: StreamId) -> Vec<u8> {
+fn read(smux: &mut Mux, now: Instant, id: StreamId) -> Vec<u8> {
     let bytes = smux.read_slices(id).collect::<Vec<_>>().concat();
     assert_eq!(bytes.len(), smux.readable(id));
     smux.consume(now, id, bytes.len());
@@ -41,7 +41,7 @@ fn read(smux: &mut Smux, now: Instant, id: StreamId) -> Vec<u8> {
 }
 
 /// Moves frames both ways until neither has any.
-fn settle(a: &mut Smux, b: &mut Smux, now: Instant) {
+fn settle(a: &mut Mux, b: &mut Mux, now: Instant) {
     while a.has_frames() || b.has_frames() {
         let bytes = drain(a, now);
         b.handle_input(now, &bytes).expect("a misbehaves");
@@ -75,7 +75,7 @@ fn commands(mut bytes: &[u8]) -> Vec<(Command, u32, u16)> {
 }
 
 /// Asserts what must be true between any two calls.
-fn check(smux: &Smux) {
+fn check(smux: &Mux) {
     let mut unread = 0;
     let mut held = 0;
     let mut timers = 0;
@@ -93,20 +93,20 @@ fn check(smux: &Smux) {
         assert_eq!(smux.slots.get(&stream.wire), Some(&slot));
         assert_eq!(
             smux.schedule.contains(slot),
-            stream.next(smux.peer).is_some(),
+            stream.next(smux.terms()).is_some(),
             "schedule and state differ: {stream:?}"
         );
         assert_eq!(stream.turn.lane.is_some(), smux.schedule.contains(slot));
         assert_eq!(
             stream.turn.lane == Some(Lane::Control),
             matches!(
-                stream.next(smux.peer),
+                stream.next(smux.terms()),
                 Some(Next::Upd | Next::Fin | Next::Rst(_))
             ),
             "{stream:?}"
         );
         assert!(
-            !stream.is_over(smux.peer),
+            !stream.is_over(smux.terms()),
             "not forgotten: {stream:?} {:?}",
             smux.peer
         );

@@ -1,14 +1,14 @@
 //! What the application does with streams.
 
-use super::{Role, Smux};
+use super::{Mux, Protocol, Role, Version};
 use crate::event::{ReadState, ResetReason, StreamInfo, WriteState};
+use crate::machine::stream::{Changes, Flow, Holder, Inbound, Outbound, Stream};
 use crate::pool::Slices;
 use crate::slab::Slab;
-use crate::smux::stream::{Changes, Holder, Inbound, Outbound, Stream};
 use crate::{OpenError, StreamId, WriteError};
 use fulmar_wire::time::Instant;
 
-impl Smux {
+impl Mux {
     /// Opens a stream. Its `SYN` is the next frame of the stream; nothing answers it.
     ///
     /// # Errors
@@ -20,7 +20,7 @@ impl Smux {
         if self.config.role == Role::Acceptor {
             return Err(OpenError::NotOpener);
         }
-        if self.going_away {
+        if self.going_away || self.yamux.peer_goes_away {
             return Err(OpenError::GoingAway);
         }
         let wire = self.next_wire.ok_or(OpenError::Exhausted)?;
@@ -125,6 +125,8 @@ impl Smux {
     /// Drops both directions: bytes written before still leave, then the peer is told; what it sent and still sends
     /// is thrown away. The key names nothing from now on.
     pub fn close(&mut self, now: Instant, id: StreamId) {
+        let opener = self.config.role == Role::Opener;
+        let yamux = self.terms().yamux;
         let Some(stream) = self.release(id) else {
             return;
         };
@@ -134,9 +136,10 @@ impl Smux {
         }
         if stream.inbound == Inbound::Open {
             stream.inbound = Inbound::Discarded;
-            stream.reset_due = Some(ResetReason::CLOSED);
+            // yamux has no word for it: who goes on sending is cut then.
+            stream.reset_due = (!yamux).then_some(ResetReason::CLOSED);
         }
-        let unborn = stream.syn_due && stream.unsent.is_empty();
+        let unborn = opener && stream.syn_due && stream.unsent.is_empty();
         if unborn {
             self.forget(id.slot);
             return;
@@ -153,6 +156,7 @@ impl Smux {
             ResetReason::CLOSED => ResetReason::ABORTED,
             other => other,
         };
+        let opener = self.config.role == Role::Opener;
         let Some(stream) = self.release(id) else {
             return;
         };
@@ -166,7 +170,7 @@ impl Smux {
         if stream.inbound == Inbound::Open {
             stream.inbound = Inbound::Discarded;
         }
-        let unborn = stream.syn_due;
+        let unborn = opener && stream.syn_due;
         self.drop_unsent(id.slot);
         if unborn {
             self.forget(id.slot);
@@ -223,10 +227,14 @@ impl Smux {
         }
     }
 
-    /// Drops the first `n` bytes that wait, at most all: the application has them. Version 2 tells the peer at the
-    /// first time, and then each time half of the stream buffer has been consumed (section 8.5).
+    /// Drops the first `n` bytes that wait, at most all: the application has them. smux version 2 tells the peer at the
+    /// first time, and then each time half of the stream buffer has been consumed (section 8.5); yamux each time.
     pub fn consume(&mut self, now: Instant, id: StreamId, n: usize) {
         let threshold = self.config.stream_buffer / 2;
+        let (tells, at_first) = match self.config.protocol {
+            Protocol::Smux(version) => (version == Version::V2, true),
+            Protocol::Yamux => (true, false),
+        };
         let Some(stream) = held(&mut self.streams, id) else {
             return;
         };
@@ -240,9 +248,9 @@ impl Smux {
         stream.read += n as u64;
         stream.read_at = now;
         stream.read_untold = stream.read_untold.saturating_add(n as u32);
-        if stream.flow.is_some() && (first || stream.read_untold >= threshold) {
-            stream.update_due = true;
-        }
+        let due = at_first && first || stream.read_untold >= threshold;
+        // Who has ended needs no more room.
+        stream.update_due |= tells && due && (at_first || stream.inbound == Inbound::Open);
         if stream.unread.is_empty() {
             // Bytes that have not been told of any more must not be told of.
             stream.changes.remove(Changes::READABLE);
@@ -261,7 +269,14 @@ impl Smux {
 
     /// Makes a stream known.
     pub(super) fn insert(&mut self, wire: u32, holder: Holder, now: Instant) -> StreamId {
-        let flow = self.config.version == super::Version::V2;
+        let flow = match self.config.protocol {
+            Protocol::Smux(Version::V1) => Flow::Unlimited,
+            Protocol::Smux(Version::V2) => Flow::Told {
+                consumed: 0,
+                window: fulmar_wire::smux::INITIAL_WINDOW,
+            },
+            Protocol::Yamux => Flow::Credit(fulmar_wire::yamux::INITIAL_WINDOW),
+        };
         let id = self
             .streams
             .insert(wire, Stream::new(wire, holder, flow, now));

@@ -1,12 +1,12 @@
 //! Time: keep-alive (spec/kcptun.md, section 8.6), held ends, and closed streams that cannot get rid of their bytes.
 
-use super::{Peer, Role, Smux};
+use super::{Mux, Peer, Role};
 use crate::Error;
 use crate::event::ResetReason;
-use crate::smux::stream::{Holder, Outbound};
+use crate::machine::stream::{Holder, Outbound};
 use fulmar_wire::time::Instant;
 
-impl Smux {
+impl Mux {
     /// Sends a keep-alive with the next frames. Whoever answers it at the layer below is alive: a way to find out sooner
     /// than the regular ones do.
     pub const fn ping(&mut self) {
@@ -81,6 +81,7 @@ impl Smux {
 
     fn on_timer(&mut self, slot: u32, now: Instant) {
         let roomy = self.wants_input();
+        let yamux = self.terms().yamux;
         let Some(stream) = self.streams.at_mut(slot) else {
             return;
         };
@@ -109,6 +110,12 @@ impl Smux {
                 self.drop_unsent(slot);
                 self.refresh(slot);
             }
+        } else if yamux && self.schedule.contains(slot) {
+            self.set_timer(slot, Some(now + self.config.linger));
+        } else if yamux {
+            // The peer neither ends nor sends; it may have forgotten the stream.
+            stream.reset_due = Some(ResetReason::CLOSED);
+            self.refresh(slot);
         }
     }
 

@@ -22,7 +22,7 @@ enum Writer {
 
 /// An opener whose frames lead nowhere, and what each stream sent.
 struct Sender {
-    smux: Smux,
+    smux: Mux,
     streams: Vec<(StreamId, Writer)>,
     /// Bytes on the wire, by stream.
     sent: Vec<usize>,
@@ -39,7 +39,7 @@ impl Sender {
             max_streams: 100_000,
             ..Config::new(Version::V1, Role::Opener)
         };
-        let mut smux = Smux::new(config, NOW).expect("valid");
+        let mut smux = Mux::new(config, NOW).expect("valid");
         let streams = writers
             .iter()
             .map(|&writer| (smux.open(NOW).expect("open"), writer))
@@ -233,7 +233,7 @@ fn a_backlog_that_waited_for_its_window_is_still_one() {
         send_buffer: 1 << 20,
         ..Config::new(Version::V2, Role::Opener)
     };
-    let mut a = Smux::new(config, NOW).expect("valid");
+    let mut a = Mux::new(config, NOW).expect("valid");
     let [x, y, echo] = [(); 3].map(|()| a.open(NOW).expect("open"));
     a.write(x, &vec![0; 500_000]).expect("open");
     drain(&mut a, NOW);
@@ -260,7 +260,7 @@ fn a_backlog_that_waited_for_its_window_is_still_one() {
 
 #[test]
 fn what_is_said_without_data_goes_first() {
-    let mut b = Smux::new(
+    let mut b = Mux::new(
         Config {
             hello: false,
             stream_buffer: 1000,

@@ -1,10 +1,10 @@
 //! One stream: its two directions and what it has to say next.
 
-use crate::event::{Peer, ReadState, ResetReason, StreamInfo, WriteState};
+use crate::event::{ReadState, ResetReason, StreamInfo, WriteState};
+use crate::machine::Terms;
+use crate::machine::class::Budget;
+use crate::machine::schedule::Turn;
 use crate::pool::Buf;
-use crate::smux::class::Budget;
-use crate::smux::schedule::Turn;
-use fulmar_wire::smux::INITIAL_WINDOW;
 use fulmar_wire::time::Instant;
 
 /// Our direction.
@@ -118,7 +118,7 @@ pub(super) struct Stream {
     pub(super) turn: Turn,
     /// What it may have sent more than once.
     pub(super) budget: Budget,
-    /// `SYN` has not been emitted.
+    /// `SYN`, or in yamux the acceptor's `ACK`, has not been emitted.
     pub(super) syn_due: bool,
     /// A window update has to be emitted.
     pub(super) update_due: bool,
@@ -132,8 +132,8 @@ pub(super) struct Stream {
     pub(super) gone: bool,
     pub(super) sent: u64,
     pub(super) sent_at: Instant,
-    /// Version 2: what the peer said last; `None` in version 1.
-    pub(super) flow: Option<Flow>,
+    /// What the peer takes.
+    pub(super) flow: Flow,
 
     pub(super) inbound: Inbound,
     pub(super) unread: Buf,
@@ -147,15 +147,19 @@ pub(super) struct Stream {
     pub(super) timer: Option<Instant>,
 }
 
-/// The peer's receive window (section 8.5).
+/// What the peer takes.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Flow {
-    pub(super) consumed: u32,
-    pub(super) window: u32,
+pub(super) enum Flow {
+    /// Whatever comes: smux version 1.
+    Unlimited,
+    /// smux version 2 (section 8.5): what it said last.
+    Told { consumed: u32, window: u32 },
+    /// yamux: so many bytes more.
+    Credit(u32),
 }
 
 impl Stream {
-    pub(super) const fn new(wire: u32, holder: Holder, flow: bool, now: Instant) -> Self {
+    pub(super) const fn new(wire: u32, holder: Holder, flow: Flow, now: Instant) -> Self {
         Self {
             wire,
             holder,
@@ -172,14 +176,7 @@ impl Stream {
             gone: false,
             sent: 0,
             sent_at: now,
-            flow: if flow {
-                Some(Flow {
-                    consumed: 0,
-                    window: INITIAL_WINDOW,
-                })
-            } else {
-                None
-            },
+            flow,
             inbound: Inbound::Open,
             unread: Buf::new(),
             read: 0,
@@ -191,7 +188,7 @@ impl Stream {
     }
 
     /// What the stream has to send now: control before data, data before the end.
-    pub(super) fn next(&self, peer: Peer) -> Option<Next> {
+    pub(super) fn next(&self, terms: Terms) -> Option<Next> {
         if self.gone {
             return None;
         }
@@ -199,7 +196,7 @@ impl Stream {
             return Some(Next::Syn);
         }
         if let Some(reason) = self.reset_due
-            && peer.half_close()
+            && terms.resets()
         {
             return Some(Next::Rst(reason));
         }
@@ -214,24 +211,34 @@ impl Stream {
         }
         match self.outbound {
             Outbound::Ending if !self.fin_held => Some(Next::Fin),
-            Outbound::Cut if matches!(peer, Peer::Plain) => Some(Next::Fin),
+            Outbound::Cut if terms.cuts_by_fin() => Some(Next::Fin),
             _ => None,
         }
     }
 
     /// Whether nobody needs the stream any more.
-    pub(super) const fn is_over(&self, peer: Peer) -> bool {
-        matches!(self.holder, Holder::Nobody)
-            && (self.gone
-                || matches!(self.outbound, Outbound::Ended)
-                    && (self.reset_due.is_none() || matches!(peer, Peer::Plain)))
+    pub(super) fn is_over(&self, terms: Terms) -> bool {
+        let said_all = self.outbound == Outbound::Ended
+            && (self.reset_due.is_none() || terms.cuts_by_fin())
+            // In yamux who goes on sending has to be told.
+            && (!terms.yamux || self.inbound == Inbound::Finished);
+        self.holder == Holder::Nobody && (self.gone || said_all)
     }
 
     /// Bytes that the peer's window lets go.
     pub(super) const fn window(&self) -> u32 {
         match self.flow {
-            None => u32::MAX,
-            Some(flow) => flow.window.saturating_sub(self.in_flight(flow.consumed)),
+            Flow::Unlimited => u32::MAX,
+            Flow::Told { consumed, window } => window.saturating_sub(self.in_flight(consumed)),
+            Flow::Credit(left) => left,
+        }
+    }
+
+    /// So many bytes leave.
+    pub(super) const fn send(&mut self, n: usize) {
+        self.sent += n as u64;
+        if let Flow::Credit(left) = &mut self.flow {
+            *left = left.saturating_sub(n as u32);
         }
     }
 

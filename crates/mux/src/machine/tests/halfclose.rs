@@ -13,12 +13,12 @@ fn at(millis: u64) -> Instant {
     START + Duration::from_millis(millis)
 }
 
-fn end(version: Version, role: Role) -> Smux {
-    Smux::new(Config::new(version, role), START).expect("valid")
+fn end(version: Version, role: Role) -> Mux {
+    Mux::new(Config::new(version, role), START).expect("valid")
 }
 
 /// Two Fulmar ends that know each other and a stream that both hold.
-fn fulmar_pair(version: Version) -> (Smux, Smux, StreamId, StreamId) {
+fn fulmar_pair(version: Version) -> (Mux, Mux, StreamId, StreamId) {
     let mut a = end(version, Role::Opener);
     let mut b = end(version, Role::Acceptor);
     let sa = a.open(START).expect("open");
@@ -34,7 +34,7 @@ fn fulmar_pair(version: Version) -> (Smux, Smux, StreamId, StreamId) {
 }
 
 /// An opener and a Go server with one stream, whose number is 3. The server has not been heard yet.
-fn with_go_server(version: Version) -> (Smux, GoEnd, StreamId) {
+fn with_go_server(version: Version) -> (Mux, GoEnd, StreamId) {
     let mut a = end(version, Role::Opener);
     let id = a.open(START).expect("open");
     let mut go = GoEnd::new(version, 1024, 4096);
@@ -44,7 +44,7 @@ fn with_go_server(version: Version) -> (Smux, GoEnd, StreamId) {
 }
 
 /// An acceptor and a Go client with one stream, whose number is 3.
-fn with_go_client(version: Version) -> (Smux, GoEnd, StreamId) {
+fn with_go_client(version: Version) -> (Mux, GoEnd, StreamId) {
     let mut b = end(version, Role::Acceptor);
     let mut go = GoEnd::new(version, 1024, 4096);
     assert_eq!(go.open(), 3);
@@ -56,13 +56,13 @@ fn with_go_client(version: Version) -> (Smux, GoEnd, StreamId) {
     (b, go, id)
 }
 
-fn to_go(smux: &mut Smux, go: &mut GoEnd, now: Instant) {
+fn to_go(smux: &mut Mux, go: &mut GoEnd, now: Instant) {
     go.input(&drain(smux, now));
     assert_eq!(go.failed, None);
     check(smux);
 }
 
-fn from_go(smux: &mut Smux, go: &mut GoEnd, now: Instant) {
+fn from_go(smux: &mut Mux, go: &mut GoEnd, now: Instant) {
     smux.handle_input(now, &go.take_output())
         .expect("a Go end misbehaves");
     check(smux);
@@ -128,7 +128,7 @@ fn ends_without_hello_or_without_common_features_are_plain() {
             hello: false,
             ..Config::new(Version::V2, role)
         };
-        Smux::new(config, START).expect("valid")
+        Mux::new(config, START).expect("valid")
     };
     // Only one of them speaks of itself.
     let mut a = end(Version::V2, Role::Opener);
@@ -447,7 +447,7 @@ fn without_hold_a_plain_peer_gets_fin_at_once() {
         hello: false,
         ..Config::new(Version::V1, Role::Opener)
     };
-    let mut a = Smux::new(config, START).expect("valid");
+    let mut a = Mux::new(config, START).expect("valid");
     let id = a.open(START).expect("open");
     a.write(id, b"x").expect("write");
     a.finish(START, id);

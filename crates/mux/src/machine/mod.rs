@@ -1,23 +1,23 @@
 //! smux, versions 1 and 2, both ends (spec/kcptun.md, section 8).
 //!
-//! [`Smux`] is one session: many streams over one ordered, reliable stream of bytes, which somebody else carries. It
+//! [`Mux`] is one session: many streams over one ordered, reliable stream of bytes, which somebody else carries. It
 //! does no I/O and reads no clock; `now` must not go backwards.
 //!
 //! | kind | methods |
 //! |---|---|
-//! | what arrived | [`handle_input`](Smux::handle_input), [`handle_timeout`](Smux::handle_timeout) |
-//! | what must happen | [`poll_frame`](Smux::poll_frame), [`poll_frame_within`](Smux::poll_frame_within), [`poll_event`](Smux::poll_event), [`poll_timeout`](Smux::poll_timeout) |
-//! | commands | [`open`](Smux::open), [`write`](Smux::write), [`consume`](Smux::consume), [`finish`](Smux::finish), [`close`](Smux::close), [`reset`](Smux::reset) |
+//! | what arrived | [`handle_input`](Mux::handle_input), [`handle_timeout`](Mux::handle_timeout) |
+//! | what must happen | [`poll_frame`](Mux::poll_frame), [`poll_frame_within`](Mux::poll_frame_within), [`poll_event`](Mux::poll_event), [`poll_timeout`](Mux::poll_timeout) |
+//! | commands | [`open`](Mux::open), [`write`](Mux::write), [`consume`](Mux::consume), [`finish`](Mux::finish), [`close`](Mux::close), [`reset`](Mux::reset) |
 //! | getters | everything else |
 //!
 //! Frames are pulled: the caller asks for the next one only while the layer below has room. After any other call
-//! [`has_frames`](Smux::has_frames), [`poll_event`](Smux::poll_event) and [`poll_timeout`](Smux::poll_timeout) may
+//! [`has_frames`](Mux::has_frames), [`poll_event`](Mux::poll_event) and [`poll_timeout`](Mux::poll_timeout) may
 //! answer differently.
 //!
 //! # Life of a stream
 //!
-//! A stream is held by the application from [`open`](Smux::open) or [`Event::Opened`] until exactly one of
-//! [`close`](Smux::close) and [`reset`](Smux::reset); nothing that the peer does takes it away before. The two
+//! A stream is held by the application from [`open`](Mux::open) or [`Event::Opened`] until exactly one of
+//! [`close`](Mux::close) and [`reset`](Mux::reset); nothing that the peer does takes it away before. The two
 //! directions are independent:
 //!
 //! ```text
@@ -47,10 +47,10 @@
 //! | | Fulmar peer | plain peer | unknown peer |
 //! |---|---|---|---|
 //! | `FIN` received | that direction is over | the stream is over: `Finished` after the buffered bytes, `Stopped` at once, unsent bytes are dropped | cannot be |
-//! | [`finish`](Smux::finish), opener | `FIN` after the data | `FIN` after the data, and not before the peer's `FIN` has arrived or neither direction has moved for [`Config::fin_hold`] | `FIN` is held until the peer is known |
-//! | [`finish`](Smux::finish), acceptor | `FIN` after the data | `FIN` after the data | cannot be |
-//! | [`close`](Smux::close) | a private reset with [`ResetReason::CLOSED`] unless the peer's `FIN` has arrived, data, `FIN` | data, `FIN` | data, `FIN`; the reset as soon as the peer is known to be a Fulmar |
-//! | [`reset`](Smux::reset) | private reset | `FIN` | nothing until the peer is known |
+//! | [`finish`](Mux::finish), opener | `FIN` after the data | `FIN` after the data, and not before the peer's `FIN` has arrived or neither direction has moved for [`Config::fin_hold`] | `FIN` is held until the peer is known |
+//! | [`finish`](Mux::finish), acceptor | `FIN` after the data | `FIN` after the data | cannot be |
+//! | [`close`](Mux::close) | a private reset with [`ResetReason::CLOSED`] unless the peer's `FIN` has arrived, data, `FIN` | data, `FIN` | data, `FIN`; the reset as soon as the peer is known to be a Fulmar |
+//! | [`reset`](Mux::reset) | private reset | `FIN` | nothing until the peer is known |
 //! | private reset received, `CLOSED` | `Stopped`; the peer's direction goes on to its `FIN` | ends the session ([`Error::BadCommand`]) | cannot be |
 //! | private reset received, any other reason | after the peer's `FIN`: `Stopped`; else `Reset`, unread bytes are dropped | ends the session | cannot be |
 //!
@@ -74,7 +74,7 @@
 //!
 //! # Limits
 //!
-//! * Received bytes: [`wants_input`](Smux::wants_input) is the session's token bucket (section 8.3); the caller stops
+//! * Received bytes: [`wants_input`](Mux::wants_input) is the session's token bucket (section 8.3); the caller stops
 //!   feeding input while it says no. The memory behind it counts as well as the bytes.
 //! * Received bytes of one stream, version 2: the larger of [`Config::stream_buffer`] and the initial window of 262144,
 //!   and one frame of tolerance; more ends the session with [`Error::WindowOverrun`].
@@ -88,11 +88,13 @@ mod counters;
 mod input;
 mod output;
 mod schedule;
+mod smux;
 mod stream;
 mod timers;
+mod yamux;
 
 pub use class::{Class, SPARSE_BURST, SPARSE_RATE};
-pub use config::{Config, ConfigError, Role};
+pub use config::{Config, ConfigError, Protocol, Role};
 pub use counters::Counters;
 pub use fulmar_wire::smux::{Features, Version};
 pub use output::Frame;
@@ -102,7 +104,6 @@ use crate::list::List;
 use crate::pool::Pool;
 use crate::slab::Slab;
 use crate::{Error, StreamId};
-use fulmar_wire::smux::Hello;
 use fulmar_wire::time::Instant;
 use input::Parser;
 use schedule::Schedule;
@@ -116,7 +117,7 @@ const CHUNK_SLACK: u64 = 64 * 1024;
 
 /// A smux session. See the [module](self).
 #[derive(Debug)]
-pub struct Smux {
+pub struct Mux {
     config: Config,
     peer: Peer,
     /// `PeerHello` or `PeerPlain` has to be told.
@@ -161,9 +162,30 @@ pub struct Smux {
     timers: BTreeSet<(Instant, u32)>,
 
     counters: Counters,
+    /// What only yamux has.
+    yamux: yamux::State,
 }
 
-impl Smux {
+/// What decides which frames a stream may still say.
+#[derive(Copy, Clone, Debug)]
+struct Terms {
+    peer: Peer,
+    yamux: bool,
+}
+
+impl Terms {
+    /// Whether the peer understands resets. In yamux everybody does.
+    const fn resets(self) -> bool {
+        self.yamux || self.peer.half_close()
+    }
+
+    /// Whether all that a cut can be told by is `FIN`.
+    const fn cuts_by_fin(self) -> bool {
+        !self.yamux && matches!(self.peer, Peer::Plain)
+    }
+}
+
+impl Mux {
     /// A session without streams that begins at `now`.
     ///
     /// # Errors
@@ -184,10 +206,11 @@ impl Smux {
             slots: BTreeMap::new(),
             recent: None,
             held: 0,
-            // The counter starts at 1 and is increased before use (section 8.2).
-            next_wire: match config.role {
-                Role::Opener => Some(3),
-                Role::Acceptor => None,
+            next_wire: match (config.role, config.protocol) {
+                (Role::Acceptor, _) => None,
+                // The counter starts at 1 and is increased before use (section 8.2).
+                (Role::Opener, Protocol::Smux(_)) => Some(3),
+                (Role::Opener, Protocol::Yamux) => Some(1),
             },
             schedule: Schedule::new(config.max_frame),
             changed: List::new(),
@@ -204,6 +227,7 @@ impl Smux {
             heard_since_check: false,
             timers: BTreeSet::new(),
             counters: Counters::default(),
+            yamux: yamux::State::default(),
             config,
         })
     }
@@ -328,6 +352,13 @@ impl Smux {
         None
     }
 
+    const fn terms(&self) -> Terms {
+        Terms {
+            peer: self.peer,
+            yamux: matches!(self.config.protocol, Protocol::Yamux),
+        }
+    }
+
     /// The stream behind a key that the application holds.
     fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
         commands::held(&mut self.streams, id)
@@ -360,14 +391,15 @@ impl Smux {
     /// Puts a stream into or out of the schedule, or forgets it, as its state demands. To be called after whatever
     /// may change [`Stream::next`].
     fn refresh(&mut self, slot: u32) {
+        let terms = self.terms();
         let Some(stream) = self.streams.at_mut(slot) else {
             return;
         };
-        if stream.is_over(self.peer) {
+        if stream.is_over(terms) {
             self.forget(slot);
             return;
         }
-        let next = stream.next(self.peer);
+        let next = stream.next(terms);
         let turn = &mut stream.turn;
         match next {
             Some(Next::Syn | Next::Psh(_)) => self.schedule.enter_data(slot, turn),
@@ -410,9 +442,9 @@ impl Smux {
     }
 
     /// The first frame of the peer has told who it is.
-    fn meet(&mut self, now: Instant, hello: Option<Hello>) {
-        let common = hello.map_or(Features::default(), |hello| {
-            self.config.features.common(hello.features)
+    fn meet(&mut self, now: Instant, hello: Option<Features>) {
+        let common = hello.map_or(Features::default(), |features| {
+            self.config.features.common(features)
         });
         let known = Peer::Fulmar(common);
         self.peer = if known.half_close() {

@@ -16,14 +16,14 @@ fn config(version: Version, role: Role) -> Config {
 
 /// A client and a server of the script.
 struct Script {
-    ends: [Smux; 2],
+    ends: [Mux; 2],
     streams: [Vec<StreamId>; 2],
 }
 
 impl Script {
     fn new(change: impl Fn(Role) -> Config) -> Self {
         let ends =
-            [Role::Opener, Role::Acceptor].map(|role| Smux::new(change(role), NOW).expect("valid"));
+            [Role::Opener, Role::Acceptor].map(|role| Mux::new(change(role), NOW).expect("valid"));
         Self {
             ends,
             streams: Default::default(),
@@ -184,7 +184,7 @@ fn keepalive_frame() {
         ("kcptun/smux_v2.json", Version::V2),
     ] {
         let file = vectors::load(file);
-        let mut end = Smux::new(config(version, Role::Opener), NOW).expect("valid");
+        let mut end = Mux::new(config(version, Role::Opener), NOW).expect("valid");
         let at = end.poll_timeout().expect("keep-alive");
         end.handle_timeout(at).expect("alive");
         assert_eq!(

@@ -1,0 +1,224 @@
+//! yamux's frames (spec/kcptun-2016.md, section 8): what each that arrives means, and how what is to be said is written.
+//!
+//! # Peers of 2016
+//! They die of an `ACK` for a stream that waits for none, end the session at a second `FIN`, look at one flag of a frame only, and count
+//! a stream that was never acknowledged as opening for ever. So every frame of ours has one flag at most; an accepted stream gets one `ACK`, before
+//! anything else is said of it, a refusal too; and none is sent for streams that we open.
+
+use std::collections::VecDeque;
+
+use super::input::Expect;
+use super::output::{Draft, Say};
+use super::{Config, Mux, Role};
+use crate::Error;
+use crate::event::{Peer, ResetReason};
+use crate::machine::stream::{Flow, Inbound};
+use fulmar_wire::smux::Features;
+use fulmar_wire::time::Instant;
+use fulmar_wire::yamux::{Flags, Header, Hello, INITIAL_WINDOW, ParseError, Type};
+
+/// Answers to pings that wait for room. Who asks more often gets no answer to some.
+const MAX_ANSWERS: usize = 16;
+
+/// What a session has beside the machine's.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Values of pings to be answered.
+    answers: VecDeque<u32>,
+    /// The value of our next ping.
+    next_ping: u32,
+    /// The peer takes no new streams.
+    pub(super) peer_goes_away: bool,
+}
+
+impl State {
+    pub(super) fn owes_answers(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// The next answer.
+    pub(super) fn answer(&mut self) -> Option<Draft> {
+        let value = self.answers.pop_front()?;
+        Some(Draft::control(&Header::ping(Flags::ACK, value).to_bytes()))
+    }
+
+    /// A ping of ours.
+    pub(super) fn ping(&mut self) -> Draft {
+        let value = self.next_ping;
+        self.next_ping = (value + 1) % Hello::BEYOND_PINGS;
+        Draft::control(&Header::ping(Flags::SYN, value).to_bytes())
+    }
+}
+
+impl Mux {
+    /// A header has arrived.
+    pub(super) fn on_yamux(&mut self, now: Instant, bytes: &[u8]) -> Result<(), Error> {
+        let header = match Header::parse(bytes) {
+            Ok(header) => header,
+            // It is complete.
+            Err(ParseError::Short) => return Ok(()),
+            Err(e) => return self.fail(Error::BadFrame(e)),
+        };
+        self.counters.frames_received += 1;
+        self.heard = true;
+        self.heard_since_check = true;
+        let hello = Hello::parse(&header);
+        if self.peer == Peer::Unknown && self.config.role == Role::Acceptor {
+            let theirs = hello.filter(|hello| !hello.answer);
+            self.meet(now, theirs.map(|hello| hello.features));
+        }
+        match header.kind {
+            Type::Data | Type::WindowUpdate => self.on_stream(now, &header),
+            Type::Ping => {
+                self.on_ping(now, &header, hello);
+                Ok(())
+            }
+            Type::GoAway => {
+                self.yamux.peer_goes_away = true;
+                match header.length {
+                    0 => Ok(()),
+                    code => self.fail(Error::GoneAway(code)),
+                }
+            }
+        }
+    }
+
+    fn on_ping(&mut self, now: Instant, header: &Header, hello: Option<Hello>) {
+        self.counters.nops_received += 1;
+        let undecided = self.peer == Peer::Unknown;
+        if header.flags.has(Flags::SYN) {
+            if let Some(hello) = hello.filter(|hello| hello.answer && undecided) {
+                self.meet(now, Some(hello.features));
+            }
+            if self.yamux.answers.len() < MAX_ANSWERS {
+                self.yamux.answers.push_back(header.length);
+            }
+        } else if undecided && header.length == first_hello(self.config.features).value() {
+            // Our hello was answered as every ping is, and no other stood before that.
+            self.meet(now, None);
+        }
+    }
+
+    fn on_stream(&mut self, now: Instant, header: &Header) -> Result<(), Error> {
+        let (wire, flags) = (header.stream, header.flags);
+        if flags.has(Flags::SYN) {
+            if self.config.role == Role::Opener {
+                self.counters.syns_ignored += 1;
+            } else if wire % 2 == 0 || self.find(wire).is_some() {
+                return self.fail(Error::BadStream { stream: wire });
+            } else {
+                self.on_syn(now, wire)?;
+            }
+        }
+        match header.kind {
+            Type::WindowUpdate => {
+                self.on_credit(wire, header.length);
+                if flags.has(Flags::FIN) {
+                    self.on_fin(wire);
+                }
+            }
+            _ if header.length > 0 => {
+                self.on_data(wire, header.length)?;
+                self.parser.ends = flags.has(Flags::FIN).then_some(wire);
+            }
+            _ => {
+                if flags.has(Flags::FIN) {
+                    self.on_fin(wire);
+                } else if flags == Flags::NONE {
+                    self.counters.empty_frames += 1;
+                }
+            }
+        }
+        if flags.has(Flags::RST) {
+            self.counters.resets_received += 1;
+            if let Some(slot) = self.find_or_count(wire) {
+                self.on_cut(slot, ResetReason::ABORTED);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_credit(&mut self, wire: u32, credit: u32) {
+        self.counters.updates_received += 1;
+        if let Some(slot) = self.find_or_count(wire) {
+            if let Some(stream) = self.streams.at_mut(slot)
+                && let Flow::Credit(left) = &mut stream.flow
+            {
+                *left = left.saturating_add(credit);
+            }
+            self.refresh(slot);
+        }
+    }
+
+    fn on_data(&mut self, wire: u32, len: u32) -> Result<(), Error> {
+        let mut target = None;
+        if let Some(slot) = self.find_or_count(wire)
+            && let Some(stream) = self.streams.at_mut(slot)
+        {
+            match stream.inbound {
+                Inbound::Open => {
+                    let held = stream.unread.len() as u64 + u64::from(stream.read_untold);
+                    let unread = held + u64::from(len);
+                    if unread > u64::from(self.config.stream_buffer) {
+                        return self.fail(Error::WindowOverrun {
+                            stream: wire,
+                            unread,
+                        });
+                    }
+                    target = self.streams.key(slot);
+                }
+                // Nobody reads here any more, and the peer goes on: it is told once.
+                Inbound::Discarded => {
+                    stream.reset_due.get_or_insert(ResetReason::ABORTED);
+                    self.refresh(slot);
+                }
+                Inbound::Finished | Inbound::Reset(_) => {}
+            }
+        }
+        self.parser.expect = Expect::Bytes(target, len as usize);
+        Ok(())
+    }
+}
+
+/// The frame that says it.
+pub(super) fn draft(config: &Config, wire: u32, say: Say) -> Draft {
+    let (kind, flags, length) = match say {
+        Say::Open => {
+            let flag = match config.role {
+                Role::Opener => Flags::SYN,
+                Role::Acceptor => Flags::ACK,
+            };
+            let beyond = config.stream_buffer.saturating_sub(INITIAL_WINDOW);
+            (Type::WindowUpdate, flag, beyond)
+        }
+        Say::Update { credit, .. } => (Type::WindowUpdate, Flags::NONE, credit),
+        // No more than `max_frame`, which fits.
+        Say::Data(n) => (Type::Data, Flags::NONE, n as u32),
+        Say::End => (Type::WindowUpdate, Flags::FIN, 0),
+        Say::Cut(_) => (Type::WindowUpdate, Flags::RST, 0),
+    };
+    let header = Header {
+        kind,
+        flags,
+        stream: wire,
+        length,
+    };
+    Draft::control(&header.to_bytes())
+}
+
+/// The ping by which a Fulmar end tells what it is.
+pub(super) fn hello(role: Role, features: Features) -> Draft {
+    let hello = Hello {
+        answer: role == Role::Acceptor,
+        features,
+    };
+    Draft::control(&Header::ping(Flags::SYN, hello.value()).to_bytes())
+}
+
+/// That of the opener.
+const fn first_hello(features: Features) -> Hello {
+    Hello {
+        answer: false,
+        features,
+    }
+}

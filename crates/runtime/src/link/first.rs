@@ -1,0 +1,71 @@
+//! The same for kcptun of spring 2016.
+
+use fulmar_cipher::{MasterKey, NonceSource, PacketCipher, Prober, Scheme, kcptun2016_key};
+use fulmar_config::{Config, First};
+use fulmar_session::dialect::kcptun2016::{Kcptun2016, Settings, Vectors};
+use fulmar_wire::kcptun;
+use fulmar_wire::kcptun2016::Method;
+
+/// Keys and settings.
+pub(super) struct Link {
+    key: MasterKey,
+    settings: Settings,
+    first: First,
+}
+
+impl Link {
+    /// `None` unless the configuration asks for this dialect. `today`: the settings that the same options make in today's.
+    pub(super) fn new(config: &Config, today: &super::Settings) -> Option<Self> {
+        let first = config.tunnel.compat.first()?;
+        let key = &config.tunnel.key;
+        Some(Self {
+            key: kcptun2016_key(key.as_bytes()),
+            settings: Settings {
+                server: today.server,
+                method: if key.is_empty() {
+                    Method::Plain
+                } else {
+                    Method::Sealed
+                },
+                mtu: today.mtu,
+                profile: today.profile,
+                snd_wnd: today.snd_wnd,
+                rcv_wnd: today.rcv_wnd,
+                ack_no_delay: today.ack_no_delay,
+                mux_buffer: today.smux_buffer,
+                frame_size: today.frame_size,
+                stream_buffer: today.stream_buffer,
+                keep_alive: today.keep_alive,
+                fin_hold: today.fin_hold,
+                rate_limit: today.rate_limit,
+                auto: today.auto,
+            },
+            first,
+        })
+    }
+
+    /// `today`: the key that the same password makes in today's kcptun, to name a peer that speaks that.
+    pub(super) fn dialect(&self, today: &MasterKey) -> Kcptun2016 {
+        let today = today.clone();
+        let mut prober = None;
+        let probe = move |datagram: &[u8]| {
+            prober
+                .get_or_insert_with(|| Prober::new(&today, &kcptun::Method::ALL))
+                .probe(datagram)
+                .map(Scheme::Kcptun)
+        };
+        Kcptun2016::new(self.settings.clone(), self.key.clone(), Box::new(probe))
+    }
+
+    pub(super) fn cipher(&self, seed: [u8; 32]) -> Box<dyn PacketCipher> {
+        let nonces = NonceSource::seeded(seed);
+        fulmar_cipher::kcptun2016(self.settings.method, &self.key, nonces)
+    }
+
+    /// How a session begins. `seed`: used for nothing else.
+    pub(super) fn vectors(&self, seed: [u8; 32]) -> Vectors {
+        let mut random = [0; 32];
+        NonceSource::seeded(seed).fill(&mut random);
+        Vectors::new(self.first.variant, self.first.tuncrypt, random)
+    }
+}

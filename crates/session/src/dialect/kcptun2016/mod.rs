@@ -1,0 +1,153 @@
+//! kcptun as it was in spring 2016 (spec/kcptun-2016.md): yamux streams, encrypted once more in most variants, over KCP in message
+//! mode; no parity, no compression.
+//!
+//! | module | what |
+//! |---|---|
+//! | `layer` | the two ends of a session as streams |
+//! | `vectors` | what a client's first message means, and how a server finds out |
+//!
+//! # A server adapts
+//! Three neighbouring states of the program differ in the first message of a client, so its length tells which one speaks, and in the
+//! last of them the first frame tells whether it is encrypted (section 9). Until that is known a server says nothing. What tells a session
+//! from a recording, and who may move it, is as in today's kcptun: a conversation is drawn at random and begins once.
+
+mod layer;
+mod vectors;
+
+use core::time::Duration;
+
+use fulmar_arq::{self as arq, Kcp};
+use fulmar_cipher::{MasterKey, Scheme};
+use fulmar_wire::kcp::HEADER_LEN;
+use fulmar_wire::kcptun::MIN_KCP_MTU;
+use fulmar_wire::kcptun2016::{MAX_FRAGMENTS, Method};
+use fulmar_wire::time::Instant;
+
+use crate::admission::{self, Body, Peek};
+use crate::dialect::{Dialect, Stranger};
+use crate::measuring;
+use crate::session::Parts;
+use crate::transmit::Path;
+
+use layer::Layer;
+pub use vectors::Vectors;
+
+/// Bytes of headers below a UDP payload, with IPv4.
+const IP_UDP_HEADERS: usize = 28;
+/// How long a client of that time may say nothing after its first message: it pings every 30 s, and its answer may take 10 s more
+/// (section 8).
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// What sessions of this dialect are built from. Ranges are checked by the configuration; see there for defaults.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether we are the server: peers open sessions and streams.
+    pub server: bool,
+    /// What protects packets.
+    pub method: Method,
+    /// Largest UDP payload, bytes (`--mtu`).
+    pub mtu: usize,
+    /// KCP's four numbers (`--mode`).
+    pub profile: arq::Profile,
+    /// Send window, segments.
+    pub snd_wnd: u32,
+    /// Receive window, segments.
+    pub rcv_wnd: u32,
+    /// Whether acknowledgements leave at once.
+    pub ack_no_delay: bool,
+    /// Receive buffer of a session, bytes.
+    pub mux_buffer: u32,
+    /// Largest payload of a frame that we send, bytes.
+    pub frame_size: u16,
+    /// Receive window of a stream, bytes; at least yamux's 262,144.
+    pub stream_buffer: u32,
+    /// Time between our pings.
+    pub keep_alive: Duration,
+    /// How long a client holds a half-close back from a server that would drop the answer.
+    pub fin_hold: Duration,
+    /// Bytes of UDP payload per second and session.
+    pub rate_limit: Option<u64>,
+    /// The sender measures the path (`--mode auto`); then [`Self::profile`] only says how long acknowledgements wait at most. There is no
+    /// parity here, whatever it says.
+    pub auto: Option<measuring::Settings>,
+}
+
+/// Finds the method of a datagram among those of other dialects, with the same password.
+pub type Probe = Box<dyn FnMut(&[u8]) -> Option<Scheme> + Send>;
+
+/// Builds sessions of this dialect.
+pub struct Kcptun2016 {
+    settings: Settings,
+    key: MasterKey,
+    probe: Probe,
+}
+
+impl Kcptun2016 {
+    /// Sessions with `settings` and `key`, which encrypts streams; packets are the endpoint's matter.
+    #[must_use]
+    pub fn new(settings: Settings, key: MasterKey, probe: Probe) -> Self {
+        Self {
+            settings,
+            key,
+            probe,
+        }
+    }
+
+    /// The parts of a session that we open.
+    #[must_use]
+    pub fn open(&self, path: Path, conv: u32, vectors: Vectors, now: Instant) -> Parts {
+        let layer = Layer::client(&self.settings, &self.key, vectors, now);
+        self.parts(path, conv, 0, layer)
+    }
+
+    fn parts(&self, path: Path, conv: u32, cipher: usize, layer: Layer) -> Parts {
+        let s = &self.settings;
+        // The configuration refuses an MTU that leaves too little.
+        let mtu = s.method.kcp_mtu(s.mtu).unwrap_or(MIN_KCP_MTU);
+        let config = arq::Config {
+            mtu,
+            overhead: HEADER_LEN + s.method.front() + IP_UDP_HEADERS,
+            copies: s.auto.is_some_and(|a| a.redundancy > 0),
+            strategy: match s.auto {
+                Some(_) => arq::StrategyKind::Auto,
+                None => arq::StrategyKind::Classic,
+            },
+            profile: s.profile,
+            snd_wnd: s.snd_wnd,
+            rcv_wnd: s.rcv_wnd,
+            ack_no_delay: s.ack_no_delay,
+            max_fragments: MAX_FRAGMENTS,
+            measure_repairs: false,
+            ..arq::Config::default()
+        };
+        Parts {
+            kcp: Kcp::new(conv, config),
+            encoder: None,
+            decoder: None,
+            layer: Box::new(layer),
+            path,
+            cipher,
+            rate_limit: s.rate_limit,
+            padding: None,
+            silence: None,
+            thrifty: false,
+            watches_quiet: !s.server,
+            measuring: s.auto.map(|a| measuring::Settings { parity: false, ..a }),
+        }
+    }
+}
+
+impl Dialect for Kcptun2016 {
+    fn peek(&self, body: &[u8]) -> Option<Peek> {
+        admission::peek(body).filter(|peek| peek.body == Body::Plain)
+    }
+
+    fn accept(&mut self, now: Instant, stranger: Stranger) -> Parts {
+        let layer = Layer::server(&self.settings, &self.key, now);
+        self.parts(stranger.path, stranger.conv, stranger.cipher, layer)
+    }
+
+    fn probe(&mut self, datagram: &[u8]) -> Option<Scheme> {
+        (self.probe)(datagram)
+    }
+}
