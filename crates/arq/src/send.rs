@@ -140,6 +140,8 @@ pub(crate) struct SendBuffer {
     capacity: usize,
     /// First segment of the message that is being pushed, in message mode.
     message: Seq,
+    /// The first message has not ended.
+    first_message: bool,
     /// Most fragments of a message; 0 in stream mode.
     max_fragments: u8,
     in_flight: u32,
@@ -174,6 +176,7 @@ impl SendBuffer {
             ended: false,
             capacity: mss,
             message: first,
+            first_message: true,
             max_fragments,
             in_flight: 0,
             fresh: List::EMPTY,
@@ -242,6 +245,15 @@ impl SendBuffer {
         self.ended = true;
     }
 
+    /// In message mode, a message may end here: it does if it is the first one, which stands alone, or as long as a segment. What is
+    /// shorter is joined by what follows, as each message takes a segment at least.
+    pub(crate) fn may_end_message(&mut self) {
+        let pushed = self.end.0.wrapping_sub(self.message.0);
+        if self.first_message || pushed > 1 {
+            self.end_message();
+        }
+    }
+
     /// In message mode, what was pushed since the last call is a message (spec/kcptun-2016.md, section 6): its segments count down to
     /// 0, and the next bytes begin another one. More segments than the other end may have room for are several messages.
     pub(crate) fn end_message(&mut self) {
@@ -256,6 +268,7 @@ impl SendBuffer {
             frg = (frg + 1) % self.max_fragments;
         }
         self.message = self.end;
+        self.first_message = false;
         self.ended = true;
     }
 

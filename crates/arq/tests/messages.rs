@@ -98,6 +98,27 @@ fn every_write_is_a_message() {
     }
 }
 
+/// What is small shares segments, but for the first.
+#[test]
+fn small_messages_are_joined() {
+    let mut kcp = Kcp::new(3, config(128, StrategyKind::Classic));
+    for i in 0..40 {
+        kcp.send(&[i; 12]);
+        kcp.may_end_message();
+    }
+    kcp.end_message();
+    let mut out = Datagrams::default();
+    kcp.flush(Instant::from_millis(10), Flush::Full, &mut out);
+    let all = segments(&out.take());
+    let lens: Vec<_> = all.values().map(|(frg, data)| (*frg, data.len())).collect();
+    // The second begins in the datagram of the first and ends with the frame that goes beyond it.
+    let sum: usize = lens.iter().map(|(_, len)| len).sum();
+    assert_eq!(sum, 40 * 12);
+    assert_eq!(lens[0], (0, 12));
+    assert!(lens.len() <= 5, "{lens:?}");
+    messages(&all, 128);
+}
+
 /// More than the other end may have room for at once is several messages.
 #[test]
 fn long_messages_are_split() {

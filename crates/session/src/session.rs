@@ -567,11 +567,12 @@ impl Session {
                 filled.empty = true;
                 break;
             }
-            kcp.end_message();
+            kcp.may_end_message();
             if uneven && bytes - before >= mss {
                 kcp.end_segment();
             }
         }
+        kcp.end_message();
         filled
     }
 

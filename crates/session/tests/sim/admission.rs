@@ -192,7 +192,7 @@ fn an_honest_client_behind_the_address_of_a_flood_gets_in() {
             flood(&mut sim);
             sim.open_on(honest, bulk(100_000, 100_000));
             let end = sim.now + secs(5);
-            while sim.client().apps.open > 0 && sim.now < end {
+            while sim.client().apps.open + sim.server.apps.open > 0 && sim.now < end {
                 sim.run_for(ms(10));
                 flood(&mut sim);
             }
