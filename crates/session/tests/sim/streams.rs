@@ -171,7 +171,13 @@ fn a_thousand_streams() {
                 }
             }
             sim.finish(secs(60));
-            assert_eq!(sim.server.endpoint.counters().streams_opened, 1000);
+            let opened = sim.server.endpoint.counters().streams_opened;
+            // Some are cut before anybody has heard of them.
+            assert!(
+                (990..=1000).contains(&opened),
+                "{opened} {}",
+                ends.0.dialect()
+            );
             // Nothing is left behind.
             sim.run_for(secs(35));
             let key = sim.clients[0].key();
