@@ -47,8 +47,8 @@ pub use libev::{
 };
 pub use load::{Environment, Invocation, from_args, from_bytes, from_file, plugin_side};
 pub use model::{
-    Auto, Client, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server, Shards, Smux,
-    Stats,
+    Auto, Client, Compat, Config, Crypt, First, Kcptun, Log, Mode, Qpp, QppGeneration, Role,
+    Server, Shards, Smux, Stats,
 };
 pub use options::Side;
 pub use origin::{Origin, Program, Provenance};

@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 
 use fulmar_wire::kcptun::Method;
+use fulmar_wire::kcptun2016::Variant;
 
 use crate::addr::{PortRange, StreamAddr};
 use crate::origin::Provenance;
@@ -81,6 +82,8 @@ pub struct Server {
 /// `key`, `crypt`, `qpp`, `compression` and `smux.version` have to be equal on both ends.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Kcptun {
+    /// Which kcptun the other end is.
+    pub compat: Compat,
     /// The pre-shared secret.
     pub key: Key,
     /// Whether `key` is the one that everybody knows because it is kcptun's default.
@@ -135,6 +138,39 @@ pub struct Kcptun {
     pub close_wait_explicit: bool,
 }
 
+/// Which of two kcptuns, which share almost nothing on the wire, is spoken.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Compat {
+    /// Today's.
+    Current,
+    /// That of spring 2016 (spec/kcptun-2016.md).
+    First(First),
+}
+
+impl Compat {
+    /// The settings of the first kcptun, if that is spoken.
+    #[must_use]
+    pub const fn first(self) -> Option<First> {
+        match self {
+            Self::Current => None,
+            Self::First(first) => Some(first),
+        }
+    }
+}
+
+/// What only the kcptun of spring 2016 has (spec/kcptun-2016.md, sections 1 and 2).
+///
+/// The other settings of [`Kcptun`] say what that program does: no parity, no compression, no QPP, never looking like TCP.
+/// `crypt` means nothing: packets are sealed unless the key is empty.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct First {
+    /// What a client speaks. A server finds out what each client speaks.
+    pub variant: Variant,
+    /// Whether a client encrypts the stream a second time: in A and B always, in C if `--tuncrypt` says so. A server finds
+    /// out what each client does.
+    pub tuncrypt: bool,
+}
+
 /// Which packet cipher a session uses.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Crypt {
@@ -144,7 +180,7 @@ pub enum Crypt {
     Method(Method),
 }
 
-/// A profile of section 2.5.
+/// A profile of section 2.5; the numbers here are today's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Mode {
     /// 40 ms.
@@ -155,6 +191,9 @@ pub enum Mode {
     Fast2,
     /// nodelay, 10 ms.
     Fast3,
+    /// Only the kcptun of 2016 has it, whose other modes have other numbers, too (spec/kcptun-2016.md, section 2): the one
+    /// with a congestion window.
+    Default,
     /// Ours: the sender finds out what the path carries, within the bounds of [`Auto`].
     Auto,
     /// `manual` or any unknown name, kept here: `nodelay`, `interval`, `resend` and `nc` as given.
@@ -170,6 +209,7 @@ impl Mode {
             Self::Fast => "fast",
             Self::Fast2 => "fast2",
             Self::Fast3 => "fast3",
+            Self::Default => "default",
             Self::Auto => "auto",
             Self::Manual(name) => name,
         }

@@ -11,8 +11,8 @@ use crate::addr::{AddrError, PortRange, StreamAddr};
 use crate::hint::nearest;
 use crate::kcptun_json;
 use crate::model::{
-    Auto, Client, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server, Shards, Smux,
-    Stats,
+    Auto, Client, Compat, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server,
+    Shards, Smux, Stats,
 };
 use crate::options::{self, DEFAULT_KEY, Id, Kind, Opt, Side};
 use crate::origin::{Origin, Provenance};
@@ -185,6 +185,7 @@ impl Resolver<'_> {
             _ => self.int(Id::RcvWnd),
         };
         Some(Kcptun {
+            compat: Compat::Current,
             key,
             key_is_default,
             crypt,
