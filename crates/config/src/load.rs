@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
+use fulmar_wire::kcptun2016::Variant;
+
 use crate::argv::{self, Asked};
 use crate::kcptun_json::JsonFile;
 use crate::options::{Id, Side};
@@ -58,8 +60,8 @@ impl<K: Into<String>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
 /// What a kcptun command line comes to.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Invocation {
-    /// `--help`.
-    Help,
+    /// `--help`; with `--compat`, also for which kcptun of 2016.
+    Help(Option<Variant>),
     /// `--version`.
     Version,
     /// Run this.
@@ -95,7 +97,7 @@ pub fn from_args(
         return Err(Failure { problems });
     }
     match asked {
-        Asked::Help => return Ok(Invocation::Help),
+        Asked::Help => return Ok(Invocation::Help(values.compat())),
         Asked::Version => return Ok(Invocation::Version),
         Asked::Run => {}
     }
@@ -204,5 +206,6 @@ fn finish(
     if let Some(plugin) = plugin {
         plugin.apply(&mut values, &mut problems);
     }
+    values.settle_defaults();
     resolve(&values, is_plugin, problems)
 }

@@ -52,7 +52,14 @@ pub fn recognise(content: &[u8]) -> Dialect {
         "rendezvous_server",
     ];
     /// Nobody but kcptun has these.
-    const KCPTUN: [&str; 5] = ["localaddr", "remoteaddr", "target", "crypt", "key"];
+    const KCPTUN: [&str; 6] = [
+        "localaddr",
+        "remoteaddr",
+        "target",
+        "crypt",
+        "key",
+        "compat",
+    ];
     /// Neither has kcptun these, but they do not make a configuration.
     const LIBEV_BESIDES: [&str; 10] = [
         "connect",
