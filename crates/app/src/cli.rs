@@ -16,7 +16,7 @@ use crate::persona::FULMAR;
 const RULES: &str = "\
 One hyphen does as well as two (-mode fast3), and numbers may be written as in Go (0x546). \
 A switch takes a value only with an equals sign (--nocomp=false). \
-Highest precedence first: the variables of a shadowsocks host, the JSON file, flags, KCPTUN_KEY, defaults.";
+Highest precedence first: the variables of a shadowsocks host, the file, flags, KCPTUN_KEY, defaults.";
 
 const ROLES: [&str; 2] = ["client", "server"];
 
@@ -34,7 +34,7 @@ pub(crate) fn program() -> Command {
         .subcommand(tunnel(Side::Server, None))
         .subcommand(
             Command::new("run")
-                .about("Run what a configuration file of kcptun or kcptun-libev describes, recognised by its content")
+                .about("Run what a configuration file of kcptun (JSON, or TOML) or kcptun-libev describes, recognised by its content")
                 .args(file_and_role()),
         )
         .subcommand(

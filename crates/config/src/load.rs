@@ -7,7 +7,7 @@ use std::path::Path;
 use fulmar_wire::kcptun2016::Variant;
 
 use crate::argv::{self, Asked};
-use crate::kcptun_json::JsonFile;
+use crate::kcptun_file::SettingsFile;
 use crate::options::{Id, Side};
 use crate::origin::Origin;
 use crate::problem::{Failure, Place, Problem};
@@ -81,7 +81,7 @@ pub fn plugin_side(environment: &Environment) -> Result<Option<Side>, Failure> {
 
 /// Reads kcptun's command line (`args` without the program's name), the file that it names, and the environment.
 ///
-/// Precedence as in kcptun (section 2.1, 2.4 and 15), highest first: plugin variables, the JSON file, the command line, `KCPTUN_KEY`, defaults.
+/// Precedence as in kcptun (section 2.1, 2.4 and 15), highest first: plugin variables, the file, the command line, `KCPTUN_KEY`, defaults.
 ///
 /// # Errors
 /// Every mistake of the command line, the file and the values, found before anything is opened but files.
@@ -106,7 +106,7 @@ pub fn from_args(
         _ => None,
     };
     if let Some(path) = file {
-        match JsonFile::open(Path::new(&path)) {
+        match SettingsFile::open(Path::new(&path)) {
             Ok(file) => file.apply(&mut values, &mut problems),
             Err(problem) => {
                 problems.push(problem);
@@ -126,7 +126,7 @@ pub fn from_file(
     side: Option<Side>,
     environment: &Environment,
 ) -> Result<Loaded, Failure> {
-    from_json(JsonFile::open(path)?, path, side, environment)
+    from_settings(SettingsFile::open(path)?, path, side, environment)
 }
 
 /// As [`from_file`], for a file whose content has been read already; `path` is what messages call it.
@@ -139,11 +139,11 @@ pub fn from_bytes(
     side: Option<Side>,
     environment: &Environment,
 ) -> Result<Loaded, Failure> {
-    from_json(JsonFile::parse(path, content)?, path, side, environment)
+    from_settings(SettingsFile::parse(path, content)?, path, side, environment)
 }
 
-fn from_json(
-    file: JsonFile<'_>,
+fn from_settings(
+    file: SettingsFile<'_>,
     path: &Path,
     side: Option<Side>,
     environment: &Environment,

@@ -42,7 +42,7 @@ pub enum Origin {
     Flag(String),
     /// An environment variable.
     Environment(String),
-    /// A key of a JSON file.
+    /// A key of a configuration file, JSON or TOML.
     Json {
         /// The file as given.
         file: PathBuf,

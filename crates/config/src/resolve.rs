@@ -12,7 +12,7 @@ use fulmar_wire::kcptun::{Method, kcp_mtu};
 
 use crate::addr::{AddrError, PortRange, StreamAddr};
 use crate::hint::nearest;
-use crate::kcptun_json;
+use crate::kcptun_file;
 use crate::model::{
     Auto, Client, Compat, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server,
     Shards, Smux, Stats,
@@ -286,7 +286,7 @@ impl Resolver<'_> {
 
     fn key_file(&mut self) -> Option<Key> {
         let path = self.path(Id::KeyFile)?;
-        let key = match kcptun_json::read(&path) {
+        let key = match kcptun_file::read(&path) {
             Ok(content) => Key::new(content),
             Err(problem) => {
                 let message = format!("{}: {}", path.display(), problem.message);

@@ -652,7 +652,8 @@ pub const TABLE: [Opt; 49] = [
         value_name: "FILE",
         client: Preset::Text(""),
         server: Preset::Text(""),
-        help: "Read this JSON file; what it says overrides the command line",
+        help: "Read this file, JSON or TOML; what it says overrides the command line",
+        note: "JSON as in kcptun; a file in TOML is ours",
         ..BASE
     },
     Opt {
