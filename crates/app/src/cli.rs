@@ -14,8 +14,8 @@ use fulmar_wire::kcptun2016::Variant;
 use crate::persona::FULMAR;
 
 const RULES: &str = "\
-One hyphen does as well as two (-mode fast3), and numbers may be written as in Go (0x546). \
-A switch takes a value only with an equals sign (--nocomp=false). \
+One hyphen does as well as two (-mode auto), and numbers may be written as in Go (0x546). \
+A switch takes a value only with an equals sign (--quiet=false). \
 Highest precedence first: the variables of a shadowsocks host, the file, flags, KCPTUN_KEY, defaults.";
 
 const ROLES: [&str; 2] = ["client", "server"];

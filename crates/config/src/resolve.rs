@@ -190,6 +190,9 @@ impl Resolver<'_> {
             (None, _) => self.mtu(crypt, fec.is_some() || follows),
         };
         let smux = self.smux(auto.as_ref());
+        if first.is_some() {
+            self.first_window(&smux);
+        }
         if let Some(auto) = auto {
             self.contradictions(&auto, fec.is_some());
         }

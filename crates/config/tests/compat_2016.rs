@@ -653,6 +653,31 @@ fn the_block_at_start() {
 }
 
 #[test]
+fn a_stream_has_at_least_the_window_that_it_begins_with() {
+    for (args, problem) in [
+        (&["--streambuf=262144"][..], None),
+        (&["--streambuf=262144", "--smuxbuf=262144"], None),
+        (
+            &["--streambuf=262143"],
+            Some("--streambuf: 262143 is too small"),
+        ),
+        (
+            &["--mode=auto", "--smuxbuf=262143"],
+            Some("--smuxbuf: 262143 is too small"),
+        ),
+    ] {
+        let (config, problems) = say(Side::Server, "2016", args);
+        assert_eq!(config.is_none(), problem.is_some(), "{args:?}");
+        let expected = problem.map(|text| {
+            format!(
+                "Error: command line, {text}: with the kcptun of 2016 a stream begins with 262144 bytes; write 262144 or more"
+            )
+        });
+        assert_eq!(problems, Vec::from_iter(expected));
+    }
+}
+
+#[test]
 fn the_size_has_room_for_the_header() {
     for (args, problem) in [
         (
@@ -720,7 +745,7 @@ proptest! {
                 prop_assert!(!matches!(tunnel.mode, Mode::Manual(_) | Mode::Fast3));
                 prop_assert!((10..=40).contains(&tunnel.interval.as_millis()));
                 prop_assert!((1..=65535).contains(&tunnel.snd_wnd) && (1..=65535).contains(&tunnel.rcv_wnd));
-                prop_assert!(tunnel.smux.stream_buffer >= 1 && tunnel.smux.stream_buffer <= tunnel.smux.buffer);
+                prop_assert!(tunnel.smux.stream_buffer >= 262_144 && tunnel.smux.stream_buffer <= tunnel.smux.buffer);
                 prop_assert!((1..=30).contains(&tunnel.smux.keep_alive.as_secs()) && tunnel.smux.frame_size >= 1);
                 prop_assert!(!report::lines(&loaded.config).is_empty());
             }

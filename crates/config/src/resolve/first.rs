@@ -7,11 +7,13 @@ use fulmar_wire::kcptun2016::{Method, Variant};
 
 use super::{Profile, Resolver};
 use crate::hint::nearest;
-use crate::model::{First, Mode};
+use crate::model::{First, Mode, Smux};
 use crate::options::{self, Id, Side, TABLE, first};
 use crate::secret::Key;
 use crate::values::{Raw, printable, wanted};
 
+/// What a stream of yamux may send before it has heard anything, in bytes (section 8).
+const FIRST_CREDIT: u32 = 262_144;
 /// The name of the only cipher.
 const AES: &str = "aes";
 
@@ -186,6 +188,26 @@ impl Resolver<'_> {
             congestion_control: numbers.congestion_control,
         };
         (numbers.mode.clone(), profile)
+    }
+
+    /// The window of a stream, which cannot be smaller than what every stream begins with.
+    pub(super) fn first_window(&mut self, smux: &Smux) {
+        if smux.stream_buffer >= FIRST_CREDIT {
+            return;
+        }
+        let given = !self.origin(Id::StreamBuf).is_default();
+        let id = if given { Id::StreamBuf } else { Id::SmuxBuf };
+        // Out of range was said already.
+        if self.in_range(id) {
+            self.error(
+                id,
+                format!(
+                    "{} is too small: with the kcptun of 2016 a stream begins with {FIRST_CREDIT} bytes",
+                    smux.stream_buffer
+                ),
+                format!("write {FIRST_CREDIT} or more"),
+            );
+        }
     }
 
     /// The size of a UDP payload, which has to have room for the header of a sealed packet if there is a key.
