@@ -7,15 +7,16 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, ValueHint};
 use clap::{Arg, ArgAction, Command, value_parser};
-use fulmar_config::options::{self, Group, Id, Kind, Opt, Preset};
+use fulmar_config::options::{self, Group, Id, Kind, Opt, Preset, first};
 use fulmar_config::{Program, Side};
+use fulmar_wire::kcptun2016::Variant;
 
 use crate::persona::FULMAR;
 
 const RULES: &str = "\
-One hyphen does as well as two (-mode fast3), and numbers may be written as in Go (0x546). \
-A switch takes a value only with an equals sign (--nocomp=false). \
-Highest precedence first: the variables of a shadowsocks host, the JSON file, flags, KCPTUN_KEY, defaults.";
+One hyphen does as well as two (-mode auto), and numbers may be written as in Go (0x546). \
+A switch takes a value only with an equals sign (--quiet=false). \
+Highest precedence first: the variables of a shadowsocks host, the file, flags, KCPTUN_KEY, defaults.";
 
 const ROLES: [&str; 2] = ["client", "server"];
 
@@ -29,11 +30,11 @@ pub(crate) fn program() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(tunnel(Side::Client))
-        .subcommand(tunnel(Side::Server))
+        .subcommand(tunnel(Side::Client, None))
+        .subcommand(tunnel(Side::Server, None))
         .subcommand(
             Command::new("run")
-                .about("Run what a configuration file of kcptun or kcptun-libev describes, recognised by its content")
+                .about("Run what a configuration file of kcptun (JSON, or TOML) or kcptun-libev describes, recognised by its content")
                 .args(file_and_role()),
         )
         .subcommand(
@@ -125,15 +126,16 @@ fn file_and_role() -> [Arg; 2] {
     ]
 }
 
-/// The command `client` or `server`.
-pub(crate) fn tunnel(side: Side) -> Command {
+/// The command `client` or `server`; with `compat`, the variant of the kcptun of 2016 that it is for, with its defaults and
+/// without what it lacks.
+pub(crate) fn tunnel(side: Side, compat: Option<Variant>) -> Command {
     let about = match side {
-        Side::Client => {
-            "Accept TCP connections here and carry them to a server, with kcptun's flags"
-        }
-        Side::Server => {
-            "Accept tunnels here and carry their streams to a target, with kcptun's flags"
-        }
+        Side::Client => "Accept TCP connections here and carry them to a server",
+        Side::Server => "Accept tunnels here and carry their streams to a target",
+    };
+    let about = match compat {
+        None => format!("{about}, with kcptun's flags"),
+        Some(_) => format!("{about}, for the kcptun of spring 2016"),
     };
     let mut command = Command::new(side.name())
         .about(about)
@@ -143,7 +145,7 @@ pub(crate) fn tunnel(side: Side) -> Command {
         .next_line_help(false);
     for group in Group::ALL {
         for opt in options::of(side).filter(|opt| opt.group == group) {
-            command = command.arg(flag(opt, side));
+            command = command.arg(flag(opt, side, compat));
         }
     }
     let help = Arg::new("help")
@@ -164,7 +166,7 @@ fn version_flag(action: ArgAction) -> Arg {
         .action(action)
 }
 
-fn flag(opt: &'static Opt, side: Side) -> Arg {
+fn flag(opt: &'static Opt, side: Side, compat: Option<Variant>) -> Arg {
     let mut arg = Arg::new(opt.flag)
         .help(opt.help)
         .help_heading(opt.group.heading());
@@ -177,7 +179,8 @@ fn flag(opt: &'static Opt, side: Side) -> Arg {
         };
     }
     // Plugin matters are nobody's to type.
-    if opt.program == Program::KcptunPlugin {
+    let lacking = first::lacking(opt.id).or(first::idle(opt.id)).is_some();
+    if opt.program == Program::KcptunPlugin || (compat.is_some() && lacking) {
         arg = arg.hide(true);
     }
     if opt.kind == Kind::Bool {
@@ -185,6 +188,11 @@ fn flag(opt: &'static Opt, side: Side) -> Arg {
     }
     arg = arg.value_name(opt.value_name).allow_hyphen_values(true);
     match opt.kind {
+        Kind::Name { .. } if opt.id == Id::Mode && compat.is_some() => {
+            let modes = compat.map_or(&[][..], first::modes).iter();
+            let names = modes.map(|numbers| numbers.mode.name()).chain(["auto"]);
+            arg = arg.value_parser(PossibleValuesParser::new(names));
+        }
         Kind::Name { names, .. } => {
             // A client speaks first, so it cannot find out the cipher.
             let names = names
@@ -199,7 +207,11 @@ fn flag(opt: &'static Opt, side: Side) -> Arg {
         }
         Kind::Text | Kind::Int { .. } | Kind::Bool => {}
     }
-    match opt.preset(side) {
+    let preset = match compat {
+        None => opt.preset(side),
+        Some(_) => first::preset(opt, side),
+    };
+    match preset {
         Preset::Text("") | Preset::Off => arg,
         Preset::Text(text) => arg.default_value(text),
         Preset::Int(n) => arg.default_value(n.to_string()),
@@ -213,8 +225,12 @@ mod tests {
     #[test]
     fn clap_finds_no_fault() {
         program().debug_assert();
-        tunnel(Side::Client).debug_assert();
-        tunnel(Side::Server).debug_assert();
+        for side in [Side::Client, Side::Server] {
+            tunnel(side, None).debug_assert();
+            for variant in Variant::ALL {
+                tunnel(side, Some(variant)).debug_assert();
+            }
+        }
     }
 
     #[test]
@@ -225,7 +241,7 @@ mod tests {
             (Side::Client, "crypt", false),
             (Side::Server, "crypt", true),
         ] {
-            let command = tunnel(side);
+            let command = tunnel(side, None);
             let arg = command.get_arguments().find(|arg| arg.get_id() == name);
             let names = arg.expect(name).get_possible_values();
             let found = names.iter().any(|value| value.get_name() == "auto");
@@ -236,7 +252,7 @@ mod tests {
     #[test]
     fn every_option_is_a_flag_with_all_its_names() {
         for side in [Side::Client, Side::Server] {
-            let command = tunnel(side);
+            let command = tunnel(side, None);
             for opt in options::of(side) {
                 let arg = command
                     .get_arguments()

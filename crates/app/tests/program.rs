@@ -194,6 +194,152 @@ fn an_unusable_log_file_is_named() {
     );
 }
 
+#[test]
+fn the_kcptun_of_2016() {
+    let help = fulmar(&["client", "--compat", "2016", "--help"]).out;
+    for text in [
+        "for the kcptun of spring 2016",
+        "[possible values: fast, normal, default, auto]",
+        "--mtu <BYTES>      Largest UDP payload [default: 1400]",
+        "--tuncrypt",
+        "--compat <NAME>",
+    ] {
+        assert!(help.contains(text), "{text}\n{help}");
+    }
+    for text in [
+        "--datashard",
+        "--QPP",
+        "--crypt",
+        "--nocomp",
+        "--smuxver",
+        "--tcp",
+        "--interval",
+    ] {
+        assert!(!help.contains(text), "{text}\n{help}");
+    }
+    let late = fulmar(&["server", "-h", "-compat=2016c"]).out;
+    assert!(
+        late.contains("fast, normal, default, fast2, auto]"),
+        "{late}"
+    );
+    for side in ["client", "server"] {
+        let today = fulmar(&[side, "--help"]).out;
+        for text in [
+            "--compat <NAME>",
+            "[possible values: 2016, 2016a,",
+            "--tuncrypt",
+            "--crypt",
+        ] {
+            assert!(today.contains(text), "{text}\n{today}");
+        }
+        for (args, err) in [
+            (
+                &["--compat=2016", "--mode=fast3"][..],
+                "error: command line, --mode: \"fast3\" is no mode of the kcptun of 2016, variant B; did you mean fast?\n",
+            ),
+            (
+                &["--compat", "2016", "--ds", "10"],
+                "error: command line, --ds: not with the kcptun of 2016: it has no parity; write 0, or remove it\n",
+            ),
+            (
+                &["--tuncrypt"],
+                "error: command line, --tuncrypt: only the kcptun of 2016 has this; write compat 2016c, too, or remove it\n",
+            ),
+        ] {
+            let ran = fulmar(&[&[side], args].concat());
+            let errors = (ran.code, ran.out.as_str(), ran.err.as_str());
+            assert_eq!(errors, (2, "", err), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn check_knows_the_kcptun_of_2016_and_toml() {
+    let dir = TempDir::new().expect("dir");
+    let check = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("write");
+        let mut ran = ran(program().arg("check").arg("-c").arg(&path));
+        let shown = path.display().to_string();
+        ran.err = ran.err.replace(&shown, "FILE");
+        ran.out = ran.out.replace(&shown, "FILE");
+        ran
+    };
+    let good = check(
+        "c.json",
+        r#"{"listen":":29900","target":"127.0.0.1:80","key":"k","compat":"2016"}"#,
+    );
+    assert_eq!(good.code, 0, "{}", good.err);
+    assert!(
+        good.out
+            .starts_with("FILE: a kcptun-2016 server's configuration: good\n"),
+        "{}",
+        good.out
+    );
+    assert!(
+        good.out
+            .contains("kcptun of spring 2016, the variant that a client speaks"),
+        "{}",
+        good.out
+    );
+    assert!(!good.out.contains("parity"), "{}", good.out);
+    let warnings: Vec<_> = good
+        .err
+        .lines()
+        .filter(|line| line.starts_with("warning: "))
+        .collect();
+    assert_eq!(warnings.len(), 1, "{}", good.err);
+    assert!(warnings[0].contains("protects little"), "{}", good.err);
+    for text in ["no parity, no compression", "finds out which variant"] {
+        assert!(good.err.contains(text), "{text}\n{}", good.err);
+    }
+
+    // The name of a file says nothing.
+    for name in ["c.toml", "c.json", "c"] {
+        let good = check(
+            name,
+            "# ours\nrole = \"client\"\nremoteaddr = \"h:1\"\nkey = \"k\"\nmode = \"auto\"\n",
+        );
+        assert_eq!((good.code, good.err.as_str()), (0, ""));
+        assert!(
+            good.out
+                .starts_with("FILE: a kcptun client's configuration: good\n"),
+            "{}",
+            good.out
+        );
+        assert!(good.out.contains("<- FILE:3"), "{}", good.out);
+    }
+    for (text, err) in [
+        (
+            "listen = \":1\"\nkey = \"k\"\nmdoe = \"auto\"\n",
+            "error: FILE:3:1: \"mdoe\" is ignored: kcptun's server has no such key; did you mean \"mode\"?\n",
+        ),
+        (
+            "listen = \":1\"\nkey = \"k\"\nmtu = 9000\n",
+            "error: FILE:3:7, \"mtu\": 9000 is too large; write 50 to 1500 bytes\n",
+        ),
+    ] {
+        let ran = check("c.toml", text);
+        assert_eq!((ran.code, ran.err.as_str()), (2, err));
+    }
+    let broken = check("c.toml", "listen = :29900\n");
+    assert_eq!(broken.code, 2);
+    assert!(
+        broken
+            .err
+            .starts_with("error: FILE:1:10: this is not TOML: "),
+        "{}",
+        broken.err
+    );
+    let run = fulmar(&[
+        "run",
+        "-c",
+        &dir.path().join("c.toml").display().to_string(),
+    ]);
+    assert_eq!(run.code, 2);
+    assert!(run.err.contains("this is not TOML"), "{}", run.err);
+}
+
 fn ran_with_levels(levels: &str) -> Ran {
     ran(program().args(["client"]).env("FULMAR_LOG", levels))
 }

@@ -49,6 +49,8 @@ pub(crate) enum Value {
     Array,
     /// Its members where nested objects are kept, and otherwise none.
     Object(Vec<Member>),
+    /// What JSON does not have, and other syntaxes do: what it is.
+    Other(&'static str),
 }
 
 impl Value {
@@ -60,6 +62,7 @@ impl Value {
             Self::String { .. } => "a text",
             Self::Array => "a list",
             Self::Object(_) => "an object",
+            Self::Other(kind) => kind,
         }
     }
 }
@@ -158,8 +161,41 @@ struct Scanner<'a> {
     at: usize,
     /// Whether the objects in the first one are kept.
     nested: bool,
+    positions: Positions<'a>,
+}
+
+/// Lines and columns of offsets in a text.
+pub(crate) struct Positions<'a> {
+    bytes: &'a [u8],
     /// An offset and its position.
     mark: Cell<(usize, Position)>,
+}
+
+impl<'a> Positions<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            mark: Cell::new((0, (1, 1))),
+        }
+    }
+
+    /// Line and column of byte `offset`. Counts on from the last answer, so that asking often is cheap.
+    pub(crate) fn of(&self, offset: usize) -> Position {
+        let (mut from, (mut line, mut column)) = self.mark.get();
+        if offset < from {
+            (from, line, column) = (0, 1, 1);
+        }
+        for byte in self.bytes.get(from..offset).unwrap_or_default() {
+            match byte {
+                b'\n' => (line, column) = (line.saturating_add(1), 1),
+                // The rest of a character.
+                0x80..=0xbf => {}
+                _ => column = column.saturating_add(1),
+            }
+        }
+        self.mark.set((offset, (line, column)));
+        (line, column)
+    }
 }
 
 impl<'a> Scanner<'a> {
@@ -168,7 +204,7 @@ impl<'a> Scanner<'a> {
             bytes,
             at: 0,
             nested,
-            mark: Cell::new((0, (1, 1))),
+            positions: Positions::new(bytes),
         }
     }
 
@@ -201,22 +237,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Line and column of byte `offset`. Counts on from the last answer, so that asking often is cheap.
     fn position(&self, offset: usize) -> Position {
-        let (mut from, (mut line, mut column)) = self.mark.get();
-        if offset < from {
-            (from, line, column) = (0, 1, 1);
-        }
-        for byte in self.bytes.get(from..offset).unwrap_or_default() {
-            match byte {
-                b'\n' => (line, column) = (line.saturating_add(1), 1),
-                // The rest of a character.
-                0x80..=0xbf => {}
-                _ => column = column.saturating_add(1),
-            }
-        }
-        self.mark.set((offset, (line, column)));
-        (line, column)
+        self.positions.of(offset)
     }
 
     fn blank(&mut self) {

@@ -17,7 +17,7 @@
 //! | [`localtime`] | the local time that layouts and log lines show |
 //! | [`hint`] | "did you mean" |
 //!
-//! Private: `argv`, `json` and `kcptun_json`, `sip003` (front ends), `values` (what they write into), `resolve` (the checks).
+//! Private: `argv`, `kcptun_file` (with `json` and `kcptun_toml`), `sip003` (front ends), `values` (what they write into), `resolve` (the checks).
 #![forbid(unsafe_code)]
 
 pub mod addr;
@@ -26,7 +26,8 @@ pub mod golang;
 pub mod gotime;
 pub mod hint;
 mod json;
-mod kcptun_json;
+mod kcptun_file;
+mod kcptun_toml;
 pub mod libev;
 pub mod load;
 pub mod localtime;

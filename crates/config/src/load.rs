@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
+use fulmar_wire::kcptun2016::Variant;
+
 use crate::argv::{self, Asked};
-use crate::kcptun_json::JsonFile;
+use crate::kcptun_file::SettingsFile;
 use crate::options::{Id, Side};
 use crate::origin::Origin;
 use crate::problem::{Failure, Place, Problem};
@@ -58,8 +60,8 @@ impl<K: Into<String>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
 /// What a kcptun command line comes to.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Invocation {
-    /// `--help`.
-    Help,
+    /// `--help`; with `--compat`, also for which kcptun of 2016.
+    Help(Option<Variant>),
     /// `--version`.
     Version,
     /// Run this.
@@ -79,7 +81,7 @@ pub fn plugin_side(environment: &Environment) -> Result<Option<Side>, Failure> {
 
 /// Reads kcptun's command line (`args` without the program's name), the file that it names, and the environment.
 ///
-/// Precedence as in kcptun (section 2.1, 2.4 and 15), highest first: plugin variables, the JSON file, the command line, `KCPTUN_KEY`, defaults.
+/// Precedence as in kcptun (section 2.1, 2.4 and 15), highest first: plugin variables, the file, the command line, `KCPTUN_KEY`, defaults.
 ///
 /// # Errors
 /// Every mistake of the command line, the file and the values, found before anything is opened but files.
@@ -95,7 +97,7 @@ pub fn from_args(
         return Err(Failure { problems });
     }
     match asked {
-        Asked::Help => return Ok(Invocation::Help),
+        Asked::Help => return Ok(Invocation::Help(values.compat())),
         Asked::Version => return Ok(Invocation::Version),
         Asked::Run => {}
     }
@@ -104,7 +106,7 @@ pub fn from_args(
         _ => None,
     };
     if let Some(path) = file {
-        match JsonFile::open(Path::new(&path)) {
+        match SettingsFile::open(Path::new(&path)) {
             Ok(file) => file.apply(&mut values, &mut problems),
             Err(problem) => {
                 problems.push(problem);
@@ -124,7 +126,7 @@ pub fn from_file(
     side: Option<Side>,
     environment: &Environment,
 ) -> Result<Loaded, Failure> {
-    from_json(JsonFile::open(path)?, path, side, environment)
+    from_settings(SettingsFile::open(path)?, path, side, environment)
 }
 
 /// As [`from_file`], for a file whose content has been read already; `path` is what messages call it.
@@ -137,11 +139,11 @@ pub fn from_bytes(
     side: Option<Side>,
     environment: &Environment,
 ) -> Result<Loaded, Failure> {
-    from_json(JsonFile::parse(path, content)?, path, side, environment)
+    from_settings(SettingsFile::parse(path, content)?, path, side, environment)
 }
 
-fn from_json(
-    file: JsonFile<'_>,
+fn from_settings(
+    file: SettingsFile<'_>,
     path: &Path,
     side: Option<Side>,
     environment: &Environment,
@@ -204,5 +206,6 @@ fn finish(
     if let Some(plugin) = plugin {
         plugin.apply(&mut values, &mut problems);
     }
+    values.settle_defaults();
     resolve(&values, is_plugin, problems)
 }

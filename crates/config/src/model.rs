@@ -160,7 +160,8 @@ impl Compat {
 
 /// What only the kcptun of spring 2016 has (spec/kcptun-2016.md, sections 1 and 2).
 ///
-/// The other settings of [`Kcptun`] say what that program does: no parity, no compression, no QPP, never looking like TCP.
+/// The other settings of [`Kcptun`] say what that program can do, with `smux` for its multiplexer, whose `stream_buffer` is at
+/// least 262144 bytes (section 8) and whose `version` means nothing: no parity, no compression, no QPP, never looking like TCP.
 /// `crypt` means nothing: packets are sealed unless the key is empty.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct First {

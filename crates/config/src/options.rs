@@ -5,6 +5,7 @@
 
 use crate::origin::Program;
 
+pub mod first;
 mod table;
 
 pub use table::TABLE;
@@ -51,6 +52,8 @@ pub enum Id {
     Target,
     Key,
     KeyFile,
+    Compat,
+    TunCrypt,
     Crypt,
     Qpp,
     QppCount,
@@ -258,9 +261,10 @@ pub fn of(side: Side) -> impl Iterator<Item = &'static Opt> {
 
 #[cfg(test)]
 mod tests {
-    use super::table::CRYPTS;
+    use super::table::{COMPATS, CRYPTS};
     use super::*;
     use fulmar_wire::kcptun::Method;
+    use fulmar_wire::kcptun2016::Variant;
     use std::collections::BTreeSet;
 
     #[test]
@@ -297,11 +301,31 @@ mod tests {
                     (Kind::Int { min, max, .. }, Preset::Int(n)) => assert!(n >= min && n <= max),
                     (Kind::Text | Kind::Path, Preset::Text(_)) | (Kind::Bool, Preset::Off) => {}
                     (Kind::Name { names, .. }, Preset::Text(name)) => {
-                        assert!(names.contains(&name));
+                        assert!(name.is_empty() || names.contains(&name));
                     }
                     other => panic!("{}: {other:?}", opt.flag),
                 }
+                let first = first::preset(opt, side);
+                if let (Kind::Int { min, max, .. }, Preset::Int(n)) = (opt.kind, first) {
+                    assert!(n >= min && n <= max, "{}", opt.flag);
+                } else {
+                    assert_eq!(first, opt.preset(side), "{}", opt.flag);
+                }
             }
+        }
+    }
+
+    #[test]
+    fn every_variant_of_2016_has_a_name_and_no_two_modes_of_one_name() {
+        let names: Vec<_> = first::NAMES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(COMPATS, names);
+        for variant in Variant::ALL {
+            assert!(first::NAMES.iter().any(|(_, known)| *known == variant));
+            let modes: BTreeSet<_> = first::modes(variant)
+                .iter()
+                .map(|numbers| numbers.mode.name())
+                .collect();
+            assert_eq!(modes.len(), first::modes(variant).len());
         }
     }
 

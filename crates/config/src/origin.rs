@@ -11,6 +11,8 @@ pub enum Program {
     Kcptun,
     /// The shadowsocks plugin builds of kcptun (spec/kcptun.md, section 15).
     KcptunPlugin,
+    /// The kcptun of spring 2016 (spec/kcptun-2016.md, section 2).
+    KcptunFirst,
     /// kcptun-libev (spec/kcptun-libev.md, section 3.2).
     KcptunLibev,
     /// Ours: kcptun has no such option.
@@ -22,6 +24,7 @@ impl fmt::Display for Program {
         f.write_str(match self {
             Self::Kcptun => "kcptun",
             Self::KcptunPlugin => "kcptun's shadowsocks plugin",
+            Self::KcptunFirst => "the kcptun of 2016",
             Self::KcptunLibev => "kcptun-libev",
             Self::Fulmar => "fulmar",
         })
@@ -39,7 +42,7 @@ pub enum Origin {
     Flag(String),
     /// An environment variable.
     Environment(String),
-    /// A key of a JSON file.
+    /// A key of a configuration file, JSON or TOML.
     Json {
         /// The file as given.
         file: PathBuf,

@@ -3,8 +3,10 @@
 use core::fmt::Write;
 use core::time::Duration;
 
-use crate::model::{Auto, Config, Crypt, Kcptun, Mode, Role};
-use crate::options::{self, Group, Id, Opt, Side};
+use fulmar_wire::kcptun2016::{Method as Sealing, Variant};
+
+use crate::model::{Auto, Config, Crypt, First, Kcptun, Mode, Role};
+use crate::options::{self, Group, Id, Opt, Side, first};
 use crate::origin::Origin;
 
 pub use crate::libev::libev_lines;
@@ -100,7 +102,27 @@ fn value(config: &Config, id: Id) -> Option<String> {
         Role::Server(server) => (None, Some(server)),
     };
     let manual = matches!(tunnel.mode, Mode::Manual(_));
+    let first = tunnel.compat.first();
     Some(match id {
+        // What the kcptun of 2016 does not have; its cipher has another name.
+        _ if first.is_some()
+            && id != Id::Crypt
+            && (first::lacking(id).or(first::idle(id))).is_some() =>
+        {
+            return None;
+        }
+        Id::Compat => kcptun_of_2016(first?, client.is_some()),
+        Id::TunCrypt => tuncrypt(first?, client.is_some())?.into(),
+        Id::Crypt if first.is_some() => {
+            let plain = tunnel.key.is_empty();
+            if plain {
+                Sealing::Plain
+            } else {
+                Sealing::Sealed
+            }
+            .name()
+            .into()
+        }
         Id::LocalAddr => client?.listen.to_string(),
         Id::RemoteAddr => client?.remote.to_string(),
         Id::Listen => format!(
@@ -120,7 +142,7 @@ fn value(config: &Config, id: Id) -> Option<String> {
         Id::QppCount => format!("{} pads", tunnel.qpp?.count),
         Id::QppCompat => tunnel.qpp?.generation.name().into(),
         Id::Mode => mode(tunnel),
-        Id::Redundancy => redundancy(tunnel.auto.as_ref()?),
+        Id::Redundancy => redundancy(tunnel.auto.as_ref()?, first.is_none()),
         Id::Memory => format!("{} for each session", bytes(tunnel.auto?.memory as u64)),
         Id::AckNoDelay => on_off(tunnel.ack_no_delay),
         Id::NoDelay if manual => u8::from(tunnel.nodelay).to_string(),
@@ -178,9 +200,26 @@ fn key(tunnel: &Kcptun) -> String {
     format!("({} bytes{public})", tunnel.key.len())
 }
 
+fn kcptun_of_2016(first: First, client: bool) -> String {
+    if client {
+        format!("kcptun of spring 2016, variant {}", first.variant.name())
+    } else {
+        "kcptun of spring 2016, the variant that a client speaks".into()
+    }
+}
+
+/// Whether the stream is encrypted, too; `None` where there is no choice.
+fn tuncrypt(first: First, client: bool) -> Option<&'static str> {
+    match (client, first.variant) {
+        (false, _) => Some("as a client does"),
+        (true, Variant::C) => Some(if first.tuncrypt { "on" } else { "off" }),
+        (true, Variant::A | Variant::B) => None,
+    }
+}
+
 fn mode(tunnel: &Kcptun) -> String {
     if let Some(auto) = &tunnel.auto {
-        return auto_mode(auto);
+        return auto_mode(auto, tunnel.compat.first().is_none());
     }
     format!(
         "{}: nodelay {}, interval {} ms, resend {}, nc {}",
@@ -198,15 +237,15 @@ fn mode(tunnel: &Kcptun) -> String {
     )
 }
 
-/// What follows the path, and what does not.
-fn auto_mode(auto: &Auto) -> String {
-    let parity = parity_follows(auto);
-    let parts = [
+/// What follows the path, and what does not. `parity`: whether there can be any.
+fn auto_mode(auto: &Auto, parity: bool) -> String {
+    let all = [
         ("retransmission", true),
         ("send window", auto.snd_wnd),
         ("receive window", auto.rcv_wnd),
-        ("parity", parity),
+        ("parity", parity_follows(auto)),
     ];
+    let parts = &all[..if parity { all.len() } else { all.len() - 1 }];
     let names = |follows| {
         let named = parts.iter().filter(|part| part.1 == follows);
         named.map(|part| part.0).collect::<Vec<_>>()
@@ -228,10 +267,12 @@ fn parity_follows(auto: &Auto) -> bool {
     auto.parity && auto.redundancy > 0
 }
 
-fn redundancy(auto: &Auto) -> String {
+/// `parity`: whether the other end may understand any.
+fn redundancy(auto: &Auto, parity: bool) -> String {
     match (auto.redundancy, auto.parity) {
         (0, true) => "0: no parity, no copies".into(),
         (0, false) => "0: no copies".into(),
+        (percent, _) if !parity => format!("{percent}: copies of small messages"),
         (percent, _) => format!("up to {percent} % of bulk"),
     }
 }

@@ -1,4 +1,7 @@
-//! From raw values to the checked [`Config`]: every rule of spec/kcptun.md, section 2.7, before anything is opened.
+//! From raw values to the checked [`Config`]: every rule of spec/kcptun.md, section 2.7, before anything is opened. The
+//! rules of the kcptun of 2016 are in `first`.
+
+mod first;
 
 use core::num::NonZeroU16;
 use core::time::Duration;
@@ -9,7 +12,7 @@ use fulmar_wire::kcptun::{Method, kcp_mtu};
 
 use crate::addr::{AddrError, PortRange, StreamAddr};
 use crate::hint::nearest;
-use crate::kcptun_json;
+use crate::kcptun_file;
 use crate::model::{
     Auto, Client, Compat, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server,
     Shards, Smux, Stats,
@@ -162,20 +165,42 @@ impl Resolver<'_> {
     }
 
     fn tunnel(&mut self) -> Option<Kcptun> {
-        let key = self.key();
-        let (crypt, crypt_unknown_name) = self.crypt();
-        let (mode, profile) = self.mode();
-        let auto = self.auto(&mode);
+        let first = self.first();
+        let key = self.key(first.is_some());
+        let (crypt, crypt_unknown_name) = match first {
+            Some(_) => (Crypt::Method(Method::Aes), None),
+            None => self.crypt(),
+        };
+        let (mode, profile) = match first {
+            Some(first) => self.first_mode(first),
+            None => self.mode(),
+        };
+        let auto = self.auto(&mode, first.is_none());
         let follows = auto.is_some_and(|auto| auto.parity);
-        let fec = if follows { None } else { self.shards() };
-        // Parity that comes only when the path asks for it needs its room from the start.
-        let mtu = self.mtu(crypt, fec.is_some() || follows);
+        let fec = if follows || first.is_some() {
+            None
+        } else {
+            self.shards()
+        };
+        let mtu = match (first, &key) {
+            (Some(_), Some((key, _))) => self.first_mtu(key),
+            // Without a key there is an error already.
+            (Some(_), None) => self.int(Id::Mtu),
+            // Parity that comes only when the path asks for it needs its room from the start.
+            (None, _) => self.mtu(crypt, fec.is_some() || follows),
+        };
         let smux = self.smux(auto.as_ref());
+        if first.is_some() {
+            self.first_window(&smux);
+        }
         if let Some(auto) = auto {
             self.contradictions(&auto, fec.is_some());
         }
         let (key, key_is_default) = key?;
-        let qpp = self.qpp(&key);
+        let qpp = match first {
+            Some(_) => None,
+            None => self.qpp(&key),
+        };
         let snd_wnd = match auto {
             Some(auto) if auto.snd_wnd => LARGEST_WINDOW,
             _ => self.int(Id::SndWnd),
@@ -185,7 +210,7 @@ impl Resolver<'_> {
             _ => self.int(Id::RcvWnd),
         };
         Some(Kcptun {
-            compat: Compat::Current,
+            compat: first.map_or(Compat::Current, Compat::First),
             key,
             key_is_default,
             crypt,
@@ -202,19 +227,20 @@ impl Resolver<'_> {
             rcv_wnd,
             fec,
             dscp: self.int(Id::Dscp),
-            compression: !self.bool(Id::NoComp),
+            compression: first.is_none() && !self.bool(Id::NoComp),
             smux,
             qpp,
             rate_limit: self.rate_limit(),
             sock_buf: self.int(Id::SockBuf),
-            tcp: self.bool(Id::Tcp),
+            tcp: first.is_none() && self.bool(Id::Tcp),
             close_wait: self.duration(Id::CloseWait),
             close_wait_explicit: !self.origin(Id::CloseWait).is_default(),
         })
     }
 
-    /// The secret and whether it is the public default. Of `key` and `key-file` the one with precedence counts.
-    fn key(&mut self) -> Option<(Key, bool)> {
+    /// The secret and whether it is the public default. Of `key` and `key-file` the one with precedence counts. `first`: for
+    /// the kcptun of 2016.
+    fn key(&mut self, first: bool) -> Option<(Key, bool)> {
         let (text, file) = (self.origin(Id::Key), self.origin(Id::KeyFile));
         if !file.is_default() && layer(&file) == layer(&text) {
             self.error(
@@ -235,18 +261,21 @@ impl Resolver<'_> {
         };
         let public = key.as_bytes() == DEFAULT_KEY.as_bytes();
         let crypt = self.text(Id::Crypt);
-        if public && !matches!(crypt.to_str(), Some("none" | "null")) {
+        if public && (first || !matches!(crypt.to_str(), Some("none" | "null"))) {
             self.warn(
                 id,
                 "the key is kcptun's default, which everybody knows",
                 "give the same key of your own to both ends (fulmar genpsk makes one)",
             );
-        } else if key.is_empty() {
+        } else if key.is_empty() && !first {
             self.warn(
                 id,
                 "the key is empty",
                 "give the same key to both ends (fulmar genpsk makes one)",
             );
+        }
+        if first {
+            self.first_protection(&key, id);
         }
         if id == Id::Key && matches!(self.origin(Id::Key), Origin::Flag(_)) {
             self.note(
@@ -260,7 +289,7 @@ impl Resolver<'_> {
 
     fn key_file(&mut self) -> Option<Key> {
         let path = self.path(Id::KeyFile)?;
-        let key = match kcptun_json::read(&path) {
+        let key = match kcptun_file::read(&path) {
             Ok(content) => Key::new(content),
             Err(problem) => {
                 let message = format!("{}: {}", path.display(), problem.message);
@@ -428,8 +457,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// The bounds of mode auto, and what nobody has fixed.
-    fn auto(&mut self, mode: &Mode) -> Option<Auto> {
+    /// The bounds of mode auto, and what nobody has fixed. `parity`: whether the other end may understand any.
+    fn auto(&mut self, mode: &Mode, parity: bool) -> Option<Auto> {
         let redundancy = self.int(Id::Redundancy);
         let memory = self.int::<usize>(Id::Memory) << 20;
         if *mode != Mode::Auto {
@@ -440,7 +469,7 @@ impl Resolver<'_> {
         Some(Auto {
             redundancy,
             memory,
-            parity: open(Id::DataShard) && open(Id::ParityShard),
+            parity: parity && open(Id::DataShard) && open(Id::ParityShard),
             snd_wnd: open(Id::SndWnd),
             rcv_wnd: open(Id::RcvWnd),
         })

@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 
+use fulmar_wire::kcptun2016::Variant;
+
 use crate::golang;
 use crate::hint::nearest;
-use crate::options::{self, Id, Kind, Opt, Preset, Side, TABLE};
+use crate::options::{self, Id, Kind, Opt, Preset, Side, TABLE, first};
 use crate::origin::{Origin, Program};
 use crate::problem::{Place, Problem};
 
@@ -35,11 +37,7 @@ impl Values {
         let slots = TABLE
             .iter()
             .map(|opt| Given {
-                raw: match opt.preset(side) {
-                    Preset::Text(text) => Raw::Text(text.into()),
-                    Preset::Int(n) => Raw::Int(n),
-                    Preset::Off => Raw::Bool(false),
-                },
+                raw: raw(opt.preset(side)),
                 origin: Origin::Default(opt.program),
             })
             .collect();
@@ -52,6 +50,28 @@ impl Values {
             );
         }
         values
+    }
+
+    /// The variant that `--compat` asks for; `None`: today's kcptun, or an unknown name.
+    pub(crate) fn compat(&self) -> Option<Variant> {
+        match &self.given(Id::Compat).raw {
+            Raw::Text(name) => first::variant(name.to_str()?),
+            _ => None,
+        }
+    }
+
+    /// With `--compat`, replaces the defaults that nobody has overridden by those of 2016.
+    pub(crate) fn settle_defaults(&mut self) {
+        if self.compat().is_none() {
+            return;
+        }
+        for opt in &TABLE {
+            let preset = first::preset(opt, self.side);
+            if self.given(opt.id).origin.is_default() && preset != opt.preset(self.side) {
+                let origin = Origin::Default(Program::KcptunFirst);
+                self.set(opt.id, raw(preset), origin);
+            }
+        }
     }
 
     pub(crate) fn side(&self) -> Side {
@@ -86,6 +106,14 @@ impl Values {
         };
         self.set(opt.id, raw, origin);
         Ok(())
+    }
+}
+
+fn raw(preset: Preset) -> Raw {
+    match preset {
+        Preset::Text(text) => Raw::Text(text.into()),
+        Preset::Int(n) => Raw::Int(n),
+        Preset::Off => Raw::Bool(false),
     }
 }
 

@@ -78,7 +78,7 @@ fn same_meaning_as_the_real_programs() {
                 }
             }
             Ok(Invocation::Version) => assert!(out[0].starts_with("kcptun version "), "case {i}"),
-            Ok(Invocation::Help) => panic!("case {i}: no case asks for help"),
+            Ok(Invocation::Help(_)) => panic!("case {i}: no case asks for help"),
             Err(failure) => {
                 assert!(!runs, "case {i}, {line}: refused: {failure}");
                 let ends_well = case["exit_code"] == 0;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fulmar_config::{AnyLoaded, Environment, Failure, Side, any_from_file, report};
+use fulmar_config::{AnyLoaded, Compat, Environment, Failure, Side, any_from_file, report};
 
 use crate::exit::{Exit, print, say};
 
@@ -15,7 +15,11 @@ pub(crate) fn check(
     let (loaded, problems) = match any_from_file(file, role, environment) {
         Ok(AnyLoaded::Kcptun(loaded)) => {
             let config = loaded.config;
-            let whose = format!("kcptun {}", config.role.name());
+            let program = match config.tunnel.compat {
+                Compat::Current => "kcptun",
+                Compat::First(_) => "kcptun-2016",
+            };
+            let whose = format!("{program} {}", config.role.name());
             (Some((whose, report::lines(&config))), loaded.problems)
         }
         Ok(AnyLoaded::Libev(loaded)) => {

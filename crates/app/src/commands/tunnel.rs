@@ -19,13 +19,13 @@ pub(crate) fn tunnel(
     environment: &Environment,
 ) -> Result<(), Exit> {
     match from_args(side, args, environment)? {
-        Invocation::Help => {
+        Invocation::Help(compat) => {
             let name = match persona {
                 Persona::Fulmar | Persona::KcptunLibev => format!("fulmar {}", side.name()),
                 Persona::Kcptun(_) => format!("kcptun-{}", side.name()),
             };
             // A closed pipe is nobody's mistake.
-            let _ = cli::tunnel(side).bin_name(name).print_help();
+            let _ = cli::tunnel(side, compat).bin_name(name).print_help();
             Ok(())
         }
         Invocation::Version => super::version(persona),

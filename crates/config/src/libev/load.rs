@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::json::{self, Top, Value};
-use crate::kcptun_json;
+use crate::kcptun_file;
 use crate::libev::addr;
 use crate::libev::file::LibevFile;
 use crate::libev::model::LibevRole;
@@ -18,7 +18,7 @@ use crate::resolve::Loaded;
 /// # Errors
 /// Every mistake of the file and its values, found before anything is opened but files.
 pub fn libev_from_file(path: &Path) -> Result<LibevLoaded, Failure> {
-    libev_from_bytes(path, &kcptun_json::read(path)?)
+    libev_from_bytes(path, &kcptun_file::read(path)?)
 }
 
 /// As [`libev_from_file`], for a file whose content has been read already; `path` is what messages call it.
@@ -52,7 +52,14 @@ pub fn recognise(content: &[u8]) -> Dialect {
         "rendezvous_server",
     ];
     /// Nobody but kcptun has these.
-    const KCPTUN: [&str; 5] = ["localaddr", "remoteaddr", "target", "crypt", "key"];
+    const KCPTUN: [&str; 6] = [
+        "localaddr",
+        "remoteaddr",
+        "target",
+        "crypt",
+        "key",
+        "compat",
+    ];
     /// Neither has kcptun these, but they do not make a configuration.
     const LIBEV_BESIDES: [&str; 10] = [
         "connect",
@@ -107,7 +114,7 @@ pub fn any_from_file(
     side: Option<Side>,
     environment: &Environment,
 ) -> Result<AnyLoaded, Failure> {
-    any_from_bytes(path, &kcptun_json::read(path)?, side, environment)
+    any_from_bytes(path, &kcptun_file::read(path)?, side, environment)
 }
 
 /// As [`any_from_file`], for a file whose content has been read already; `path` is what messages call it.

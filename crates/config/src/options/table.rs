@@ -22,6 +22,8 @@ pub(super) const CRYPTS: &[&str] = &[
     "null",
     "auto",
 ];
+/// Names that `--compat` takes.
+pub(super) const COMPATS: &[&str] = &["2016", "2016a", "2016b", "2016c"];
 const MODES: &[&str] = &["normal", "fast", "fast2", "fast3", "manual", "auto"];
 const GENERATIONS: &[&str] = &["current", "20251219", "2024"];
 
@@ -57,7 +59,7 @@ const fn seconds(min: i64) -> Kind {
 }
 
 /// Every option, in the order of help texts.
-pub const TABLE: [Opt; 47] = [
+pub const TABLE: [Opt; 49] = [
     Opt {
         id: Id::LocalAddr,
         flag: "localaddr",
@@ -138,6 +140,33 @@ pub const TABLE: [Opt; 47] = [
         server: Preset::Text(""),
         group: Group::Security,
         help: "Read the secret from FILE, every byte of it; a newline in it is refused",
+        ..BASE
+    },
+    Opt {
+        id: Id::Compat,
+        flag: "compat",
+        key: Some("compat"),
+        program: Program::Fulmar,
+        kind: Kind::Name {
+            names: COMPATS,
+            open: false,
+        },
+        value_name: "NAME",
+        client: Preset::Text(""),
+        server: Preset::Text(""),
+        group: Group::Security,
+        help: "The other end is the kcptun of spring 2016, with its defaults; a server finds out which variant",
+        note: "The other end is the kcptun of spring 2016, not today's: see the section on it. `2016` is `2016b`",
+        ..BASE
+    },
+    Opt {
+        id: Id::TunCrypt,
+        flag: "tuncrypt",
+        key: Some("tuncrypt"),
+        program: Program::Fulmar,
+        group: Group::Security,
+        help: "With --compat 2016c: encrypt the stream, too, as the server does",
+        note: "With --compat 2016c, whose option it is; refused without --compat. A server finds out",
         ..BASE
     },
     Opt {
@@ -623,7 +652,8 @@ pub const TABLE: [Opt; 47] = [
         value_name: "FILE",
         client: Preset::Text(""),
         server: Preset::Text(""),
-        help: "Read this JSON file; what it says overrides the command line",
+        help: "Read this file, JSON or TOML; what it says overrides the command line",
+        note: "JSON as in kcptun; a file in TOML is ours",
         ..BASE
     },
     Opt {

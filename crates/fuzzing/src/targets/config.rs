@@ -81,7 +81,7 @@ pub fn command_line(data: &[u8]) {
     }
     let environment = Environment::from_iter([("KCPTUN_KEY", SECRET)]);
     match from_args(side, &args, &environment) {
-        Ok(Invocation::Help | Invocation::Version) => {}
+        Ok(Invocation::Help(_) | Invocation::Version) => {}
         Ok(Invocation::Run(loaded)) => judge(Ok(&loaded)),
         Err(failure) => judge(Err(&failure)),
     }

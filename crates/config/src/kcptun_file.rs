@@ -1,10 +1,11 @@
-//! kcptun's JSON file (spec/kcptun.md, section 2.4).
+//! kcptun's JSON file (spec/kcptun.md, section 2.4), and the same settings in TOML, which is ours.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::json::{self, Document, Member, Top, Value};
+use crate::json::{self, Document, Member, Position, Top, Value};
+use crate::kcptun_toml;
 use crate::options::{self, Kind, Opt, Side};
 use crate::origin::Origin;
 use crate::problem::{Place, Problem, Severity};
@@ -15,22 +16,77 @@ const LARGEST: u64 = 1 << 20;
 /// Reading a file ends after so many problems.
 const MOST_PROBLEMS: usize = 100;
 
-/// A file that is one JSON object (or `null`).
+/// The key that tells whose a TOML file is. Kcptun's JSON file has no such key.
+const ROLE: &str = "role";
+
+/// A file that is one JSON object (or `null`), or a table of TOML.
 #[derive(Debug)]
-pub(crate) struct JsonFile<'a> {
+pub(crate) struct SettingsFile<'a> {
     path: &'a Path,
     members: Vec<Member>,
+    /// Whose it says it is, and where.
+    role: Option<(Side, Position)>,
+    /// How a role would be said in it.
+    role_hint: &'static str,
     problems: Vec<Problem>,
 }
 
-impl<'a> JsonFile<'a> {
+impl<'a> SettingsFile<'a> {
     /// Reads the file at `path`.
     pub(crate) fn open(path: &'a Path) -> Result<Self, Problem> {
         Self::parse(path, &read(path)?)
     }
 
-    /// Reads `text`, the content of the file at `path`.
+    /// Reads `text`, the content of the file at `path`. Its content tells which syntax it has, not its name.
     pub(crate) fn parse(path: &'a Path, text: &[u8]) -> Result<Self, Problem> {
+        if kcptun_toml::meant(text) {
+            Self::parse_toml(path, text)
+        } else {
+            Self::parse_json(path, text)
+        }
+    }
+
+    fn parse_toml(path: &'a Path, text: &[u8]) -> Result<Self, Problem> {
+        let place = |at| Place::File {
+            path: path.into(),
+            at,
+        };
+        let mut members = kcptun_toml::read(text).map_err(|e| {
+            Problem::error(place(e.at), format!("this is not TOML: {}", e.what))
+                .hint("write key = value, texts in double quotes")
+        })?;
+        let role = members.iter().position(|member| member.key == ROLE);
+        let role = match role.map(|index| members.remove(index)) {
+            None => None,
+            Some(Member {
+                key_at, value, at, ..
+            }) => {
+                let side = match &value {
+                    Value::String { text, .. } => [Side::Client, Side::Server]
+                        .into_iter()
+                        .find(|side| side.name() == text),
+                    _ => None,
+                };
+                let Some(side) = side else {
+                    return Err(Problem::error(
+                        place(Some(at)),
+                        "the role is neither client nor server",
+                    )
+                    .hint("write \"client\" or \"server\", in double quotes"));
+                };
+                Some((side, key_at))
+            }
+        };
+        Ok(Self {
+            path,
+            members,
+            role,
+            role_hint: "say so with role = \"client\" or role = \"server\"",
+            problems: Vec::new(),
+        })
+    }
+
+    fn parse_json(path: &'a Path, text: &[u8]) -> Result<Self, Problem> {
         let place = |at| Place::File {
             path: path.into(),
             at,
@@ -70,12 +126,17 @@ impl<'a> JsonFile<'a> {
         Ok(Self {
             path,
             members,
+            role: None,
+            role_hint: "say so with --role client or --role server",
             problems,
         })
     }
 
-    /// Whose file it is, by the address keys in it, and failing these by the keys that only one side has.
+    /// Whose file it is: as it says, or by the address keys in it, and failing these by the keys that only one side has.
     pub(crate) fn side(&self) -> Result<Side, Problem> {
+        if let Some((side, _)) = self.role {
+            return Ok(side);
+        }
         let has = |side: Side, addresses: bool| {
             self.members
                 .iter()
@@ -103,13 +164,27 @@ impl<'a> JsonFile<'a> {
                 },
                 what,
             )
-            .hint("say so with --role client or --role server")
+            .hint(self.role_hint)
         })
     }
 
     /// Writes what the file says into `values`.
     pub(crate) fn apply(self, values: &mut Values, problems: &mut Vec<Problem>) {
         problems.extend(self.problems);
+        if let Some((side, at)) = self.role
+            && side != values.side()
+        {
+            let place = Place::File {
+                path: self.path.into(),
+                at: Some(at),
+            };
+            let what = format!(
+                "the file is a {}'s, and a {} was asked for",
+                side.name(),
+                values.side().name()
+            );
+            problems.push(Problem::error(place, what).hint("ask for the other, or mend the role"));
+        }
         let mut seen: Vec<(&'static Opt, String)> = Vec::new();
         for member in self.members {
             let place = Place::File {
@@ -271,7 +346,7 @@ mod tests {
     fn apply(side: Side, text: &str) -> (Values, Vec<String>) {
         let mut values = Values::defaults(side, false);
         let mut problems = Vec::new();
-        match JsonFile::parse(Path::new("c.json"), text.as_bytes()) {
+        match SettingsFile::parse(Path::new("c.json"), text.as_bytes()) {
             Ok(file) => file.apply(&mut values, &mut problems),
             Err(problem) => problems.push(problem),
         }
@@ -390,7 +465,7 @@ mod tests {
     #[test]
     fn whose_file_it_is() {
         let side = |text: &str| {
-            JsonFile::parse(Path::new("c.json"), text.as_bytes())
+            SettingsFile::parse(Path::new("c.json"), text.as_bytes())
                 .expect(text)
                 .side()
         };
@@ -410,18 +485,18 @@ mod tests {
 
     #[test]
     fn unreadable_files_are_named() {
-        let problem = JsonFile::open(Path::new("/nonexistent/c.json")).expect_err("missing");
+        let problem = SettingsFile::open(Path::new("/nonexistent/c.json")).expect_err("missing");
         let text = problem.to_string();
         assert!(
             text.starts_with("/nonexistent/c.json: the file cannot be read: "),
             "{text}"
         );
         let dir = tempfile::tempdir().expect("dir");
-        assert!(JsonFile::open(dir.path()).is_err());
+        assert!(SettingsFile::open(dir.path()).is_err());
         let large = dir.path().join("large");
         std::fs::write(&large, vec![b' '; 1 << 21]).expect("write");
         assert!(
-            JsonFile::open(&large)
+            SettingsFile::open(&large)
                 .expect_err("large")
                 .message
                 .contains("1 MiB")
@@ -438,7 +513,7 @@ mod tests {
             for bytes in [&bytes[..], text.as_bytes()] {
                 let mut values = Values::defaults(Side::Client, false);
                 let mut problems = Vec::new();
-                if let Ok(file) = JsonFile::parse(Path::new("c.json"), bytes) {
+                if let Ok(file) = SettingsFile::parse(Path::new("c.json"), bytes) {
                     let _ = file.side();
                     file.apply(&mut values, &mut problems);
                 }
