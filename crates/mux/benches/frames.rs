@@ -3,7 +3,7 @@
 #![allow(missing_docs)]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fulmar_mux::smux::{Config, Role, Version};
+use fulmar_mux::machine::{Config, Role, Version};
 use fulmar_mux::{Event, Mux, StreamId};
 use fulmar_wire::time::Instant;
 use std::hint::black_box;

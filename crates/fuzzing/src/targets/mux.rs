@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fulmar_mux::machine::{Config, Role, Version};
+use fulmar_mux::machine::{Config, Protocol, Role, Version};
 use fulmar_mux::{Error, Event, Mux, ReadState, ResetReason, StreamId, WriteState};
 use fulmar_wire::smux::Header;
 use fulmar_wire::time::Instant;
@@ -412,7 +412,7 @@ fn check_frame(config: &Config, frame: &[u8]) {
         Err(error) => panic!("{error}"),
     };
     let body = frame.len() - fulmar_wire::smux::HEADER_LEN;
-    assert_eq!(header.version, config.version);
+    assert_eq!(Protocol::Smux(header.version), config.protocol);
     assert_eq!(usize::from(header.len), body);
     assert!(body <= config.max_frame as usize);
     assert!(header.command.fixed_len().is_none_or(|len| len == body));
