@@ -282,8 +282,8 @@ impl<C: SenderControl> Kcp<C> {
             by_timeout += self.write_probes(now, packer, header);
         }
         packer.fill = packer.mtu;
-        if go_on != Go::NoRoom {
-            self.write_earlier(now, packer, header);
+        if go_on != Go::NoRoom && !self.write_earlier(now, packer, header) {
+            go_on = Go::NoRoom;
         }
         while go_on == Go::On
             && self.tx.unsent() != self.tx.nxt()
@@ -357,15 +357,15 @@ impl<C: SenderControl> Kcp<C> {
     }
 
     /// Further copies of earlier segments: in front of a new one that they fit beside, or by themselves when they have waited for too long.
-    /// In front, so that what is acknowledged last tells whether the new one arrived.
+    /// In front, so that what is acknowledged last tells whether the new one arrived. Whether there was room for those that had waited.
     fn write_earlier<S: DatagramSink + ?Sized>(
         &mut self,
         now: Instant,
         packer: &mut Packer<'_, S>,
         header: Header,
-    ) {
+    ) -> bool {
         if !self.copies.has_later() {
-            return;
+            return true;
         }
         let next = self.tx.unsent();
         let company = (next != self.tx.nxt()
@@ -373,6 +373,7 @@ impl<C: SenderControl> Kcp<C> {
             && self.control.next_send_time(now).is_none_or(|t| t <= now))
         .then(|| HEADER_LEN + self.tx.payload(next).len());
         let again = now + self.control.copy_delay();
+        let mut room = true;
         let Self {
             tx,
             copies,
@@ -393,13 +394,17 @@ impl<C: SenderControl> Kcp<C> {
                     frg: tx.get(sn).frg,
                     ..header
                 };
-                (due || fits) && packer.copy(config.rules.format, &header, sn, tx.payload(sn)) && {
+                let written =
+                    (due || fits) && packer.copy(config.rules.format, &header, sn, tx.payload(sn));
+                if written {
                     counters.copied(len - HEADER_LEN);
                     control.on_copied(now, len - HEADER_LEN);
-                    true
                 }
+                room &= written || !due;
+                written
             },
         );
+        room
     }
 
     /// The first copies of segments that have just been sent. Whether there was room.
