@@ -1,14 +1,14 @@
 //! Ciphers of kcptun as it was in spring 2016 (spec/kcptun-2016.md, sections 4, 5 and 7).
 
-use fulmar_wire::kcptun2016::{DIGEST_LEN, HEADER_LEN, IV_LEN, MIN_SEALED, Method, NONCE_LEN};
-use md5::{Digest, Md5};
-use sha2::Sha256;
+use fulmar_wire::kcptun2016::{HEADER_LEN, IV_LEN, MIN_SEALED, Method, NONCE_LEN};
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::cfb::LaneCipher;
 use crate::framed::Transform;
 use crate::kernel::Kernel;
-use crate::run::datagrams;
+use crate::md5::{Digest, digests};
+use crate::run::{datagrams, stride};
 use crate::{MasterKey, NonceSource, Overhead, PacketCipher, Scheme, Verdict, aes, null};
 
 /// The key of a password (section 4): one SHA-256, for packets and streams, both directions.
@@ -35,16 +35,28 @@ pub fn kcptun2016_on(
     match method {
         Method::Plain => Box::new(null::Null(Scheme::Kcptun2016(method))),
         Method::Sealed => Box::new(Sealed {
+            kernel,
             transform: aes::transform(key.as_bytes(), kernel),
             nonces,
+            digests: Vec::new(),
         }),
     }
 }
 
 /// Nonce and MD5 in front of the body, all encrypted as one message.
 struct Sealed {
+    kernel: Kernel,
     transform: Box<dyn Transform>,
     nonces: NonceSource,
+    /// Of the run in progress.
+    digests: Vec<Digest>,
+}
+
+impl Sealed {
+    fn digest(&mut self, run: &[u8], segment: usize) {
+        let stride = stride(run.len(), segment);
+        digests(self.kernel, run, stride, HEADER_LEN, &mut self.digests);
+    }
 }
 
 impl PacketCipher for Sealed {
@@ -60,14 +72,15 @@ impl PacketCipher for Sealed {
     }
 
     fn seal(&mut self, run: &mut [u8], segment: usize) {
-        for datagram in datagrams(run, segment) {
-            let Some((header, body)) = datagram.split_first_chunk_mut::<HEADER_LEN>() else {
+        self.digest(run, segment);
+        for (datagram, digest) in datagrams(run, segment).zip(&self.digests) {
+            let Some(header) = datagram.first_chunk_mut::<HEADER_LEN>() else {
                 datagram.fill(0);
                 continue;
             };
-            let (nonce, digest) = header.split_at_mut(NONCE_LEN);
+            let (nonce, place) = header.split_at_mut(NONCE_LEN);
             self.nonces.fill(nonce);
-            digest.copy_from_slice(&Md5::digest(&*body));
+            place.copy_from_slice(digest);
         }
         self.transform.encrypt(run, segment);
     }
@@ -75,12 +88,12 @@ impl PacketCipher for Sealed {
     fn open(&mut self, run: &mut [u8], segment: usize, verdicts: &mut Vec<Verdict>) {
         verdicts.clear();
         self.transform.decrypt(run, segment);
-        verdicts.extend(datagrams(run, segment).map(|d| {
-            if d.len() < MIN_SEALED {
-                return Verdict::TooShort;
-            }
-            let (header, body) = d.split_at(HEADER_LEN);
-            if header[NONCE_LEN..NONCE_LEN + DIGEST_LEN] == *Md5::digest(body) {
+        self.digest(run, segment);
+        let judged = datagrams(run, segment).zip(&self.digests);
+        verdicts.extend(judged.map(|(datagram, digest)| {
+            if datagram.len() < MIN_SEALED {
+                Verdict::TooShort
+            } else if datagram[NONCE_LEN..HEADER_LEN] == *digest {
                 Verdict::Ok
             } else {
                 Verdict::Forged

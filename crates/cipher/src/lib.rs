@@ -43,6 +43,7 @@ mod kcptun2016;
 mod kdf;
 mod kernel;
 mod libev;
+mod md5;
 mod nonce;
 mod null;
 #[cfg(target_arch = "x86_64")]

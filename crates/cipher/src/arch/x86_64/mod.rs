@@ -4,6 +4,7 @@ pub(crate) mod aesni;
 pub(crate) mod crc;
 pub(crate) mod gcm;
 mod ghash;
+mod md5;
 mod poly1305;
 mod salsa20;
 pub(crate) mod sm4;

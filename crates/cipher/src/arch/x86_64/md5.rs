@@ -1,0 +1,285 @@
+//! MD5 of several messages of one length at once: 4, 8 or 16 in a vector, and two vectors side by side, because a step of MD5 waits for the
+//! one before.
+
+use core::arch::x86_64::*;
+
+use super::words::{Words, transpose};
+use super::{Aesni, Avx2, Avx512};
+use crate::md5::{BLOCK, Digest, INITIAL, Lanes, MAX_LANES, SHIFTS, SINES, tail};
+
+/// Vectors side by side.
+const GROUPS: usize = 2;
+/// A message without its last blocks ends within so many bytes.
+const TAIL: usize = 2 * BLOCK;
+
+impl Lanes for Aesni {
+    const LANES: usize = 4;
+
+    fn digest(self, run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]) {
+        #[target_feature(enable = "ssse3")]
+        unsafe fn with_ssse3(run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]) {
+            // SAFETY: this function is compiled with the instructions.
+            unsafe { digest::<__m128i>(run, starts, len, out) }
+        }
+        // SAFETY: `self` proves that the instructions exist.
+        unsafe { with_ssse3(run, starts, len, out) }
+    }
+}
+
+impl Lanes for Avx2 {
+    const LANES: usize = 8;
+
+    fn digest(self, run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]) {
+        #[target_feature(enable = "avx2")]
+        unsafe fn with_avx2(run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]) {
+            // SAFETY: this function is compiled with the instructions.
+            unsafe { digest::<__m256i>(run, starts, len, out) }
+        }
+        // SAFETY: `self` proves that the instructions exist.
+        unsafe { with_avx2(run, starts, len, out) }
+    }
+}
+
+impl Lanes for Avx512 {
+    const LANES: usize = 16;
+
+    fn digest(self, run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]) {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+        unsafe fn with_avx512(run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]) {
+            // SAFETY: this function is compiled with the instructions.
+            unsafe { digest::<__m512i>(run, starts, len, out) }
+        }
+        // SAFETY: `self` proves that the instructions exist.
+        unsafe { with_avx512(run, starts, len, out) }
+    }
+}
+
+/// What MD5 needs of vectors beside arithmetic.
+///
+/// # Safety
+/// As for [`Words`]; for 512 bits also AVX-512 DQ.
+trait Md5Words: Words {
+    /// 16 bytes from each of `LEN / 4` places, one after the other. All 16 must be readable.
+    unsafe fn rows(at: impl Fn(usize) -> *const u8) -> Self;
+    /// The functions of the four rounds.
+    unsafe fn f(b: Self, c: Self, d: Self) -> Self;
+    unsafe fn g(b: Self, c: Self, d: Self) -> Self;
+    unsafe fn h(b: Self, c: Self, d: Self) -> Self;
+    unsafe fn i(b: Self, c: Self, d: Self) -> Self;
+}
+
+/// The four functions where there are only the usual two-input instructions.
+macro_rules! by_two {
+    ($and:ident, $or:ident, $xor:ident, $ones:expr) => {
+        // SAFETY of the blocks: the trait hands the conditions on to the caller.
+        #[inline(always)]
+        unsafe fn f(b: Self, c: Self, d: Self) -> Self {
+            // SAFETY: see the trait.
+            unsafe { $xor(d, $and(b, $xor(c, d))) }
+        }
+        #[inline(always)]
+        unsafe fn g(b: Self, c: Self, d: Self) -> Self {
+            // SAFETY: see the trait.
+            unsafe { $xor(c, $and(d, $xor(b, c))) }
+        }
+        #[inline(always)]
+        unsafe fn h(b: Self, c: Self, d: Self) -> Self {
+            // SAFETY: see the trait.
+            unsafe { $xor(b, $xor(c, d)) }
+        }
+        #[inline(always)]
+        unsafe fn i(b: Self, c: Self, d: Self) -> Self {
+            // SAFETY: see the trait.
+            unsafe { $xor(c, $or(b, $xor(d, $ones))) }
+        }
+    };
+}
+
+impl Md5Words for __m128i {
+    #[inline(always)]
+    unsafe fn rows(at: impl Fn(usize) -> *const u8) -> Self {
+        // SAFETY: see the trait.
+        unsafe { _mm_loadu_si128(at(0).cast()) }
+    }
+    by_two!(
+        _mm_and_si128,
+        _mm_or_si128,
+        _mm_xor_si128,
+        _mm_set1_epi32(-1)
+    );
+}
+
+impl Md5Words for __m256i {
+    #[inline(always)]
+    unsafe fn rows(at: impl Fn(usize) -> *const u8) -> Self {
+        // SAFETY: see the trait.
+        unsafe { _mm256_loadu2_m128i(at(1).cast(), at(0).cast()) }
+    }
+    by_two!(
+        _mm256_and_si256,
+        _mm256_or_si256,
+        _mm256_xor_si256,
+        _mm256_set1_epi32(-1)
+    );
+}
+
+impl Md5Words for __m512i {
+    #[inline(always)]
+    unsafe fn rows(at: impl Fn(usize) -> *const u8) -> Self {
+        // SAFETY: see the trait.
+        unsafe {
+            let load = |i| _mm_loadu_si128(at(i).cast());
+            let x = _mm512_castsi128_si512(load(0));
+            let x = _mm512_inserti32x4::<1>(x, load(1));
+            let x = _mm512_inserti32x4::<2>(x, load(2));
+            _mm512_inserti32x4::<3>(x, load(3))
+        }
+    }
+    // Each is one instruction: its truth table, with b as the highest bit.
+    #[inline(always)]
+    unsafe fn f(b: Self, c: Self, d: Self) -> Self {
+        // SAFETY: see the trait.
+        unsafe { _mm512_ternarylogic_epi32::<0b1100_1010>(b, c, d) }
+    }
+    #[inline(always)]
+    unsafe fn g(b: Self, c: Self, d: Self) -> Self {
+        // SAFETY: see the trait.
+        unsafe { _mm512_ternarylogic_epi32::<0b1110_0100>(b, c, d) }
+    }
+    #[inline(always)]
+    unsafe fn h(b: Self, c: Self, d: Self) -> Self {
+        // SAFETY: see the trait.
+        unsafe { _mm512_ternarylogic_epi32::<0b1001_0110>(b, c, d) }
+    }
+    #[inline(always)]
+    unsafe fn i(b: Self, c: Self, d: Self) -> Self {
+        // SAFETY: see the trait.
+        unsafe { _mm512_ternarylogic_epi32::<0b0011_1001>(b, c, d) }
+    }
+}
+
+/// Digests of the messages of `len` bytes at `starts`, as many as a vector has words, or up to twice as many.
+///
+/// # Safety
+/// As for [`Md5Words`].
+#[inline(always)]
+unsafe fn digest<V: Md5Words>(run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]) {
+    assert!(starts.iter().all(|start| start + len <= run.len()));
+    assert!(!starts.is_empty() && starts.len() <= GROUPS * V::LEN && starts.len() <= out.len());
+    // SAFETY: the conditions are handed on; every message lies within `run`, as was just checked.
+    unsafe {
+        if starts.len() > V::LEN {
+            groups::<V, GROUPS>(run, starts, len, out);
+        } else {
+            groups::<V, 1>(run, starts, len, out);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`Md5Words`]; each message must lie within `run`.
+#[inline(always)]
+unsafe fn groups<V: Md5Words, const G: usize>(
+    run: &[u8],
+    starts: &[usize],
+    len: usize,
+    out: &mut [Digest],
+) {
+    // Lanes without a message of their own repeat the last one.
+    let mut from = [0; MAX_LANES];
+    for (lane, start) in from.iter_mut().enumerate() {
+        *start = starts[lane.min(starts.len() - 1)];
+    }
+    let whole = len / BLOCK * BLOCK;
+    let mut tails = [[0; TAIL]; MAX_LANES];
+    let mut tail_len = BLOCK;
+    for (bytes, start) in tails.iter_mut().zip(from).take(G * V::LEN) {
+        tail_len = tail(&run[start + whole..start + len], len, bytes);
+    }
+    // SAFETY: the conditions are handed on. A block of a message lies within `run`, one of a tail within its array.
+    unsafe {
+        let mut state = [INITIAL.map(|word| V::splat(word)); G];
+        for at in (0..whole).step_by(BLOCK) {
+            let base = run.as_ptr().add(at);
+            block(&mut state, |lane| base.add(from[lane]));
+        }
+        for at in (0..tail_len).step_by(BLOCK) {
+            block(&mut state, |lane| tails[lane].as_ptr().add(at));
+        }
+        for (group, out) in state.iter().zip(out.chunks_mut(V::LEN)) {
+            let mut words = [[0_u32; MAX_LANES]; 4];
+            for (word, words) in group.iter().zip(&mut words) {
+                word.store(words.as_mut_ptr().cast());
+            }
+            for (lane, digest) in out.iter_mut().enumerate() {
+                for (bytes, words) in digest.as_chunks_mut::<4>().0.iter_mut().zip(&words) {
+                    *bytes = words[lane].to_le_bytes();
+                }
+            }
+        }
+    }
+}
+
+/// One block of each message; `at` says where the message of a lane goes on.
+///
+/// # Safety
+/// As for [`Md5Words`]; 64 bytes must be readable at each place.
+#[inline(always)]
+unsafe fn block<V: Md5Words, const G: usize>(
+    state: &mut [[V; 4]; G],
+    at: impl Fn(usize) -> *const u8,
+) {
+    // SAFETY: the conditions are handed on; `part` stays within the 64 bytes.
+    unsafe {
+        let mut text = [[V::splat(0); 16]; G];
+        for (g, text) in text.iter_mut().enumerate() {
+            for (part, words) in text.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                let rows = core::array::from_fn(|row| {
+                    V::rows(|quarter| at(g * V::LEN + 4 * quarter + row).add(16 * part))
+                });
+                *words = transpose(rows);
+            }
+        }
+        let mut x = *state;
+        round::<V, G, 0>(&mut x, &text, |b, c, d| V::f(b, c, d));
+        round::<V, G, 1>(&mut x, &text, |b, c, d| V::g(b, c, d));
+        round::<V, G, 2>(&mut x, &text, |b, c, d| V::h(b, c, d));
+        round::<V, G, 3>(&mut x, &text, |b, c, d| V::i(b, c, d));
+        for (state, x) in state.iter_mut().zip(x) {
+            for (word, x) in state.iter_mut().zip(x) {
+                *word = word.add(x);
+            }
+        }
+    }
+}
+
+/// 16 steps.
+///
+/// # Safety
+/// As for [`Md5Words`].
+#[inline(always)]
+unsafe fn round<V: Md5Words, const G: usize, const R: usize>(
+    x: &mut [[V; 4]; G],
+    text: &[[V; 16]; G],
+    mix: impl Fn(V, V, V) -> V,
+) {
+    for step in 0..16 {
+        let word = match R {
+            0 => step,
+            1 => (5 * step + 1) % 16,
+            2 => (3 * step + 5) % 16,
+            _ => 7 * step % 16,
+        };
+        // SAFETY: the conditions are handed on.
+        unsafe {
+            let sine = V::splat(SINES[16 * R + step]);
+            for (x, text) in x.iter_mut().zip(text) {
+                let [a, b, c, d] = *x;
+                // What does not depend on the step before comes first.
+                let early = a.add(sine).add(text[word]);
+                let turned = early.add(mix(b, c, d)).rotate(SHIFTS[R][step % 4]);
+                *x = [d, b.add(turned), b, c];
+            }
+        }
+    }
+}
