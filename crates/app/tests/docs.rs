@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use fulmar_config::libev::{LIBEV_KEYS, LibevKey, LibevKind, libev_usage};
-use fulmar_config::options::{Id, Kind, Opt, Preset, TABLE};
+use fulmar_config::options::{Id, Kind, Opt, Preset, TABLE, first};
 use fulmar_config::{Program, Side};
+use fulmar_wire::kcptun2016::Variant;
 
 /// Where the counters are defined, each behind one line of documentation.
 const COUNTERS: &str = include_str!("../../session/src/counters.rs");
@@ -17,6 +18,8 @@ fn tables_of_the_compatibility_document() {
     let new = put(&old, "flags and keys", &flags());
     let new = put(&new, "counters", &counters());
     let new = put(&new, "keys of kcptun-libev", &libev_keys());
+    let new = put(&new, "options with the kcptun of 2016", &first_options());
+    let new = put(&new, "modes of the kcptun of 2016", &first_modes());
     name_libev_options(&new);
     if std::env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {
         std::fs::write(&path, new).expect("write");
@@ -69,7 +72,11 @@ fn flags() -> String {
 }
 
 fn default(opt: &Opt) -> String {
-    let shown = |side| match opt.preset(side) {
+    default_by(opt, |side| opt.preset(side))
+}
+
+fn default_by(opt: &Opt, preset: impl Fn(Side) -> Preset) -> String {
+    let shown = |side| match preset(side) {
         Preset::Text("") => "–".to_owned(),
         Preset::Text(text) => format!("`{text}`"),
         Preset::Int(n) => n.to_string(),
@@ -188,6 +195,52 @@ fn libev_values(key: &LibevKey) -> (String, String) {
         ),
         LibevKind::Bool(default) => (default.to_string(), "`true` `false`".to_owned()),
     }
+}
+
+/// What `--compat 2016` makes of options, where it makes something else of them.
+fn first_options() -> String {
+    let mut out = String::from("| option | with `--compat 2016…` | today |\n|---|---|---|\n");
+    let mut rows = 0;
+    for opt in &TABLE {
+        let today = default(opt);
+        let then = match (first::lacking(opt.id), first::idle(opt.id)) {
+            (Some(why), _) => {
+                let when = match opt.id {
+                    Id::Crypt => " unless it is `aes`",
+                    Id::DataShard | Id::ParityShard => " above 0",
+                    _ => "",
+                };
+                format!("refused{when}: {why}")
+            }
+            (_, Some(why)) => format!("no effect: {why}"),
+            (None, None) => default_by(opt, |side| first::preset(opt, side)),
+        };
+        if then != today {
+            let _ = writeln!(out, "| `--{}` | {then} | {today} |", opt.flag);
+            rows += 1;
+        }
+    }
+    assert!(rows > 12, "{rows} rows");
+    out
+}
+
+/// The modes of each variant, as `nodelay, interval, resend, nc`.
+fn first_modes() -> String {
+    let numbers = |variant, name| {
+        let found = first::modes(variant).iter().find(|n| n.mode.name() == name);
+        found.map_or("–".to_owned(), |n| {
+            let [nodelay, nc] = [n.nodelay, !n.congestion_control].map(u8::from);
+            format!("{nodelay}, {}, {}, {nc}", n.interval_ms, n.resend)
+        })
+    };
+    assert_eq!(first::modes(Variant::A), first::modes(Variant::B));
+    let mut out = String::from("| mode | `2016`, `2016a`, `2016b` | `2016c` |\n|---|---|---|\n");
+    for n in first::modes(Variant::C) {
+        let name = n.mode.name();
+        let [early, late] = [Variant::B, Variant::C].map(|variant| numbers(variant, name));
+        let _ = writeln!(out, "| `{name}` | {early} | {late} |");
+    }
+    out
 }
 
 fn capital(word: &str) -> String {
