@@ -147,6 +147,17 @@ pub enum Compat {
     First(First),
 }
 
+impl Kcptun {
+    /// What a client speaks above KCP, in words.
+    #[must_use]
+    pub fn spoken(&self) -> String {
+        match self.compat {
+            Compat::Current => format!("smux version {}", self.smux.version),
+            Compat::First(first) => format!("variant {} of spring 2016", first.variant.name()),
+        }
+    }
+}
+
 impl Compat {
     /// The settings of the first kcptun, if that is spoken.
     #[must_use]

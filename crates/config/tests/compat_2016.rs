@@ -76,7 +76,7 @@ fn defaults_of_that_program() {
             };
             assert_eq!((tunnel.snd_wnd, tunnel.rcv_wnd), windows);
             let smux = tunnel.smux;
-            assert_eq!((smux.frame_size, smux.keep_alive.as_secs()), (32768, 30));
+            assert_eq!((smux.frame_size, smux.keep_alive.as_secs()), (32768, 10));
             assert_eq!((smux.buffer, smux.stream_buffer), (4 << 20, 2 << 20));
             assert_eq!(tunnel.mtu, fulmar_wire::kcptun2016::DEFAULT_MTU);
             let mtu = config.provenance.of("mtu");
@@ -605,7 +605,7 @@ fn the_block_at_start() {
             "  mode        default: nodelay 0, interval 40 ms, resend 0, nc 0  <- ",
             "  rcvwnd      1024 packets",
             "  mtu         1400 bytes",
-            "  keepalive   30 s",
+            "  keepalive   10 s",
         ],
     );
     let client = client.join("\n");

@@ -386,10 +386,7 @@ async fn make(
         local: None,
     };
     let (endpoint, _) = link.client(path, random.conv, random.seed, clock.now());
-    info!(
-        "session to {remote} opened, smux version {}",
-        config.tunnel.smux.version
-    );
+    info!("session to {remote} opened, {}", config.tunnel.spoken());
     Ok(Driver::new(Setup {
         clock,
         socket,

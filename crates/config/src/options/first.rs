@@ -34,7 +34,6 @@ pub fn preset(opt: &Opt, side: Side) -> Preset {
         Id::RcvWnd => Preset::Int(1024),
         // What one read of that program takes at most (section 8).
         Id::FrameSize => Preset::Int(32768),
-        Id::KeepAlive => Preset::Int(30),
         _ => opt.preset(side),
     }
 }
