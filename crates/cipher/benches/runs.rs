@@ -1,14 +1,15 @@
 //! Sealing and opening runs of 44 packets of 1350 bytes with every method and kernel; and single packets. An
 //! iteration is one packet, so that the times are nanoseconds per packet. The methods of kcptun-libev work on runs of 16
-//! packets of 1400 bytes: `cargo bench -p fulmar-cipher -- libev`.
+//! packets of 1400 bytes: `cargo bench -p fulmar-cipher -- libev`; those of kcptun of 2016: `-- 2016`.
 
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use fulmar_cipher::{
-    Kernel, LibevKey, LibevNonces, Method, NonceSource, Prober, derive_key, kcptun_on, libev_on,
+    Kernel, LibevKey, LibevNonces, Method, NonceSource, Prober, StreamCfb, derive_key, kcptun_on,
+    kcptun2016_key, kcptun2016_on, libev_on,
 };
-use fulmar_wire::libev;
+use fulmar_wire::{kcptun2016, libev};
 
 const PACKET: usize = 1350;
 
@@ -78,6 +79,41 @@ fn libev_runs(c: &mut Criterion) {
     }
 }
 
+/// kcptun of 2016: packets, and 32 KiB of a stream; of that an iteration is 1350 bytes, too.
+fn first(c: &mut Criterion) {
+    const PACKET: usize = 1400;
+    const FRAME: usize = 32 * 1024;
+    let key = kcptun2016_key(b"it's a secrect");
+    for kernel in Kernel::available() {
+        for packets in [1, 4, 16, 32, 46] {
+            let mut group = c.benchmark_group(format!("2016/{}", kernel.name()));
+            let nonces = NonceSource::seeded([1; 32]);
+            let mut cipher = kcptun2016_on(kernel, kcptun2016::Method::Sealed, &key, nonces);
+            let mut run = vec![0x42; packets * PACKET];
+            let mut verdicts = Vec::new();
+            group.bench_function(format!("seal x{packets}"), |b| {
+                b.iter_custom(|n| per_packet(n, packets, || cipher.seal(&mut run, PACKET)));
+            });
+            group.bench_function(format!("open x{packets}"), |b| {
+                b.iter_custom(|n| {
+                    per_packet(n, packets, || cipher.open(&mut run, PACKET, &mut verdicts))
+                });
+            });
+            group.finish();
+        }
+    }
+    let mut group = c.benchmark_group("2016/stream");
+    let mut stream = StreamCfb::new(&key, [1; 16]);
+    let mut frame = vec![0x42; FRAME];
+    group.bench_function("encrypt", |b| {
+        b.iter_custom(|n| per_packet(n, FRAME / self::PACKET, || stream.encrypt(&mut frame)));
+    });
+    group.bench_function("decrypt", |b| {
+        b.iter_custom(|n| per_packet(n, FRAME / self::PACKET, || stream.decrypt(&mut frame)));
+    });
+    group.finish();
+}
+
 fn probes(c: &mut Criterion) {
     let key = derive_key(b"it's a secrect");
     let mut prober = Prober::new(&key, &Method::ALL);
@@ -91,6 +127,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(100))
         .measurement_time(Duration::from_millis(500))
         .sample_size(20);
-    targets = runs, libev_runs, probes
+    targets = runs, libev_runs, first, probes
 }
 criterion_main!(benches);

@@ -59,8 +59,8 @@ impl Lanes for Avx512 {
 /// # Safety
 /// As for [`Words`]; for 512 bits also AVX-512 DQ.
 trait Md5Words: Words {
-    /// 16 bytes from each of `LEN / 4` places, one after the other. All 16 must be readable.
-    unsafe fn rows(at: impl Fn(usize) -> *const u8) -> Self;
+    /// 16 bytes from each fourth of `LEN` places, one after the other. All 16 must be readable.
+    unsafe fn rows(at: &[*const u8]) -> Self;
     /// The functions of the four rounds.
     unsafe fn f(b: Self, c: Self, d: Self) -> Self;
     unsafe fn g(b: Self, c: Self, d: Self) -> Self;
@@ -97,9 +97,9 @@ macro_rules! by_two {
 
 impl Md5Words for __m128i {
     #[inline(always)]
-    unsafe fn rows(at: impl Fn(usize) -> *const u8) -> Self {
+    unsafe fn rows(at: &[*const u8]) -> Self {
         // SAFETY: see the trait.
-        unsafe { _mm_loadu_si128(at(0).cast()) }
+        unsafe { _mm_loadu_si128(at[0].cast()) }
     }
     by_two!(
         _mm_and_si128,
@@ -111,9 +111,9 @@ impl Md5Words for __m128i {
 
 impl Md5Words for __m256i {
     #[inline(always)]
-    unsafe fn rows(at: impl Fn(usize) -> *const u8) -> Self {
+    unsafe fn rows(at: &[*const u8]) -> Self {
         // SAFETY: see the trait.
-        unsafe { _mm256_loadu2_m128i(at(1).cast(), at(0).cast()) }
+        unsafe { _mm256_loadu2_m128i(at[4].cast(), at[0].cast()) }
     }
     by_two!(
         _mm256_and_si256,
@@ -125,14 +125,13 @@ impl Md5Words for __m256i {
 
 impl Md5Words for __m512i {
     #[inline(always)]
-    unsafe fn rows(at: impl Fn(usize) -> *const u8) -> Self {
+    unsafe fn rows(at: &[*const u8]) -> Self {
         // SAFETY: see the trait.
         unsafe {
-            let load = |i| _mm_loadu_si128(at(i).cast());
-            let x = _mm512_castsi128_si512(load(0));
-            let x = _mm512_inserti32x4::<1>(x, load(1));
-            let x = _mm512_inserti32x4::<2>(x, load(2));
-            _mm512_inserti32x4::<3>(x, load(3))
+            let x = _mm512_castsi128_si512(_mm_loadu_si128(at[0].cast()));
+            let x = _mm512_inserti32x4::<1>(x, _mm_loadu_si128(at[4].cast()));
+            let x = _mm512_inserti32x4::<2>(x, _mm_loadu_si128(at[8].cast()));
+            _mm512_inserti32x4::<3>(x, _mm_loadu_si128(at[12].cast()))
         }
     }
     // Each is one instruction: its truth table, with b as the highest bit.
@@ -196,15 +195,32 @@ unsafe fn groups<V: Md5Words, const G: usize>(
     for (bytes, start) in tails.iter_mut().zip(from).take(G * V::LEN) {
         tail_len = tail(&run[start + whole..start + len], len, bytes);
     }
+    // No closures where vectors are: they would be compiled without the instructions.
     // SAFETY: the conditions are handed on. A block of a message lies within `run`, one of a tail within its array.
     unsafe {
-        let mut state = [INITIAL.map(|word| V::splat(word)); G];
-        for at in (0..whole).step_by(BLOCK) {
-            let base = run.as_ptr().add(at);
-            block(&mut state, |lane| base.add(from[lane]));
+        let mut initial = [V::splat(0); 4];
+        for (word, value) in initial.iter_mut().zip(INITIAL) {
+            *word = V::splat(value);
         }
-        for at in (0..tail_len).step_by(BLOCK) {
-            block(&mut state, |lane| tails[lane].as_ptr().add(at));
+        let mut state = [initial; G];
+        let mut at = [core::ptr::null(); MAX_LANES];
+        for (at, start) in at.iter_mut().zip(from) {
+            *at = run.as_ptr().add(start);
+        }
+        for _ in 0..whole / BLOCK {
+            block(&mut state, &at);
+            for at in &mut at[..G * V::LEN] {
+                *at = at.add(BLOCK);
+            }
+        }
+        for (at, bytes) in at.iter_mut().zip(&tails) {
+            *at = bytes.as_ptr();
+        }
+        for _ in 0..tail_len / BLOCK {
+            block(&mut state, &at);
+            for at in &mut at[..G * V::LEN] {
+                *at = at.add(BLOCK);
+            }
         }
         for (group, out) in state.iter().zip(out.chunks_mut(V::LEN)) {
             let mut words = [[0_u32; MAX_LANES]; 4];
@@ -220,31 +236,34 @@ unsafe fn groups<V: Md5Words, const G: usize>(
     }
 }
 
-/// One block of each message; `at` says where the message of a lane goes on.
+/// One block of each message, which goes on at its place in `at`.
 ///
 /// # Safety
-/// As for [`Md5Words`]; 64 bytes must be readable at each place.
+/// As for [`Md5Words`]; 64 bytes must be readable at each of the first `G * LEN` places.
 #[inline(always)]
-unsafe fn block<V: Md5Words, const G: usize>(
-    state: &mut [[V; 4]; G],
-    at: impl Fn(usize) -> *const u8,
-) {
+unsafe fn block<V: Md5Words, const G: usize>(state: &mut [[V; 4]; G], at: &[*const u8; MAX_LANES]) {
     // SAFETY: the conditions are handed on; `part` stays within the 64 bytes.
     unsafe {
         let mut text = [[V::splat(0); 16]; G];
-        for (g, text) in text.iter_mut().enumerate() {
+        for (text, at) in text.iter_mut().zip(at.chunks_exact(V::LEN)) {
             for (part, words) in text.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                let rows = core::array::from_fn(|row| {
-                    V::rows(|quarter| at(g * V::LEN + 4 * quarter + row).add(16 * part))
-                });
-                *words = transpose(rows);
+                let mut here = [core::ptr::null(); MAX_LANES];
+                for (here, at) in here.iter_mut().zip(at) {
+                    *here = at.add(16 * part);
+                }
+                *words = transpose([
+                    V::rows(&here),
+                    V::rows(&here[1..]),
+                    V::rows(&here[2..]),
+                    V::rows(&here[3..]),
+                ]);
             }
         }
         let mut x = *state;
-        round::<V, G, 0>(&mut x, &text, |b, c, d| V::f(b, c, d));
-        round::<V, G, 1>(&mut x, &text, |b, c, d| V::g(b, c, d));
-        round::<V, G, 2>(&mut x, &text, |b, c, d| V::h(b, c, d));
-        round::<V, G, 3>(&mut x, &text, |b, c, d| V::i(b, c, d));
+        round::<V, G, 0>(&mut x, &text);
+        round::<V, G, 1>(&mut x, &text);
+        round::<V, G, 2>(&mut x, &text);
+        round::<V, G, 3>(&mut x, &text);
         for (state, x) in state.iter_mut().zip(x) {
             for (word, x) in state.iter_mut().zip(x) {
                 *word = word.add(x);
@@ -253,7 +272,7 @@ unsafe fn block<V: Md5Words, const G: usize>(
     }
 }
 
-/// 16 steps.
+/// 16 steps, written out: numbers of words and rotations have to be constants.
 ///
 /// # Safety
 /// As for [`Md5Words`].
@@ -261,25 +280,47 @@ unsafe fn block<V: Md5Words, const G: usize>(
 unsafe fn round<V: Md5Words, const G: usize, const R: usize>(
     x: &mut [[V; 4]; G],
     text: &[[V; 16]; G],
-    mix: impl Fn(V, V, V) -> V,
 ) {
-    for step in 0..16 {
-        let word = match R {
-            0 => step,
-            1 => (5 * step + 1) % 16,
-            2 => (3 * step + 5) % 16,
-            _ => 7 * step % 16,
+    macro_rules! steps {
+        ($($step:literal)*) => {
+            // SAFETY: the conditions are handed on.
+            unsafe { $( step::<V, G, R, $step>(x, text); )* }
         };
-        // SAFETY: the conditions are handed on.
-        unsafe {
-            let sine = V::splat(SINES[16 * R + step]);
-            for (x, text) in x.iter_mut().zip(text) {
-                let [a, b, c, d] = *x;
-                // What does not depend on the step before comes first.
-                let early = a.add(sine).add(text[word]);
-                let turned = early.add(mix(b, c, d)).rotate(SHIFTS[R][step % 4]);
-                *x = [d, b.add(turned), b, c];
-            }
+    }
+    steps!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+}
+
+/// # Safety
+/// As for [`Md5Words`].
+#[inline(always)]
+unsafe fn step<V: Md5Words, const G: usize, const R: usize, const S: usize>(
+    x: &mut [[V; 4]; G],
+    text: &[[V; 16]; G],
+) {
+    let word = const {
+        match R {
+            0 => S,
+            1 => (5 * S + 1) % 16,
+            2 => (3 * S + 5) % 16,
+            _ => 7 * S % 16,
+        }
+    };
+    let turn = const { SHIFTS[R][S % 4] };
+    // SAFETY: the conditions are handed on.
+    unsafe {
+        let sine = V::splat(const { SINES[16 * R + S] });
+        for (x, text) in x.iter_mut().zip(text) {
+            let [a, b, c, d] = *x;
+            // What does not depend on the step before comes first.
+            let early = a.add(sine).add(text[word]);
+            let mixed = match R {
+                0 => V::f(b, c, d),
+                1 => V::g(b, c, d),
+                2 => V::h(b, c, d),
+                _ => V::i(b, c, d),
+            };
+            let turned = early.add(mixed).rotate(turn);
+            *x = [d, b.add(turned), b, c];
         }
     }
 }
