@@ -297,13 +297,7 @@ impl<C: SenderControl> Kcp<C> {
     }
 
     /// A message may end here, if [`Config::max_fragments`] asks for messages: the first one does, and any that is longer than a segment.
-    /// The others go on, to share a segment with what follows; [`Self::end_message`] ends them.
-    pub fn may_end_message(&mut self) {
-        self.tx.may_end_message();
-    }
-
-    /// What was sent since the last message is a message, if [`Config::max_fragments`] asks for messages; else nothing happens. To be called
-    /// before the next flush.
+    /// The others go on, to share a segment with what follows. To be called before the next flush.
     pub fn end_message(&mut self) {
         self.tx.end_message();
     }

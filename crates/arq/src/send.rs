@@ -245,19 +245,19 @@ impl SendBuffer {
         self.ended = true;
     }
 
-    /// In message mode, a message may end here: it does if it is the first one, which stands alone, or as long as a segment. What is
-    /// shorter is joined by what follows, as each message takes a segment at least.
-    pub(crate) fn may_end_message(&mut self) {
-        let pushed = self.end.0.wrapping_sub(self.message.0);
-        if self.first_message || pushed > 1 {
-            self.end_message();
-        }
-    }
-
-    /// In message mode, what was pushed since the last call is a message (spec/kcptun-2016.md, section 6): its segments count down to
-    /// 0, and the next bytes begin another one. More segments than the other end may have room for are several messages.
+    /// In message mode, a message may end here (spec/kcptun-2016.md, section 6): it does if it is the first one, which stands alone, or
+    /// longer than a segment; then its segments count down to 0, and the next bytes begin another one. What is shorter is joined by what
+    /// follows, as each message takes a segment at least; a segment that leaves before that is a message by itself. More
+    /// segments than the other end may have room for are several messages.
     pub(crate) fn end_message(&mut self) {
-        if self.max_fragments == 0 || self.message == self.end {
+        if self.max_fragments == 0 {
+            return;
+        }
+        if self.message.before(self.unsent) {
+            self.message = self.unsent;
+        }
+        let pushed = self.end.0.wrapping_sub(self.message.0);
+        if pushed == 0 || pushed == 1 && !self.first_message {
             return;
         }
         let (mut sn, mut frg) = (self.end, 0);

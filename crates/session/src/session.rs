@@ -567,12 +567,11 @@ impl Session {
                 filled.empty = true;
                 break;
             }
-            kcp.may_end_message();
+            kcp.end_message();
             if uneven && bytes - before >= mss {
                 kcp.end_segment();
             }
         }
-        kcp.end_message();
         filled
     }
 
