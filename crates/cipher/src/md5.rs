@@ -40,9 +40,9 @@ pub(crate) trait Lanes: Copy {
     /// How many fill a vector; up to twice as many are taken.
     const LANES: usize;
 
-    /// Digests of the messages of `len` bytes that begin at `starts` of `run`. There are 1 to `2 * LANES` of them, all within `run`, and as
-    /// much room in `out`.
-    fn digest(self, run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]);
+    /// Digests of the messages that begin at `starts` of `run`, of `len` bytes each but for the last, which has `last` and no more than the
+    /// others. There are 1 to `2 * LANES` of them, all within `run`, and as much room in `out`.
+    fn digest(self, run: &[u8], starts: &[usize], len: usize, last: usize, out: &mut [Digest]);
 }
 
 /// Writes what stands behind the whole blocks of a message of `len` bytes: its rest, and the padding. One or two blocks.
@@ -88,29 +88,25 @@ fn one(datagram: &[u8], skip: usize) -> Digest {
 
 #[cfg(target_arch = "x86_64")]
 fn many<L: Lanes>(lanes: L, run: &[u8], segment: usize, skip: usize, out: &mut Vec<Digest>) {
-    let equal = if segment > skip {
-        run.len() / segment
-    } else {
-        0
-    };
     out.clear();
     out.resize(run.len().div_ceil(segment), [0; 16]);
-    let (same, last) = out.split_at_mut(equal);
-    let mut first = 0;
-    for some in same.chunks_mut(2 * L::LANES) {
-        if some.len() == 1 {
-            some[0] = one(&run[first * segment..(first + 1) * segment], skip);
+    for (some, digests) in run
+        .chunks(segment * 2 * L::LANES)
+        .zip(out.chunks_mut(2 * L::LANES))
+    {
+        let last = some.len() - (digests.len() - 1) * segment;
+        if digests.len() == 1 || last < skip {
+            for (digest, datagram) in digests.iter_mut().zip(some.chunks(segment)) {
+                *digest = one(datagram, skip);
+            }
             continue;
         }
         let mut starts = [0; MAX_LANES];
         for (i, start) in starts.iter_mut().enumerate() {
-            *start = (first + i) * segment + skip;
+            *start = i * segment + skip;
         }
-        lanes.digest(run, &starts[..some.len()], segment - skip, some);
-        first += some.len();
-    }
-    for (digest, datagram) in last.iter_mut().zip(run[equal * segment..].chunks(segment)) {
-        *digest = one(datagram, skip);
+        let starts = &starts[..digests.len()];
+        lanes.digest(some, starts, segment - skip, last - skip, digests);
     }
 }
 

@@ -15,42 +15,42 @@ const TAIL: usize = 2 * BLOCK;
 impl Lanes for Aesni {
     const LANES: usize = 4;
 
-    fn digest(self, run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]) {
+    fn digest(self, run: &[u8], starts: &[usize], len: usize, last: usize, out: &mut [Digest]) {
         #[target_feature(enable = "ssse3")]
-        unsafe fn with_ssse3(run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]) {
+        unsafe fn with_ssse3(run: &[u8], starts: &[usize], lens: [usize; 2], out: &mut [Digest]) {
             // SAFETY: this function is compiled with the instructions.
-            unsafe { digest::<__m128i>(run, starts, len, out) }
+            unsafe { digest::<__m128i>(run, starts, lens, out) }
         }
         // SAFETY: `self` proves that the instructions exist.
-        unsafe { with_ssse3(run, starts, len, out) }
+        unsafe { with_ssse3(run, starts, [len, last], out) }
     }
 }
 
 impl Lanes for Avx2 {
     const LANES: usize = 8;
 
-    fn digest(self, run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]) {
+    fn digest(self, run: &[u8], starts: &[usize], len: usize, last: usize, out: &mut [Digest]) {
         #[target_feature(enable = "avx2")]
-        unsafe fn with_avx2(run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]) {
+        unsafe fn with_avx2(run: &[u8], starts: &[usize], lens: [usize; 2], out: &mut [Digest]) {
             // SAFETY: this function is compiled with the instructions.
-            unsafe { digest::<__m256i>(run, starts, len, out) }
+            unsafe { digest::<__m256i>(run, starts, lens, out) }
         }
         // SAFETY: `self` proves that the instructions exist.
-        unsafe { with_avx2(run, starts, len, out) }
+        unsafe { with_avx2(run, starts, [len, last], out) }
     }
 }
 
 impl Lanes for Avx512 {
     const LANES: usize = 16;
 
-    fn digest(self, run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]) {
+    fn digest(self, run: &[u8], starts: &[usize], len: usize, last: usize, out: &mut [Digest]) {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-        unsafe fn with_avx512(run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]) {
+        unsafe fn with_avx512(run: &[u8], starts: &[usize], lens: [usize; 2], out: &mut [Digest]) {
             // SAFETY: this function is compiled with the instructions.
-            unsafe { digest::<__m512i>(run, starts, len, out) }
+            unsafe { digest::<__m512i>(run, starts, lens, out) }
         }
         // SAFETY: `self` proves that the instructions exist.
-        unsafe { with_avx512(run, starts, len, out) }
+        unsafe { with_avx512(run, starts, [len, last], out) }
     }
 }
 
@@ -157,81 +157,112 @@ impl Md5Words for __m512i {
     }
 }
 
-/// Digests of the messages of `len` bytes at `starts`, as many as a vector has words, or up to twice as many.
+/// Digests of the messages at `starts`, as many as a vector has words, or up to twice as many; `lens`: of each, and of the last.
 ///
 /// # Safety
 /// As for [`Md5Words`].
 #[inline(always)]
-unsafe fn digest<V: Md5Words>(run: &[u8], starts: &[usize], len: usize, out: &mut [Digest]) {
-    assert!(starts.iter().all(|start| start + len <= run.len()));
-    assert!(!starts.is_empty() && starts.len() <= GROUPS * V::LEN && starts.len() <= out.len());
+unsafe fn digest<V: Md5Words>(run: &[u8], starts: &[usize], lens: [usize; 2], out: &mut [Digest]) {
+    let [len, last] = lens;
+    let (others, end) = match starts {
+        [others @ .., end] => (others, end + last),
+        [] => return,
+    };
+    assert!(last <= len && end <= run.len());
+    assert!(others.iter().all(|start| start + len <= run.len()));
+    assert!(starts.len() <= GROUPS * V::LEN && starts.len() <= out.len());
     // SAFETY: the conditions are handed on; every message lies within `run`, as was just checked.
     unsafe {
         if starts.len() > V::LEN {
-            groups::<V, GROUPS>(run, starts, len, out);
+            groups::<V, GROUPS>(run, starts, lens, out);
         } else {
-            groups::<V, 1>(run, starts, len, out);
+            groups::<V, 1>(run, starts, lens, out);
         }
     }
 }
 
 /// # Safety
-/// As for [`Md5Words`]; each message must lie within `run`.
+/// As for [`Md5Words`]; each message must lie within `run`, and the last be no longer than the others.
 #[inline(always)]
 unsafe fn groups<V: Md5Words, const G: usize>(
     run: &[u8],
     starts: &[usize],
-    len: usize,
+    [len, last]: [usize; 2],
     out: &mut [Digest],
 ) {
-    // Lanes without a message of their own repeat the last one.
-    let mut from = [0; MAX_LANES];
-    for (lane, start) in from.iter_mut().enumerate() {
-        *start = starts[lane.min(starts.len() - 1)];
-    }
-    let whole = len / BLOCK * BLOCK;
+    // Lanes without a message of their own repeat the last one, and so does what is behind the end of that.
+    let shorter = starts.len() - 1;
     let mut tails = [[0; TAIL]; MAX_LANES];
-    let mut tail_len = BLOCK;
-    for (bytes, start) in tails.iter_mut().zip(from).take(G * V::LEN) {
-        tail_len = tail(&run[start + whole..start + len], len, bytes);
+    let mut at = [core::ptr::null(); MAX_LANES];
+    let (whole, whole_last) = (len / BLOCK, last / BLOCK);
+    let (mut blocks, mut blocks_last) = (0, 0);
+    for lane in 0..G * V::LEN {
+        let start = starts[lane.min(shorter)];
+        let (len, blocks) = if lane < shorter {
+            (len, &mut blocks)
+        } else {
+            (last, &mut blocks_last)
+        };
+        let rest = &run[start + len / BLOCK * BLOCK..start + len];
+        *blocks = len / BLOCK + tail(rest, len, &mut tails[lane]) / BLOCK;
+        at[lane] = run[start..].as_ptr();
     }
     // No closures where vectors are: they would be compiled without the instructions.
-    // SAFETY: the conditions are handed on. A block of a message lies within `run`, one of a tail within its array.
+    // SAFETY: the conditions are handed on. A block of a message lies within `run`, one of a tail within its array; who is done stays
+    // where it was.
     unsafe {
         let mut initial = [V::splat(0); 4];
         for (word, value) in initial.iter_mut().zip(INITIAL) {
             *word = V::splat(value);
         }
         let mut state = [initial; G];
-        let mut at = [core::ptr::null(); MAX_LANES];
-        for (at, start) in at.iter_mut().zip(from) {
-            *at = run.as_ptr().add(start);
-        }
-        for _ in 0..whole / BLOCK {
-            block(&mut state, &at);
-            for at in &mut at[..G * V::LEN] {
-                *at = at.add(BLOCK);
-            }
-        }
-        for (at, bytes) in at.iter_mut().zip(&tails) {
-            *at = bytes.as_ptr();
-        }
-        for _ in 0..tail_len / BLOCK {
-            block(&mut state, &at);
-            for at in &mut at[..G * V::LEN] {
-                *at = at.add(BLOCK);
-            }
-        }
-        for (group, out) in state.iter().zip(out.chunks_mut(V::LEN)) {
-            let mut words = [[0_u32; MAX_LANES]; 4];
-            for (word, words) in group.iter().zip(&mut words) {
-                word.store(words.as_mut_ptr().cast());
-            }
-            for (lane, digest) in out.iter_mut().enumerate() {
-                for (bytes, words) in digest.as_chunks_mut::<4>().0.iter_mut().zip(&words) {
-                    *bytes = words[lane].to_le_bytes();
+        for done in 0..blocks.max(blocks_last) {
+            if done == whole {
+                for (at, tail) in at.iter_mut().zip(&tails).take(shorter) {
+                    *at = tail.as_ptr();
                 }
             }
+            if done == whole_last {
+                for (at, tail) in at.iter_mut().zip(&tails).skip(shorter) {
+                    *at = tail.as_ptr();
+                }
+            }
+            block(&mut state, &at);
+            for at in &mut at[..shorter] {
+                *at = at.wrapping_add(BLOCK);
+            }
+            if done + 1 < blocks_last {
+                for at in &mut at[shorter..G * V::LEN] {
+                    *at = at.wrapping_add(BLOCK);
+                }
+            } else if done + 1 == blocks_last {
+                emit(&state, out, shorter..shorter + 1);
+            }
+        }
+        emit(&state, out, 0..shorter);
+    }
+}
+
+/// Writes the digests of some lanes.
+///
+/// # Safety
+/// As for [`Md5Words`].
+#[inline(always)]
+unsafe fn emit<V: Md5Words, const G: usize>(
+    state: &[[V; 4]; G],
+    out: &mut [Digest],
+    lanes: core::ops::Range<usize>,
+) {
+    let mut words = [[0_u32; 2 * MAX_LANES]; 4];
+    for (g, group) in state.iter().enumerate() {
+        for (word, words) in group.iter().zip(&mut words) {
+            // SAFETY: the conditions are handed on; there is room for a vector behind `g` of them.
+            unsafe { word.store(words[g * V::LEN..].as_mut_ptr().cast()) };
+        }
+    }
+    for lane in lanes {
+        for (bytes, words) in out[lane].as_chunks_mut::<4>().0.iter_mut().zip(&words) {
+            *bytes = words[lane].to_le_bytes();
         }
     }
 }

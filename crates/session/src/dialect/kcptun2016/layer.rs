@@ -15,8 +15,9 @@ use crate::layer::{
 
 /// After how much silence a peer that has spoken is given up, twice at most: one of that time pings every 30 s and waits 10 s (section 8).
 const KEEPALIVE_TIMEOUT: core::time::Duration = core::time::Duration::from_secs(40);
-/// Bytes that a stream holds for sending: a frame or two; where the sender measures, what the pace lets leave.
-const SEND_BUFFER: [u32; 2] = [64 * 1024, 256 * 1024];
+/// Bytes that a stream holds for sending: what one run of datagrams carries, so that it is full when all of it leaves at once; where the
+/// sender measures, what the pace lets leave.
+const SEND_BUFFER: [u32; 2] = [60 * 1024, 256 * 1024];
 
 /// The two ends of a session.
 pub(super) struct Layer {
