@@ -195,8 +195,11 @@ impl Stream {
         if self.syn_due {
             return Some(Next::Syn);
         }
+        // In yamux what was written goes before what says that nobody reads.
+        let says_all = !terms.yamux || matches!(self.outbound, Outbound::Cut | Outbound::Ended);
         if let Some(reason) = self.reset_due
             && terms.resets()
+            && says_all
         {
             return Some(Next::Rst(reason));
         }

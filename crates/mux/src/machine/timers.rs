@@ -112,10 +112,13 @@ impl Mux {
             }
         } else if yamux && self.schedule.contains(slot) {
             self.set_timer(slot, Some(now + self.config.linger));
-        } else if yamux {
+        } else if yamux && self.peer.half_close() {
             // The peer neither ends nor sends; it may have forgotten the stream.
             stream.reset_due = Some(ResetReason::CLOSED);
             self.refresh(slot);
+        } else if yamux {
+            // It may not have read everything yet, and would not after a reset.
+            self.forget(slot);
         }
     }
 

@@ -110,72 +110,72 @@ impl Mux {
                 self.on_syn(now, wire)?;
             }
         }
+        let Some(slot) = self.find_or_count(wire) else {
+            if header.kind == Type::Data && header.length > 0 {
+                self.parser.expect = Expect::Bytes(None, header.length as usize);
+            }
+            return Ok(());
+        };
         match header.kind {
             Type::WindowUpdate => {
-                self.on_credit(wire, header.length);
+                self.on_credit(slot, header.length);
                 if flags.has(Flags::FIN) {
                     self.on_fin(wire);
                 }
             }
             _ if header.length > 0 => {
-                self.on_data(wire, header.length)?;
+                self.on_data(slot, header)?;
                 self.parser.ends = flags.has(Flags::FIN).then_some(wire);
             }
             _ => {
+                self.counters.empty_frames += u64::from(flags == Flags::NONE);
                 if flags.has(Flags::FIN) {
                     self.on_fin(wire);
-                } else if flags == Flags::NONE {
-                    self.counters.empty_frames += 1;
                 }
             }
         }
         if flags.has(Flags::RST) {
             self.counters.resets_received += 1;
-            if let Some(slot) = self.find_or_count(wire) {
-                self.on_cut(slot, ResetReason::ABORTED);
-            }
+            self.on_cut(slot, ResetReason::ABORTED);
         }
         Ok(())
     }
 
-    fn on_credit(&mut self, wire: u32, credit: u32) {
+    fn on_credit(&mut self, slot: u32, credit: u32) {
         self.counters.updates_received += 1;
-        if let Some(slot) = self.find_or_count(wire) {
-            if let Some(stream) = self.streams.at_mut(slot)
-                && let Flow::Credit(left) = &mut stream.flow
-            {
-                *left = left.saturating_add(credit);
-            }
-            self.refresh(slot);
+        if let Some(stream) = self.streams.at_mut(slot)
+            && let Flow::Credit(left) = &mut stream.flow
+        {
+            *left = left.saturating_add(credit);
         }
+        self.refresh(slot);
     }
 
-    fn on_data(&mut self, wire: u32, len: u32) -> Result<(), Error> {
+    fn on_data(&mut self, slot: u32, header: &Header) -> Result<(), Error> {
         let mut target = None;
-        if let Some(slot) = self.find_or_count(wire)
-            && let Some(stream) = self.streams.at_mut(slot)
-        {
+        if let Some(stream) = self.streams.at_mut(slot) {
             match stream.inbound {
                 Inbound::Open => {
                     let held = stream.unread.len() as u64 + u64::from(stream.read_untold);
-                    let unread = held + u64::from(len);
+                    let unread = held + u64::from(header.length);
                     if unread > u64::from(self.config.stream_buffer) {
                         return self.fail(Error::WindowOverrun {
-                            stream: wire,
+                            stream: header.stream,
                             unread,
                         });
                     }
                     target = self.streams.key(slot);
                 }
-                // Nobody reads here any more, and the peer goes on: it is told once.
-                Inbound::Discarded => {
+                // Nobody reads here any more, and the peer goes on: it is told once. One of 2016 would throw away what it has not read
+                // yet; it ends by itself when it has.
+                Inbound::Discarded if self.peer.half_close() => {
                     stream.reset_due.get_or_insert(ResetReason::ABORTED);
                     self.refresh(slot);
                 }
-                Inbound::Finished | Inbound::Reset(_) => {}
+                Inbound::Discarded | Inbound::Finished | Inbound::Reset(_) => {}
             }
         }
-        self.parser.expect = Expect::Bytes(target, len as usize);
+        self.parser.expect = Expect::Bytes(target, header.length as usize);
         Ok(())
     }
 }

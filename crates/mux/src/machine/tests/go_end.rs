@@ -212,3 +212,48 @@ impl GoEnd {
         self.output.extend_from_slice(payload);
     }
 }
+
+impl super::plain_end::PlainEnd for GoEnd {
+    fn open(&mut self) -> u32 {
+        self.open()
+    }
+    fn write(&mut self, id: u32, data: &[u8]) -> bool {
+        self.write(id, data).is_ok()
+    }
+    fn sent(&self, id: u32) -> usize {
+        self.sent(id)
+    }
+    fn is_blocked(&self, id: u32) -> bool {
+        self.is_blocked(id)
+    }
+    fn read(&mut self, id: u32, max: usize) -> Vec<u8> {
+        self.read(id, max)
+    }
+    fn has(&self, id: u32) -> bool {
+        self.streams.contains_key(&id)
+    }
+    fn at_eof(&self, id: u32) -> bool {
+        self.at_eof(id)
+    }
+    fn can_write(&self, id: u32) -> bool {
+        self.streams.get(&id).is_some_and(|s| !s.fin_received)
+    }
+    fn close(&mut self, id: u32) {
+        self.close(id);
+    }
+    fn keep_alive(&mut self) {
+        self.keep_alive();
+    }
+    fn take_output(&mut self) -> Vec<u8> {
+        self.take_output()
+    }
+    fn input(&mut self, bytes: &[u8]) {
+        self.input(bytes);
+    }
+    fn failed(&self) -> Option<&'static str> {
+        self.failed
+    }
+    fn streams(&self) -> usize {
+        self.streams.len()
+    }
+}

@@ -1,4 +1,4 @@
-//! Tests of the smux machine. They live inside the crate so that its invariants can be checked after every step.
+//! Tests of the machine. They live inside the crate so that its invariants can be checked after every step.
 
 mod class;
 mod fairness;
@@ -7,8 +7,11 @@ mod halfclose;
 mod hostile;
 mod limits;
 mod model;
+mod old_end;
+mod plain_end;
 mod timers;
 mod vectors;
+mod yamux;
 
 use super::config::FEATURES;
 use super::schedule::Lane;
