@@ -60,6 +60,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "smux_frames" => smux_frames(),
         "snappy_decoder" => snappy_decoder(),
         "snappy_roundtrip" => snappy_roundtrip(),
+        "yamux_input" => yamux_input(),
         other => panic!("no seeds for {other}"),
     }
 }
@@ -702,6 +703,74 @@ fn kcptun2016_endpoint() -> Vec<Vec<u8>> {
                 seeds.push(seed);
             }
         }
+    }
+    seeds
+}
+
+fn yamux_input() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    let file = load("kcptun-2016/session_readme.json");
+    for (stream, flags) in [
+        ("yamux_c2s_hex", 0),
+        ("yamux_s2c_hex", 2),
+        ("yamux_c2s_hex", 4),
+    ] {
+        let bytes = bytes(&file, stream);
+        for cut in [40, 300] {
+            let mut script = Script::new().byte(flags);
+            if flags == 2 {
+                script = script.byte(2).byte(2);
+            }
+            let mut seed = script.finish();
+            for piece in bytes.chunks(cut) {
+                let script = Script::new().byte(0).chunk(piece).byte(4).byte(0).u16(2000);
+                let more = script.byte(3).byte(1).u16(900).byte(7).byte(200).finish();
+                if seed.len() + more.len() <= MAX_LEN - 20 {
+                    seed.extend(more);
+                }
+            }
+            let script = Script::new()
+                .byte(5)
+                .byte(0)
+                .byte(6)
+                .byte(1)
+                .byte(7)
+                .byte(250);
+            seed.extend(script.byte(1).u16(40_000).byte(7).byte(250).finish());
+            seeds.push(seed);
+        }
+    }
+    // A hello, a stream that is opened and ends, credit, a ping, and each kind of refusal.
+    let frame = |kind: u8, flags: u16, stream: u32, length: u32| {
+        let mut bytes = vec![0, kind];
+        bytes.extend(flags.to_be_bytes());
+        bytes.extend(stream.to_be_bytes());
+        bytes.extend(length.to_be_bytes());
+        bytes
+    };
+    let sound = [
+        frame(2, 1, 0, 0xF01A_0001),
+        frame(1, 1, 1, 0),
+        frame(0, 4, 1, 0),
+        frame(1, 0, 1, u32::MAX),
+        frame(2, 1, 0, 7),
+        frame(1, 1, 3, 9),
+        frame(1, 8, 3, 0),
+        frame(3, 0, 0, 0),
+    ];
+    for end in [
+        frame(1, 1, 2, 0),
+        frame(1, 1, 1, 0),
+        frame(0, 0, 1, 300_000),
+        frame(3, 0, 0, 1),
+        frame(9, 0, 0, 0),
+        vec![1; 12],
+    ] {
+        let mut script = Script::new().byte(0);
+        for frame in sound.iter().chain([&end]) {
+            script = script.byte(0).chunk(frame).byte(7).byte(90);
+        }
+        seeds.push(script.finish());
     }
     seeds
 }

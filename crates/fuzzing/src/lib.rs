@@ -47,6 +47,7 @@ macro_rules! for_each_target {
             smux_pair
             snappy_decoder
             snappy_roundtrip
+            yamux_input
         }
     };
 }

@@ -21,7 +21,7 @@ pub use fec::{fec_decoder, fec_roundtrip};
 pub use libev_control::session0;
 pub use libev_endpoint::libev_endpoint;
 pub use libev_stream::libev_stream;
-pub use mux::{smux_input, smux_pair};
+pub use mux::{smux_input, smux_pair, yamux_input};
 pub use rawtcp::rawtcp_packet;
 pub use session::{kcptun2016_endpoint, session_endpoint};
 pub use wire::{fec_packet, kcp_segments, smux_frames};

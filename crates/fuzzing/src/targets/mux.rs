@@ -7,6 +7,7 @@ use fulmar_mux::machine::{Config, Protocol, Role, Version};
 use fulmar_mux::{Error, Event, Mux, ReadState, ResetReason, StreamId, WriteState};
 use fulmar_wire::smux::Header;
 use fulmar_wire::time::Instant;
+use fulmar_wire::yamux;
 
 use crate::input::Input;
 
@@ -49,7 +50,31 @@ pub fn smux_input(data: &[u8]) {
     } else {
         Role::Opener
     };
-    let config = config(version(flags), role, flags & 4 == 0);
+    one_end(&config(version(flags), role, flags & 4 == 0), input);
+}
+
+/// The same in yamux. Input: a byte for role and hello; then operations.
+pub fn yamux_input(data: &[u8]) {
+    let mut input = Input::new(data);
+    let flags = input.byte();
+    let role = if flags & 2 == 0 {
+        Role::Acceptor
+    } else {
+        Role::Opener
+    };
+    let config = Config {
+        max_frame: 700,
+        session_buffer: 300_000,
+        stream_buffer: 262_144,
+        send_buffer: 3000,
+        max_streams: 8,
+        hello: flags & 4 == 0,
+        ..Config::new(Protocol::Yamux, role)
+    };
+    one_end(&config, input);
+}
+
+fn one_end(config: &Config, mut input: Input<'_>) {
     let mut smux = new(config.clone());
     let mut now = Instant::ZERO;
     let mut held: Vec<StreamId> = Vec::new();
@@ -129,7 +154,7 @@ pub fn smux_input(data: &[u8]) {
                         break;
                     };
                     assert!(frame.payload().concat().len() <= limit.max(1) as usize);
-                    check_frame(&config, &frame.parts().concat());
+                    check_frame(config, &frame.parts().concat());
                 }
             }
         }
@@ -407,6 +432,19 @@ fn take(held: &mut Vec<StreamId>, which: u8) -> Option<StreamId> {
 }
 
 fn check_frame(config: &Config, frame: &[u8]) {
+    if config.protocol == Protocol::Yamux {
+        let header = match yamux::Header::parse(frame) {
+            Ok(header) => header,
+            Err(error) => panic!("{error}"),
+        };
+        let body = frame.len() - yamux::HEADER_LEN;
+        let is_data = header.kind == yamux::Type::Data;
+        assert_eq!(if is_data { header.length as usize } else { 0 }, body);
+        assert!(body <= config.max_frame as usize);
+        // Ends of 2016 look at one of them only.
+        assert!(header.flags.0.count_ones() <= 1);
+        return;
+    }
     let header = match Header::parse(frame) {
         Ok(header) => header,
         Err(error) => panic!("{error}"),
