@@ -74,10 +74,12 @@ fn a_server_follows_its_client_to_another_address() {
                     .iter()
                     .filter_map(|(_, e)| moved(e))
                     .collect();
-                assert_eq!(places.len(), 3, "{places:?}");
+                // A client that waits for an answer says nothing for up to two seconds, and then it may have moved twice.
+                assert!((2..=3).contains(&places.len()), "{places:?}");
                 assert_eq!(places[0].ip(), sim.client().addr.ip());
-                assert!(places[1..].iter().all(|p| p.ip() == other_host));
-                assert_eq!(sim.server.endpoint.counters().moved_peers, 3);
+                assert_eq!(places.last().map(SocketAddr::ip), Some(other_host));
+                let moves = sim.server.endpoint.counters().moved_peers;
+                assert_eq!(moves, places.len() as u64);
                 assert_eq!(sim.server.endpoint.counters().passive_opens, 1);
                 let gap = sim.client().apps.get(pings).longest_gap;
                 assert!(gap < ms(2500), "nothing for {gap:?}");
