@@ -17,7 +17,7 @@ use crate::layer::{
 const KEEPALIVE_TIMEOUT: core::time::Duration = core::time::Duration::from_secs(40);
 /// Bytes that a stream holds for sending: what one run of datagrams carries, so that it is full when all of it leaves at once; where the
 /// sender measures, what the pace lets leave.
-const SEND_BUFFER: [u32; 2] = [60 * 1024, 256 * 1024];
+const SEND_BUFFER: [u32; 2] = [60 * 1024, 240 * 1024];
 
 /// The two ends of a session.
 pub(super) struct Layer {
