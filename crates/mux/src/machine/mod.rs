@@ -1,7 +1,9 @@
-//! smux, versions 1 and 2, both ends (spec/kcptun.md, section 8).
+//! Many streams in one session, both ends, in the frames of smux 1 and 2 (spec/kcptun.md, section 8) or of yamux (spec/kcptun-2016.md,
+//! section 8): see [`Protocol`].
 //!
 //! [`Mux`] is one session: many streams over one ordered, reliable stream of bytes, which somebody else carries. It
-//! does no I/O and reads no clock; `now` must not go backwards.
+//! does no I/O and reads no clock; `now` must not go backwards. `smux` and `yamux` say what an arriving frame means and how what is to be
+//! said is written; everything else is the same for both.
 //!
 //! | kind | methods |
 //! |---|---|
@@ -32,9 +34,9 @@
 //!
 //! # Who the peer is, and what `FIN` means
 //!
-//! smux knows no half-close: a Go end that sends `FIN` has closed the whole stream, and one that receives `FIN`
+//! The replaced programs know no half-close. In smux a Go end that sends `FIN` has closed the whole stream, and one that receives `FIN`
 //! delivers what it has buffered and fails its own writes from then on. Two Fulmar ends do better, and recognise each
-//! other by a frame that a Go end ignores: the first frame of an opener is a [`Hello`]; an acceptor whose first
+//! other by a frame that a Go end ignores: the first frame of an opener is a [`Hello`](fulmar_wire::smux::Hello); an acceptor whose first
 //! frame received is a hello answers with its own before it sends anything else. The first frame received decides:
 //!
 //! ```text
@@ -42,7 +44,12 @@
 //!  unknown ──────────────────────────────▶ Fulmar     Event::PeerHello
 //!     └────────── any other frame ───────▶ plain      Event::PeerPlain
 //! ```
-//! With [`Config::hello`] off the peer is plain from the start.
+//! With [`Config::hello`] off the peer is plain from the start. In yamux hello is a ping that every end answers: an answer without a hello in
+//! front of it is a plain peer's, and other frames decide nothing at an opener.
+//!
+//! The table is smux's. In yamux a reset is no private matter: every peer understands it, and it is never held back; there is none with
+//! [`ResetReason::CLOSED`]. Instead a closed stream is kept until the peer's `FIN`, for [`Config::linger`] at most, and a Fulmar peer that
+//! sends data meanwhile is cut. (A plain one would lose what it has not read.)
 //!
 //! | | Fulmar peer | plain peer | unknown peer |
 //! |---|---|---|---|
@@ -76,9 +83,9 @@
 //!
 //! * Received bytes: [`wants_input`](Mux::wants_input) is the session's token bucket (section 8.3); the caller stops
 //!   feeding input while it says no. The memory behind it counts as well as the bytes.
-//! * Received bytes of one stream, version 2: the larger of [`Config::stream_buffer`] and the initial window of 262144,
+//! * Received bytes of one stream, yamux: [`Config::stream_buffer`], of which the peer is told. smux version 2: the larger of [`Config::stream_buffer`] and the initial window of 262144,
 //!   and one frame of tolerance; more ends the session with [`Error::WindowOverrun`].
-//! * Streams: [`Config::max_streams`] held by the application and 1024 that wait for it.
+//! * Streams: [`Config::max_streams`] held by the application and 1024 that wait for it, in yamux 256.
 //! * Sent bytes: [`Config::send_buffer`] per stream.
 
 pub(crate) mod class;
@@ -115,7 +122,7 @@ const ACCEPT_QUEUE: u32 = 1024;
 /// Memory for received bytes beyond twice the session buffer: a few chunks, so that tiny session buffers work.
 const CHUNK_SLACK: u64 = 64 * 1024;
 
-/// A smux session. See the [module](self).
+/// A session. See the [module](self).
 #[derive(Debug)]
 pub struct Mux {
     config: Config,
