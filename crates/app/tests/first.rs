@@ -103,6 +103,19 @@ fn a_server_that_was_killed_and_started_again() {
     echo(&mut connect(addr), "new");
 }
 
+/// A server that is stopped in good order says so, and nobody waits for a keep-alive, old clients included.
+#[test]
+fn a_server_that_stops_says_so() {
+    let (at, target) = (free_port(), service(Service::Echo));
+    let mut server = server(at, target, "k");
+    let (client, addr) = client(at, &["--compat", "2016", "--key", "k"]);
+    let mut conn = connect(addr);
+    echo(&mut conn, "one");
+    server.end("TERM");
+    client.line("ended by the other end");
+    rest(&conn).expect_err("cut");
+}
+
 #[test]
 fn a_target_that_refuses_ends_one_stream() {
     let at = free_port();

@@ -870,7 +870,7 @@ impl Endpoint {
     }
 
     fn remove(&mut self, key: SessionKey, reason: Reason) {
-        let Some(session) = self.sessions.remove(key) else {
+        let Some(mut session) = self.sessions.remove(key) else {
             return;
         };
         self.timers.set(key.index(), None);
@@ -903,6 +903,13 @@ impl Endpoint {
             | Reason::Crowded
             | Reason::Closed => true,
         };
+        let fault = matches!(reason, Reason::Layer(_));
+        if tell && session.layer.last_words(fault) {
+            let cipher = &mut *self.ciphers[session.cipher];
+            let (pool, out) = (&mut self.pool, &mut self.ready);
+            // It is over, whatever becomes of that.
+            let _ = session.flush(self.clock, cipher, pool, out, &mut self.counters);
+        }
         self.dialect.carried(session.path.remote, session.carried());
         self.dialect.ended(self.clock, session.path, conv, tell);
         self.counters.curr_estab -= 1;
@@ -914,7 +921,8 @@ impl Endpoint {
                 self.counters.misbehaved_sessions += 1;
             }
             Reason::PeerLostState => self.counters.restarted_peers += 1,
-            Reason::Unproven(_)
+            Reason::Layer(LayerError::Ended(_))
+            | Reason::Unproven(_)
             | Reason::Crowded
             | Reason::Replaced
             | Reason::PeerReset

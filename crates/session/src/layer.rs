@@ -65,6 +65,9 @@ pub enum LayerError {
     /// The peer broke a rule of the dialect: too many streams, more bytes than its window.
     #[error("the peer misbehaved: {0}")]
     Misbehaved(String),
+    /// The peer says that the session is over, with this code of its multiplexer.
+    #[error("ended by the other end (code {0})")]
+    Ended(u32),
     /// The peer was silent for the whole keep-alive time.
     #[error("the peer was silent for {0:?}")]
     Silent(core::time::Duration),
@@ -181,6 +184,12 @@ pub trait StreamLayer: Send {
     /// The peer says that it does not know this session any more. Whether the session goes on nevertheless, for what has arrived to be
     /// read.
     fn peer_reset(&mut self) -> bool {
+        false
+    }
+
+    /// The session ends here, because of what the peer did (`fault`) or of us. Whether there is something to say about it, in dialects whose
+    /// streams have a word for that; it is sent once.
+    fn last_words(&mut self, _fault: bool) -> bool {
         false
     }
 

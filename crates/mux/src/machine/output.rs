@@ -132,11 +132,12 @@ impl Mux {
     /// Whether [`poll_frame`](Self::poll_frame) would return a frame.
     #[must_use]
     pub fn has_frames(&self) -> bool {
-        self.over.is_none()
-            && (self.hello_due
-                || self.nop_due
-                || self.yamux.owes_answers()
-                || !self.schedule.is_empty())
+        self.yamux.owes_farewell()
+            || self.over.is_none()
+                && (self.hello_due
+                    || self.nop_due
+                    || self.yamux.owes_answers()
+                    || !self.schedule.is_empty())
     }
 
     /// The next frame to send; whose it is, see the [module](super).
@@ -148,10 +149,12 @@ impl Mux {
     /// caller that has room for less than a full frame need not wait with what fits. 0 counts as 1; frames without
     /// data are not affected, and have up to 16 bytes.
     pub fn poll_frame_within(&mut self, now: Instant, limit: u32) -> Option<Frame<'_>> {
-        if self.over.is_some() {
-            return None;
-        }
-        let draft = match self.session_frame() {
+        let draft = match self.yamux.farewell() {
+            Some(draft) => Some(draft),
+            None if self.over.is_some() => return None,
+            None => self.session_frame(),
+        };
+        let draft = match draft {
             Some(draft) => draft,
             None => self.stream_frame(now, limit.max(1))?,
         };

@@ -20,6 +20,10 @@ use fulmar_wire::yamux::{Flags, Header, Hello, INITIAL_WINDOW, ParseError, Type}
 /// Answers to pings that wait for room. Who asks more often gets no answer to some.
 const MAX_ANSWERS: usize = 16;
 
+/// Codes of the last frame (section 8). After any other an old peer keeps the session and its streams.
+const PROTOCOL_ERROR: u32 = 1;
+const INTERNAL_ERROR: u32 = 2;
+
 /// What a session has beside the machine's.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -29,6 +33,8 @@ pub(super) struct State {
     next_ping: u32,
     /// The peer takes no new streams.
     pub(super) peer_goes_away: bool,
+    /// The code of our last frame, while it waits.
+    farewell: Option<u32>,
 }
 
 impl State {
@@ -42,6 +48,21 @@ impl State {
         Some(Draft::control(&Header::ping(Flags::ACK, value).to_bytes()))
     }
 
+    /// The last frame, if there is to be one.
+    pub(super) fn farewell(&mut self) -> Option<Draft> {
+        let header = Header {
+            kind: Type::GoAway,
+            flags: Flags::NONE,
+            stream: 0,
+            length: self.farewell.take()?,
+        };
+        Some(Draft::control(&header.to_bytes()))
+    }
+
+    pub(super) const fn owes_farewell(&self) -> bool {
+        self.farewell.is_some()
+    }
+
     /// A ping of ours.
     pub(super) fn ping(&mut self) -> Draft {
         let value = self.next_ping;
@@ -51,6 +72,22 @@ impl State {
 }
 
 impl Mux {
+    /// The session ends here: the next frame says so, if there is a word for that and somebody has spoken, and then there are none. `fault`:
+    /// because of what the peer did. A peer of 2016 ends the session when it hears it, with every stream, and its next one opens another.
+    /// Whether there is such a frame.
+    pub fn farewell(&mut self, fault: bool) -> bool {
+        let nobody_listens = matches!(self.over, Some(Error::GoneAway(_) | Error::PeerSilent));
+        if !self.terms().yamux || !self.heard || nobody_listens {
+            return false;
+        }
+        self.yamux.farewell = Some(if fault {
+            PROTOCOL_ERROR
+        } else {
+            INTERNAL_ERROR
+        });
+        true
+    }
+
     /// A header has arrived.
     pub(super) fn on_yamux(&mut self, now: Instant, bytes: &[u8]) -> Result<(), Error> {
         let header = match Header::parse(bytes) {

@@ -14,6 +14,7 @@ use crate::layer::{
 pub(super) fn fault(e: mux::Error, silence: Duration) -> LayerError {
     match e {
         mux::Error::PeerSilent => LayerError::Silent(silence),
+        mux::Error::GoneAway(code) => LayerError::Ended(code),
         mux::Error::BadVersion { .. }
         | mux::Error::BadCommand(_)
         | mux::Error::BadFrame(_)

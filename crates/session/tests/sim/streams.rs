@@ -206,7 +206,9 @@ fn a_session_that_is_closed_here_ends_its_streams_here_and_later_there() {
         for ends in dialects(seed) {
             let mut sim = sim("closed", seed, &ends, 0.0);
             let lost = |n| Program::new(Expect::Lost, [Step::Write(n), Step::ReadEnd]);
-            sim.open((lost(1_000_000), lost(10_000)));
+            // What is said at the end of a session stands behind all that is on its way.
+            let much = if ends.0.is_first() { 1000 } else { 1_000_000 };
+            sim.open((lost(much), lost(10_000)));
             sim.run_for(ms(200));
             let key = sim.clients[0].key();
             sim.client_mut().endpoint.close_session(key);
@@ -222,8 +224,13 @@ fn a_session_that_is_closed_here_ends_its_streams_here_and_later_there() {
                 host.apps.iter().next().and_then(|(_, a)| a.outcome.clone())
             };
             assert_eq!(outcome(sim.client()), Some(Outcome::Lost(Reason::Closed)));
-            assert!(sim.now - start >= secs(29));
-            assert_eq!(sim.server.endpoint.counters().silent_sessions, 1);
+            if ends.0.is_first() {
+                // yamux has a word for it.
+                assert!(sim.now - start < secs(1));
+            } else {
+                assert!(sim.now - start >= secs(29));
+                assert_eq!(sim.server.endpoint.counters().silent_sessions, 1);
+            }
             assert_eq!(sim.server.endpoint.counters().curr_estab, 0);
             assert_eq!(sim.client().endpoint.poll_timeout(), None);
             assert_eq!(sim.server.endpoint.poll_timeout(), None);

@@ -302,6 +302,28 @@ fn a_peer_that_goes_away_gets_no_new_streams() {
     assert_eq!(a.write(id, b"goes on"), Ok(7));
 }
 
+/// The last frame of a session, also of one that failed; not to somebody who has not spoken.
+#[test]
+fn a_session_that_ends_says_so() {
+    let mut b = acceptor(|_| ());
+    b.handle_input(START, &syn(1)).expect("sound");
+    assert!(b.farewell(false));
+    assert_eq!(headers(&drain(&mut b, START))[0], (Type::GoAway, 0, 0, 2));
+    let mut b = acceptor(|_| ());
+    b.handle_input(START, &syn(2)).expect_err("not theirs");
+    assert!(!b.has_frames());
+    assert!(b.farewell(true));
+    assert_eq!(headers(&drain(&mut b, START)), [(Type::GoAway, 0, 0, 1)]);
+    assert!(!end(Role::Acceptor, |_| ()).farewell(false));
+    let mut a = end(Role::Opener, |_| ());
+    a.handle_input(START, &says(Type::Ping, 1, 0, 0))
+        .expect("sound");
+    assert_eq!(
+        a.handle_input(START, &says(Type::GoAway, 0, 0, 2)),
+        Err(Error::GoneAway(2))
+    );
+}
+
 #[test]
 fn keep_alives_count_and_silence_ends() {
     let mut a = end(Role::Opener, |c| c.hello = false);

@@ -253,6 +253,10 @@ impl StreamLayer for Layer {
         }
     }
 
+    fn last_words(&mut self, fault: bool) -> bool {
+        self.mux_mut().is_some_and(|mux| mux.farewell(fault))
+    }
+
     fn streams(&self) -> usize {
         self.mux().map_or(0, Mux::held_streams)
     }
