@@ -81,7 +81,7 @@ impl Type {
     }
 }
 
-/// What a frame means for its stream, one bit each. Ends of 2016 look at one of them only, so frames that we send have no more.
+/// What a frame means for its stream, one bit each, in any combination.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Flags(pub u16);
 

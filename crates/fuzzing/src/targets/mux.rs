@@ -441,7 +441,7 @@ fn check_frame(config: &Config, frame: &[u8]) {
         let is_data = header.kind == yamux::Type::Data;
         assert_eq!(if is_data { header.length as usize } else { 0 }, body);
         assert!(body <= config.max_frame as usize);
-        // Ends of 2016 look at one of them only.
+        // Each thing is said by itself.
         assert!(header.flags.0.count_ones() <= 1);
         return;
     }

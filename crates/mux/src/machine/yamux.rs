@@ -1,9 +1,10 @@
 //! yamux's frames (spec/kcptun-2016.md, section 8): what each that arrives means, and how what is to be said is written.
 //!
 //! # Peers of 2016
-//! They die of an `ACK` for a stream that waits for none, end the session at a second `FIN`, look at one flag of a frame only, and count
-//! a stream that was never acknowledged as opening for ever. So every frame of ours has one flag at most; an accepted stream gets one `ACK`, before
-//! anything else is said of it, a refusal too; and none is sent for streams that we open.
+//! They die of an `ACK` when no stream of theirs waits for one, end the session at a second `FIN`, and keep a token for each stream that they
+//! open until its `ACK` comes: 256 of those, and they open no more. A reset gives it back only if they have not closed the stream meanwhile. So an accepted
+//! stream gets one `ACK`, before anything else is said of it, a refusal too; none is sent for streams that we open; and every frame of ours
+//! has one flag at most.
 
 use std::collections::VecDeque;
 

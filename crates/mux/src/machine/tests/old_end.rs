@@ -111,12 +111,10 @@ impl OldEnd {
         if !self.streams.contains_key(&id) {
             return Ok(());
         }
-        // One flag only is looked at.
-        if header.flags.has(Flags::ACK) {
-            if !self.unacknowledged.remove(&id) {
-                return Err("panic: established stream without inflight SYN");
-            }
-        } else if header.flags.has(Flags::FIN) {
+        if header.flags.has(Flags::ACK) && !self.unacknowledged.remove(&id) {
+            return Err("panic: established stream without inflight SYN");
+        }
+        if header.flags.has(Flags::FIN) {
             let stream = self.streams.get_mut(&id).expect("it is there");
             if stream.fin_received {
                 return Err("unexpected FIN flag");
@@ -127,8 +125,12 @@ impl OldEnd {
                 self.streams.remove(&id);
                 return Ok(());
             }
-        } else if header.flags.has(Flags::RST) {
+        }
+        if header.flags.has(Flags::RST) {
             let stream = self.streams.get_mut(&id).expect("it is there");
+            if !stream.closed {
+                self.unacknowledged.remove(&id);
+            }
             if stream.closed {
                 self.streams.remove(&id);
                 return Ok(());
