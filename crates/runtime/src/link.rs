@@ -21,6 +21,7 @@ pub(crate) struct Link {
     settings: Settings,
     /// The wire format of spring 2016 instead.
     first: Option<first::Link>,
+    password: fulmar_config::Key,
 }
 
 impl Link {
@@ -47,6 +48,7 @@ impl Link {
         let server = matches!(config.role, Role::Server(_));
         let mut link = Self {
             first: None,
+            password: t.key.clone(),
             key: fulmar_cipher::derive_key(t.key.as_bytes()),
             methods,
             settings: Settings {
@@ -108,8 +110,13 @@ impl Link {
             let dialect = first.dialect(&self.key);
             return Endpoint::server(Box::new(dialect), vec![first.cipher(seed)], limits);
         }
-        let dialect = Kcptun::new(self.settings.clone(), self.key.clone());
+        let dialect = self.dialect();
         Endpoint::server(Box::new(dialect), ciphers, limits)
+    }
+
+    fn dialect(&self) -> Kcptun {
+        Kcptun::new(self.settings.clone(), self.key.clone())
+            .beside(first::probe(self.password.as_bytes()))
     }
 
     /// The endpoint of a client's socket, with its one session.
@@ -127,7 +134,7 @@ impl Link {
         }
         let method = self.methods[0];
         let cipher = fulmar_cipher::kcptun(method, &self.key, NonceSource::seeded(seed));
-        let dialect = Kcptun::new(self.settings.clone(), self.key.clone());
+        let dialect = self.dialect();
         let parts = dialect.open(path, conv, method, now);
         Endpoint::client(Box::new(dialect), cipher, parts, now)
     }

@@ -45,7 +45,7 @@ impl fmt::Display for Suspicion {
             ),
             Self::OtherCipher { theirs, ours } => write!(
                 f,
-                "the other end uses {} and we use {}: the key is the same, make the ciphers (--crypt; method) equal",
+                "the other end uses {} and we use {}: the key is the same, make the ciphers (--crypt; method) and --compat equal",
                 theirs.name(),
                 ours.name()
             ),

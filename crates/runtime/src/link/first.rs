@@ -1,7 +1,10 @@
 //! The same for kcptun of spring 2016.
 
-use fulmar_cipher::{MasterKey, NonceSource, PacketCipher, Prober, Scheme, kcptun2016_key};
+use fulmar_cipher::{
+    MasterKey, NonceSource, PacketCipher, Prober, Scheme, Verdict, kcptun2016_key,
+};
 use fulmar_config::{Config, First};
+use fulmar_session::dialect::Probe;
 use fulmar_session::dialect::kcptun2016::{Kcptun2016, Settings, Vectors};
 use fulmar_wire::kcptun;
 use fulmar_wire::kcptun2016::Method;
@@ -11,6 +14,18 @@ pub(super) struct Link {
     key: MasterKey,
     settings: Settings,
     first: First,
+}
+
+/// Names a peer of today's kcptun that turns out to speak this dialect with the same password.
+pub(super) fn probe(password: &[u8]) -> Probe {
+    let key = kcptun2016_key(password);
+    let nonces = NonceSource::fixed(Vec::new());
+    let mut cipher = fulmar_cipher::kcptun2016(Method::Sealed, &key, nonces);
+    let mut verdicts = Vec::new();
+    Box::new(move |datagram| {
+        cipher.open(&mut datagram.to_vec(), 0, &mut verdicts);
+        (verdicts == [Verdict::Ok]).then(|| cipher.scheme())
+    })
 }
 
 impl Link {

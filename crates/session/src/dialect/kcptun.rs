@@ -20,7 +20,7 @@ use fulmar_wire::smux::{Features, Version};
 use fulmar_wire::time::Instant;
 
 use crate::admission::{self, Peek};
-use crate::dialect::{Dialect, Stranger, muxed};
+use crate::dialect::{Dialect, Probe, Stranger, muxed};
 use crate::layer::{
     Class, LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, StreamLayer,
     Writable,
@@ -82,6 +82,8 @@ pub struct Kcptun {
     key: MasterKey,
     /// Made when it is needed first: it has the ciphers of all methods.
     prober: Option<Prober>,
+    /// Finds the method among those of another dialect.
+    others: Option<Probe>,
 }
 
 impl Kcptun {
@@ -92,7 +94,15 @@ impl Kcptun {
             settings,
             key,
             prober: None,
+            others: None,
         }
+    }
+
+    /// The same; a datagram that no method of this dialect opens is judged by `others`, to name a peer that speaks another one.
+    #[must_use]
+    pub fn beside(mut self, others: Probe) -> Self {
+        self.others = Some(others);
+        self
     }
 
     /// The parts of a session that we open.
@@ -190,6 +200,7 @@ impl Dialect for Kcptun {
             .get_or_insert_with(|| Prober::new(&self.key, &Method::ALL))
             .probe(datagram)
             .map(Scheme::Kcptun)
+            .or_else(|| self.others.as_mut()?(datagram))
     }
 }
 

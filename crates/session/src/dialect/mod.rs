@@ -17,6 +17,9 @@ use crate::admission::Peek;
 use crate::session::Parts;
 use crate::transmit::Path;
 
+/// Finds the method of a datagram among those of another dialect, with the same password.
+pub type Probe = Box<dyn FnMut(&[u8]) -> Option<Scheme> + Send>;
+
 /// A stranger that gets a session: what the builder of its parts is told.
 #[derive(Copy, Clone, Debug)]
 pub struct Stranger {

@@ -24,7 +24,7 @@ use fulmar_wire::kcptun2016::{MAX_FRAGMENTS, Method};
 use fulmar_wire::time::Instant;
 
 use crate::admission::{self, Body, Peek};
-use crate::dialect::{Dialect, Stranger};
+use crate::dialect::{Dialect, Probe, Stranger};
 use crate::measuring;
 use crate::session::Parts;
 use crate::transmit::Path;
@@ -71,9 +71,6 @@ pub struct Settings {
     /// parity here, whatever it says.
     pub auto: Option<measuring::Settings>,
 }
-
-/// Finds the method of a datagram among those of other dialects, with the same password.
-pub type Probe = Box<dyn FnMut(&[u8]) -> Option<Scheme> + Send>;
 
 /// Builds sessions of this dialect.
 pub struct Kcptun2016 {
