@@ -21,7 +21,7 @@ use fulmar_wire::yamux::{Flags, Header, Hello, INITIAL_WINDOW, ParseError, Type}
 /// Answers to pings that wait for room. Who asks more often gets no answer to some.
 const MAX_ANSWERS: usize = 16;
 
-/// Codes of the last frame (section 8). After any other an old peer keeps the session and its streams.
+/// Codes of the last frame (section 8). After 0, which is no fault, an old peer keeps the session and its streams.
 const PROTOCOL_ERROR: u32 = 1;
 const INTERNAL_ERROR: u32 = 2;
 
