@@ -559,7 +559,7 @@ fn smux_input() -> Vec<Vec<u8>> {
 /// Random operations: the target gives each a meaning.
 fn smux_pair() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
-    for flags in [0, 1, 4, 5] {
+    for flags in [0, 1, 4, 5, 8, 12] {
         // Open, write, carry, read, answer, finish both ways.
         let mut script = Script::new().byte(flags).byte(0).byte(0);
         for round in 0..3 {

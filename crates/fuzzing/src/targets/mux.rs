@@ -62,16 +62,20 @@ pub fn yamux_input(data: &[u8]) {
     } else {
         Role::Opener
     };
-    let config = Config {
+    one_end(&yamux_config(role, flags & 4 == 0), input);
+}
+
+/// A window of yamux is never smaller than this one.
+fn yamux_config(role: Role, hello: bool) -> Config {
+    Config {
         max_frame: 700,
         session_buffer: 300_000,
-        stream_buffer: 262_144,
+        stream_buffer: yamux::INITIAL_WINDOW,
         send_buffer: 3000,
         max_streams: 8,
-        hello: flags & 4 == 0,
+        hello,
         ..Config::new(Protocol::Yamux, role)
-    };
-    one_end(&config, input);
+    }
 }
 
 fn one_end(config: &Config, mut input: Input<'_>) {
@@ -188,7 +192,7 @@ fn one_end(config: &Config, mut input: Input<'_>) {
 /// Two ends, honest to each other, whose application and pipes do things in any order: what one writes the other reads, in
 /// order; and what was finished arrives whole once both keep reading.
 ///
-/// Input: a byte for version and hello; then operations, each a byte and what it needs.
+/// Input: a byte for protocol (8 is yamux), version and hello; then operations, each a byte and what it needs.
 pub fn smux_pair(data: &[u8]) {
     let mut input = Input::new(data);
     let flags = input.byte();
@@ -196,7 +200,11 @@ pub fn smux_pair(data: &[u8]) {
     let mut pair = Pair {
         now: Instant::ZERO,
         ends: [Role::Opener, Role::Acceptor].map(|role| End {
-            smux: new(config(version(flags), role, hello)),
+            smux: new(if flags & 8 == 0 {
+                config(version(flags), role, hello)
+            } else {
+                yamux_config(role, hello)
+            }),
             held: Vec::new(),
             pipe: Vec::new(),
             flows: BTreeMap::new(),
