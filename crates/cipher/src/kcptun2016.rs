@@ -111,24 +111,22 @@ pub struct StreamCfb {
     keystream: [u8; IV_LEN],
     partial: [u8; IV_LEN],
     filled: usize,
-    /// The last block with what follows it, for the kernels.
-    work: Vec<u8>,
 }
-
-/// Bytes that go through a kernel at once.
-const PIECE: usize = 16 * 1024;
 
 impl StreamCfb {
     /// A stream that begins with `iv`.
     #[must_use]
     pub fn new(key: &MasterKey, iv: [u8; IV_LEN]) -> Self {
+        Self::on(Kernel::best(), key, iv)
+    }
+
+    fn on(kernel: Kernel, key: &MasterKey, iv: [u8; IV_LEN]) -> Self {
         Self {
-            cipher: aes::feedback(key.as_bytes(), Kernel::best()),
+            cipher: aes::feedback(key.as_bytes(), kernel),
             last: iv,
             keystream: [0; IV_LEN],
             partial: [0; IV_LEN],
             filled: 0,
-            work: Vec::new(),
         }
     }
 
@@ -152,22 +150,39 @@ impl StreamCfb {
         self.fill(head, encrypt);
         let whole = rest.len() - rest.len() % IV_LEN;
         let (blocks, tail) = rest.split_at_mut(whole);
-        for piece in blocks.chunks_mut(PIECE) {
-            self.work.clear();
-            self.work.extend_from_slice(&self.last);
-            self.work.extend_from_slice(piece);
-            if encrypt {
-                self.cipher.encrypt(&mut self.work);
-                self.last.copy_from_slice(&self.work[piece.len()..]);
-            } else {
-                self.last.copy_from_slice(&piece[piece.len() - IV_LEN..]);
-                self.cipher.decrypt(&mut self.work);
-            }
-            piece.copy_from_slice(&self.work[IV_LEN..]);
+        if encrypt {
+            self.encrypt_blocks(blocks);
+        } else {
+            self.decrypt_blocks(blocks);
         }
         if !tail.is_empty() {
             self.keystream = self.cipher.keystream(self.last);
             self.fill(tail, encrypt);
+        }
+    }
+
+    /// Encrypts whole blocks: the first here, which makes it the one that the kernel begins with.
+    fn encrypt_blocks(&mut self, blocks: &mut [u8]) {
+        let Some(first) = blocks.first_chunk_mut::<IV_LEN>() else {
+            return;
+        };
+        *first = xor(*first, self.cipher.keystream(self.last));
+        self.cipher.encrypt(blocks);
+        if let Some(last) = blocks.last_chunk::<IV_LEN>() {
+            self.last = *last;
+        }
+    }
+
+    /// Decrypts whole blocks: the first here, but it takes its place only when the kernel has read what was there.
+    fn decrypt_blocks(&mut self, blocks: &mut [u8]) {
+        let (Some(first), Some(last)) = (blocks.first_chunk(), blocks.last_chunk()) else {
+            return;
+        };
+        let clear = xor(*first, self.cipher.keystream(self.last));
+        self.last = *last;
+        self.cipher.decrypt(blocks);
+        if let Some(first) = blocks.first_chunk_mut() {
+            *first = clear;
         }
     }
 
@@ -185,6 +200,10 @@ impl StreamCfb {
             self.filled = 0;
         }
     }
+}
+
+fn xor(a: [u8; IV_LEN], b: [u8; IV_LEN]) -> [u8; IV_LEN] {
+    (u128::from_ne_bytes(a) ^ u128::from_ne_bytes(b)).to_ne_bytes()
 }
 
 /// CFB over whole blocks that follow the block in front of them, which is the first of `run`.
@@ -292,14 +311,16 @@ mod tests {
         let plain = xs(7, 70_000);
         let mut whole = plain.clone();
         StreamCfb::new(&key, [3; 16]).encrypt(&mut whole);
-        for cut in [1, 15, 16, 17, 100, 511, 20_000] {
-            let [mut seal, mut open] = [(); 2].map(|()| StreamCfb::new(&key, [3; 16]));
-            let mut text = plain.clone();
-            text.chunks_mut(cut).for_each(|piece| seal.encrypt(piece));
-            assert!(text == whole, "{cut}");
-            text.chunks_mut(cut + 1)
-                .for_each(|piece| open.decrypt(piece));
-            assert!(text == plain, "{cut}");
+        for kernel in Kernel::available() {
+            for cut in [1, 15, 16, 17, 32, 100, 511, 20_000, 70_000] {
+                let [mut seal, mut open] = [(); 2].map(|()| StreamCfb::on(kernel, &key, [3; 16]));
+                let mut text = plain.clone();
+                text.chunks_mut(cut).for_each(|piece| seal.encrypt(piece));
+                assert!(text == whole, "{cut}, {kernel:?}");
+                text.chunks_mut(cut + 1)
+                    .for_each(|piece| open.decrypt(piece));
+                assert!(text == plain, "{cut}, {kernel:?}");
+            }
         }
     }
 }
