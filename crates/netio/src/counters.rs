@@ -47,6 +47,8 @@ counters! {
     segmentation_refused,
     /// Times the wanted source address was refused and the system chose one.
     source_refused,
+    /// Times the socket reported what became of an earlier datagram in place of sending one, which was offered again.
+    send_errors,
     /// Times the socket had no room.
     send_would_block,
     /// Datagrams given up on: too long for the path.
@@ -65,6 +67,8 @@ counters! {
     lost_other,
     /// System calls that receive.
     recv_calls,
+    /// ICMP errors about datagrams that were sent, at a socket that watches for them.
+    icmp_errors,
     /// Datagrams received.
     recv_datagrams,
     /// Bytes of them, without headers of UDP and IP.

@@ -21,6 +21,7 @@
 //! | `options` | every socket option, set and read back in one place |
 //! | `run` | what goes in and comes out: [`Transmit`], [`Sent`], [`RecvMeta`], [`RecvBuffers`] |
 //! | `udp` | [`UdpState`]: what a UDP socket can do, and doing it |
+//! | `icmp` | [`IcmpError`]: what came back for a datagram, and how to ask for that |
 //! | `rawtcp` | [`RawTcp`]: flows, sequence numbers, firewall rules |
 //! | `obfs` | [`Obfs`]: kcptun-libev's obfuscation, datagrams in TCP segments beside the kernel's connection or without |
 //! | `counters` | what happened, for the operator |
@@ -35,6 +36,7 @@
 
 mod addr;
 mod counters;
+mod icmp;
 mod obfs;
 mod options;
 mod rawtcp;
@@ -44,6 +46,7 @@ mod udp;
 
 pub use addr::unmapped;
 pub use counters::IoCounters;
+pub use icmp::{IcmpError, IcmpKind};
 pub use obfs::{Obfs, ObfsContext, ObfsError, ObfsKind, ObfsOptions, ObfsState, ObfsTotals};
 pub use options::{
     GROUPS_BALANCE, Granted, OptionError, SocketOptions, adopt, bind, bind_group, bind_wildcard,
@@ -57,7 +60,7 @@ pub use run::{
 pub use socket2::SockRef;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use sys::Alarm;
-pub use udp::{Details, Offload, UdpState};
+pub use udp::{Details, MAX_ICMP_ERRORS, Offload, UdpState};
 
 /// Asks the allocator to give memory that nobody uses back to the system; it may take some milliseconds. Does nothing where
 /// the allocator does so by itself, or cannot be asked.

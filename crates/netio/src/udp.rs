@@ -1,11 +1,12 @@
 //! A UDP socket: what it can do, found out once, and doing it.
 
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use socket2::SockRef;
 
-use crate::counters::{IoCounters, Live};
+use crate::counters::{IoCounters, Live, add};
+use crate::icmp::IcmpError;
 use crate::run::{RecvBuffers, RecvMeta, Sent, Transmit};
 use crate::sys;
 
@@ -32,6 +33,9 @@ pub struct Details {
     pub congestion: bool,
 }
 
+/// Most ICMP errors that one call takes out of the queue. The kernel bounds the queue by the receive buffer.
+pub const MAX_ICMP_ERRORS: usize = 64;
+
 /// What a UDP socket can do, and the counters of what it did.
 ///
 /// It does not own the socket: every call borrows it. Options (see [`crate::bind`]) and a connection of the
@@ -40,6 +44,8 @@ pub struct Details {
 pub struct UdpState {
     backend: Backend,
     counters: Live,
+    /// Errors that calls had met when the error queue was emptied last.
+    drained_at: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -73,6 +79,7 @@ impl UdpState {
         let state = Self {
             backend,
             counters: Live::default(),
+            drained_at: AtomicU64::new(0),
         };
         state
             .counters
@@ -146,6 +153,48 @@ impl UdpState {
         match &self.backend {
             Backend::Native(b) => b.recv(&socket, buffers, metas, &self.counters),
             Backend::Portable(b) => b.recv(&socket, buffers, metas, &self.counters),
+        }
+    }
+
+    /// Makes the kernel keep ICMP errors about datagrams of this socket, for [`UdpState::drain_icmp`]. For clients; off by
+    /// default. See [`IcmpError`] for how to use both.
+    ///
+    /// Calls then meet these errors, count them ([`IoCounters::send_errors`], [`IoCounters::recv_errors`]) and go on.
+    /// A full queue of the network device is reported from now on as well ([`Trouble::NoBuffers`](crate::Trouble)), where
+    /// it drops datagrams silently otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The system does not tell of them ([`io::ErrorKind::Unsupported`] where it never does). The socket works without.
+    #[allow(clippy::needless_pass_by_value)]
+    pub fn watch_icmp(&self, socket: SockRef<'_>) -> io::Result<()> {
+        match &self.backend {
+            Backend::Native(b) => b.watch_icmp(&socket),
+            Backend::Portable(b) => b.watch_icmp(&socket),
+        }
+    }
+
+    /// Gives `each` the ICMP errors that have come back, if a call has met an error since the last time: at most
+    /// [`MAX_ICMP_ERRORS`] at once. If no call has met an error, no system call is made.
+    #[allow(clippy::needless_pass_by_value)]
+    pub fn drain_icmp(&self, socket: SockRef<'_>, mut each: impl FnMut(IcmpError)) {
+        let met = self.counters.send_errors.load(Relaxed) + self.counters.recv_errors.load(Relaxed);
+        if met == self.drained_at.load(Relaxed) {
+            return;
+        }
+        for _ in 0..MAX_ICMP_ERRORS {
+            match sys::icmp_error(&socket) {
+                Ok(Some(error)) => {
+                    add(&self.counters.icmp_errors, 1);
+                    each(error);
+                }
+                Ok(None) => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.drained_at.store(met, Relaxed);
+                    return;
+                }
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use fulmar_wire::rawtcp::Flags;
 use socket2::Socket;
 
 use crate::counters::Live;
+use crate::icmp::IcmpError;
 use crate::options::{Granted, SocketOptions};
 use crate::rawtcp::{Agreed, Incoming, Outgoing};
 use crate::run::Ecn;
@@ -28,6 +29,11 @@ fn unsupported<T>(what: &str) -> io::Result<T> {
 /// Whether an error of opening a socket means that the system lacks the address family.
 pub(crate) fn is_family_missing(_error: &io::Error) -> bool {
     false
+}
+
+/// There is no error queue here.
+pub(crate) fn icmp_error(_socket: &Socket) -> io::Result<Option<IcmpError>> {
+    Err(io::ErrorKind::WouldBlock.into())
 }
 
 /// Gives the memory behind `bytes` back where there is a portable way; there is none.

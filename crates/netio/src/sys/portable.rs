@@ -48,6 +48,12 @@ impl Portable {
     #[cfg_attr(any(target_os = "linux", target_os = "android"), allow(dead_code))]
     pub(crate) fn ask(&self, _socket: &Socket, _details: crate::udp::Details) {}
 
+    /// See [`crate::UdpState::watch_icmp`]: there is no portable way.
+    #[cfg_attr(any(target_os = "linux", target_os = "android"), allow(dead_code))]
+    pub(crate) fn watch_icmp(&self, _socket: &Socket) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     pub(crate) fn send(
         &self,
         socket: &Socket,

@@ -2,11 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::errqueue::Report;
+use super::name::Name;
+
 /// Room for the control messages of one call, aligned for their headers.
 ///
 /// The most that is sent is a segment size, two traffic classes and a source address (88 bytes on 64-bit
 /// systems); the most that is received is a segment size, two traffic classes, a destination address of
-/// each family and a drop counter (168 bytes).
+/// each family and a drop counter (168 bytes); from the error queue, an error with an address, traffic classes and
+/// destination addresses (176 bytes).
 #[repr(C)]
 pub(super) union Control {
     bytes: [u8; Self::LEN],
@@ -118,7 +122,7 @@ impl<'a> Writer<'a> {
 }
 
 /// What the control messages of an arrived datagram say.
-#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Copy, Clone, Default)]
 pub(super) struct Received {
     /// Bytes of each datagram of the run, if it is one.
     pub(super) segment: usize,
@@ -129,6 +133,8 @@ pub(super) struct Received {
     pub(super) drops: Option<u32>,
     /// The packet's checksum has not been filled in yet, because a device would do that.
     pub(super) unsummed: bool,
+    /// What the error queue says.
+    pub(super) error: Option<Report>,
 }
 
 /// A packet socket tells of its packets.
@@ -189,6 +195,20 @@ pub(super) unsafe fn read(header: &libc::msghdr) -> Received {
                 out.unsummed = value!(u32).is_some_and(|s| s & TP_STATUS_CSUMNOTREADY != 0);
             }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => out.drops = value!(u32),
+            (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
+                out.error = value!(libc::sock_extended_err).map(|error| {
+                    let at = size_of::<libc::sock_extended_err>();
+                    // SAFETY: the data has `len` bytes, and at least `at` of them, as just checked.
+                    let rest = unsafe { std::slice::from_raw_parts(data.add(at), len - at) };
+                    Report {
+                        origin: error.ee_origin,
+                        r#type: error.ee_type,
+                        code: error.ee_code,
+                        info: error.ee_info,
+                        reporter: Name::read(rest),
+                    }
+                });
+            }
             _ => {}
         }
         // SAFETY: as for `CMSG_FIRSTHDR`.
@@ -221,7 +241,7 @@ mod tests {
         let got = reread(&mut control, len);
         assert_eq!(got.class, Some(0xb9));
         assert_eq!(got.dst_ip, Some("2001:db8::9".parse().expect("address")));
-        assert_eq!(reread(&mut control, 0), Received::default());
+        assert_eq!(reread(&mut control, 0).class, None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod alarm;
 mod batch;
 mod control;
+mod errqueue;
 mod memory;
 mod name;
 mod options;
@@ -14,6 +15,7 @@ mod send;
 mod udp;
 
 pub use alarm::Alarm;
+pub(crate) use errqueue::icmp_error;
 pub(crate) use memory::{forget_pages, return_free_memory};
 pub(crate) use options::*;
 pub(crate) use packet::{Capture, Injector, Wanted, Whole, device_number, narrow, wait};

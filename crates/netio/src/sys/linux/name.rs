@@ -65,6 +65,15 @@ impl Name {
         }
     }
 
+    /// An address that the kernel wrote at the beginning of `bytes`.
+    pub(super) fn read(bytes: &[u8]) -> Option<SocketAddr> {
+        let mut name = Self::EMPTY;
+        let len = bytes.len().min(size_of::<Self>());
+        // SAFETY: both have at least `len` bytes, and any bytes are a valid union.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut name).cast(), len) };
+        name.decode(len as libc::socklen_t)
+    }
+
     /// What the kernel wrote, `len` bytes of it.
     pub(super) fn decode(&self, len: libc::socklen_t) -> Option<SocketAddr> {
         // SAFETY: every constructor initialises all bytes of the union, and any bytes are a valid family.
@@ -147,6 +156,11 @@ mod tests {
             let (name, len) = Name::encode(addr, addr.is_ipv6());
             assert_eq!(name.decode(len), Some(addr), "{text}");
             assert_eq!(name.decode(len - 1), None, "{text}");
+            // SAFETY: every constructor initialises all bytes of the union, and it has at least `len` of them.
+            let bytes =
+                unsafe { std::slice::from_raw_parts((&raw const name).cast(), len as usize) };
+            assert_eq!(Name::read(bytes), Some(addr), "{text}");
+            assert_eq!(Name::read(&bytes[..1]), None, "{text}");
         }
         let v4: SocketAddr = "192.0.2.1:4000".parse().expect("address");
         let (name, len) = Name::encode(v4, true);

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use socket2::Socket;
 
 use super::control::{Control, Writer};
+use super::errqueue::may_be_of_earlier;
 use super::name::Name;
 use super::udp::Native;
 use crate::counters::{Live, add};
@@ -17,6 +18,10 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Most messages of one call. The gain of a call for several messages over a call for each is small (about
 /// a tenth) and has long been had at this number; the room for them is on the stack.
 const BATCH: usize = 32;
+
+/// How often a message is offered once more because of errors of earlier ones. Each offer clears one error, and there may be
+/// as many as datagrams are under way, but they seldom arrive at that pace.
+const MOST_AGAIN: u8 = 3;
 
 /// What becomes one message: a stretch of one run.
 #[derive(Copy, Clone)]
@@ -39,8 +44,8 @@ struct Care {
     /// One by one.
     single: bool,
     no_source: bool,
-    /// The same message was offered once more, because the error may have been of an earlier one.
-    again: bool,
+    /// Times that the same message was offered once more, because the error may have been of an earlier one.
+    again: u8,
 }
 
 impl Care {
@@ -76,7 +81,7 @@ impl Native {
             };
             add(&counters.send_calls, 1);
             let Err(e) = result else {
-                care.again = false;
+                care.again = 0;
                 continue;
             };
             match e.raw_os_error() {
@@ -100,7 +105,7 @@ impl Native {
                         sent.lost += datagrams;
                         sent.trouble = Some(trouble);
                         first.done(transmit, &mut sent);
-                        care.again = false;
+                        care.again = 0;
                     }
                 }
             }
@@ -157,17 +162,14 @@ impl Native {
                 ..Care::default()
             };
         }
-        // A connected socket reports what became of an earlier datagram in place of sending this one.
-        let may_be_old = matches!(
-            number,
-            libc::ECONNREFUSED
-                | libc::ECONNRESET
-                | libc::EHOSTUNREACH
-                | libc::ENETUNREACH
-                | libc::EHOSTDOWN
-        ) && (self.connected.is_some() || number == libc::ECONNREFUSED);
-        if may_be_old && !care.again {
-            care.again = true;
+        // A socket that is connected, or watches, reports what became of an earlier datagram in place of sending this one.
+        let may_be_old = may_be_of_earlier(number)
+            && (self.connected.is_some()
+                || self.watches_icmp.load(Relaxed)
+                || number == libc::ECONNREFUSED);
+        if may_be_old && care.again < MOST_AGAIN {
+            care.again += 1;
+            add(&counters.send_errors, 1);
             return true;
         }
         // Kernels differ in what they call a source address that is not theirs.

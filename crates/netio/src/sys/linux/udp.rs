@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use socket2::Socket;
 
@@ -24,6 +24,8 @@ pub(crate) struct Native {
     pub(super) gate: Gate,
     /// The kernel's count of datagrams dropped on this socket when it was last seen.
     pub(super) drops: AtomicU32,
+    /// Whether the kernel tells of ICMP errors, in place of sending or receiving.
+    pub(super) watches_icmp: AtomicBool,
 }
 
 impl Native {
@@ -59,6 +61,7 @@ impl Native {
             class_v6: if v6 { class(socket.tclass_v6()) } else { 0 },
             gate: Gate::new(segmentation && int(socket, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok()),
             drops: AtomicU32::new(0),
+            watches_icmp: AtomicBool::new(false),
         };
         native.ask(
             socket,
