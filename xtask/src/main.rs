@@ -7,6 +7,7 @@
 // A program for people at a terminal: printing is its purpose.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod dist;
 mod flame;
 mod licences;
 mod peers;
@@ -33,6 +34,8 @@ cargo xtask <command>
   bench         cargo bench of the whole workspace (arguments go to cargo)
   instructions  what each part spends on a packet, beside bench/instructions.txt; needs valgrind
                 (arguments go to fulmar-instructions: --update, --list, TEXT)
+  dist          the release build as a package: target/dist/fulmar-VERSION-TARGET.tar.gz with the program, manual pages,
+                completions and the systemd unit; free of symbols and of paths of this machine
   lab           measures the release build beside others (arguments go to fulmar-lab: --list, --case ...)
   flamegraph    docs/img/flame-server.svg and flame-client.svg of the lab's loop-get, and the largest costs; needs perf
                 (--out DIR; other arguments go to fulmar-lab: --case loop-put, --both \"--crypt null\" ...)";
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         "instructions" => steps::instructions(&mut tally, &rest),
         "flamegraph" => steps::flamegraph(&mut tally, &rest),
         "lab" => steps::lab(&mut tally, &rest),
+        "dist" => steps::dist(&mut tally, &rest),
         "" | "help" | "--help" | "-h" => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::dist;
 use crate::flame;
 use crate::licences;
 use crate::peers;
@@ -175,6 +176,23 @@ pub(crate) fn lab(tally: &mut Tally, arguments: &[String]) {
     ]);
     command.args(arguments);
     simple(tally, "lab", command);
+}
+
+/// A package of the release build.
+pub(crate) fn dist(tally: &mut Tally, arguments: &[String]) {
+    step(tally, "dist", |tally| {
+        if let Some(argument) = arguments.first() {
+            tally.fail(format!("dist: takes no argument, so not {argument:?}"));
+            return;
+        }
+        match dist::package(root(), &target_dir().join("dist"), cargo(&[])) {
+            Ok(archive) => {
+                println!("{}", archive.display());
+                tally.check("dist", true);
+            }
+            Err(error) => tally.fail(format!("dist: {error}")),
+        }
+    });
 }
 
 /// Where both ends of a tunnel spend their time, as pictures.
