@@ -1,6 +1,8 @@
 //! What happened on a socket, for the operator.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use portable_atomic::AtomicU64;
 
 use crate::run::Trouble;
 

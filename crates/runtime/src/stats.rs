@@ -3,11 +3,12 @@
 //! Each driver owns plain integers and publishes a copy after a turn in which something happened; whoever shows
 //! totals adds the copies up. What a driver counted stays in the totals when it ends.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fulmar_session::Counters;
 use fulmar_wire::time::Instant;
+use portable_atomic::AtomicU64;
 
 /// The copy of one driver.
 #[derive(Debug)]

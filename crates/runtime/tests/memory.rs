@@ -9,7 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use fulmar_config::{Config, Environment, Invocation, Side, from_args};
@@ -19,11 +19,11 @@ use tokio::sync::oneshot;
 struct Counting;
 
 /// Bytes that the process holds, and the most since that was last asked for.
-static HELD: AtomicI64 = AtomicI64::new(0);
-static MOST: AtomicI64 = AtomicI64::new(0);
+static HELD: AtomicIsize = AtomicIsize::new(0);
+static MOST: AtomicIsize = AtomicIsize::new(0);
 
 fn note(freed: usize, taken: usize) {
-    let change = taken.cast_signed() as i64 - freed.cast_signed() as i64;
+    let change = taken.cast_signed() - freed.cast_signed();
     MOST.fetch_max(HELD.fetch_add(change, Relaxed) + change, Relaxed);
 }
 
@@ -156,7 +156,7 @@ fn a_held_stream_costs_less_than_two_kilobytes_at_each_end() {
     let before = HELD.load(Relaxed);
     MOST.store(before, Relaxed);
     let second = crowd(entry);
-    let each = |bytes: i64| (bytes - before) / (2 * STREAMS.cast_signed() as i64);
+    let each = |bytes: isize| (bytes - before) / (2 * STREAMS.cast_signed());
     let (held, most) = (each(HELD.load(Relaxed)), each(MOST.load(Relaxed)));
     assert!(held < 1536, "{held} bytes per stream and end");
     assert!(most < 2048, "{most} bytes per stream and end at most");
