@@ -30,6 +30,7 @@ use crate::admission::{Body, Limits, Peek, UsedConversations};
 use crate::counters::Counters;
 use crate::diagnosis::Suspicion;
 use crate::dialect::{Beside, Dialect, PathEvent, Stranger};
+use crate::index::SessionIndex;
 use crate::layer::{LayerError, Notice, Over, StreamEvent};
 use crate::liveness::Change;
 use crate::session::{Parts, Reason, Session, WindowSmall};
@@ -87,10 +88,7 @@ pub struct Endpoint {
     dialect: Box<dyn Dialect>,
     ciphers: Vec<Box<dyn PacketCipher>>,
     sessions: Slots<Session>,
-    by_addr: HashMap<SocketAddr, Vec<SessionKey>>,
-    by_conv: HashMap<u32, SessionKey>,
-    /// Sessions whose conversation somebody else has as well, where numbers belong to addresses.
-    twins: HashMap<(u32, SocketAddr), SessionKey>,
+    index: SessionIndex,
     unproven: usize,
     by_ip: HashMap<IpAddr, Crowd>,
     /// Sessions in the order in which they were opened, from the oldest unproven one on.
@@ -198,13 +196,12 @@ impl Endpoint {
     ) -> Self {
         debug_assert!(!ciphers.is_empty());
         Self {
+            // Parity does not name its conversation. Where numbers belong to addresses, everything does.
+            index: SessionIndex::new(dialect.conversations_are_unique()),
             role,
             dialect,
             ciphers,
             sessions: Slots::default(),
-            by_addr: HashMap::new(),
-            by_conv: HashMap::new(),
-            twins: HashMap::new(),
             unproven: 0,
             by_ip: HashMap::new(),
             newcomers: VecDeque::new(),
@@ -483,8 +480,8 @@ impl Endpoint {
     fn known_cipher(&self, path: Path) -> Option<usize> {
         match self.role {
             Role::Client => Some(0),
-            Role::Server => match self.by_addr.get(&path.remote) {
-                Some(keys) => self.sessions.get(*keys.last()?).map(|s| s.cipher),
+            Role::Server => match self.index.youngest(path.remote) {
+                Some(key) => self.sessions.get(key).map(|s| s.cipher),
                 None => self.sharing.as_ref()?.cipher_of(path.remote),
             },
         }
@@ -534,7 +531,7 @@ impl Endpoint {
             None => {}
             Some(Beside::Reset { conv }) => {
                 // Only its peer can say so, from where it is.
-                if let Some(key) = self.find(conv, path.remote) {
+                if let Some(key) = self.index.find(conv, path.remote) {
                     self.counters.resets_received += 1;
                     let goes_on = self
                         .sessions
@@ -557,19 +554,6 @@ impl Endpoint {
                 }
             }
         }
-    }
-
-    /// The session of `conv` with the peer at `addr`.
-    fn find(&self, conv: u32, addr: SocketAddr) -> Option<SessionKey> {
-        let &key = self.by_conv.get(&conv)?;
-        if self
-            .sessions
-            .get(key)
-            .is_some_and(|s| s.path.remote == addr)
-        {
-            return Some(key);
-        }
-        self.twins.get(&(conv, addr)).copied()
     }
 
     /// Nothing follows on `batch`.
@@ -596,7 +580,7 @@ impl Endpoint {
         };
         match self.role {
             Role::Client => {
-                let key = self.by_conv.get(&conv).copied();
+                let key = self.index.any(conv);
                 if key.is_none() {
                     self.counters.in_errs += 1;
                     self.dialect.unknown(now, path, conv);
@@ -604,7 +588,7 @@ impl Endpoint {
                 key
             }
             Role::Server => {
-                if let Some(key) = self.find(conv, path.remote) {
+                if let Some(key) = self.index.find(conv, path.remote) {
                     if let Some(session) = self.sessions.get_mut(key) {
                         session.candidate = None;
                         // A server that is reached at several addresses answers from the one that was asked.
@@ -613,7 +597,8 @@ impl Endpoint {
                     return Some(key);
                 }
                 let unique = self.dialect.conversations_are_unique();
-                if let Some(&key) = self.by_conv.get(&conv)
+                // Of several sessions with that number it could be anyone's.
+                if let Some(key) = self.index.only(conv)
                     && (unique || !peek.first)
                 {
                     self.follow(now, key, path, cipher, peek, body);
@@ -649,8 +634,7 @@ impl Endpoint {
         if self.role == Role::Client {
             return self.sessions.key_at(0);
         }
-        let here = self.by_addr.get(&source.path.remote);
-        let key = here.and_then(|keys| keys.last().copied());
+        let key = self.index.youngest(source.path.remote);
         if key.is_none() && !self.guest_of_another(source, body) {
             self.counters.stranger_datagrams += 1;
         }
@@ -710,12 +694,7 @@ impl Endpoint {
         session.candidate = None;
         let conv = session.conv();
         let old = std::mem::replace(&mut session.path, path);
-        if self.twins.get(&(conv, old.remote)) == Some(&key) {
-            self.twins.remove(&(conv, old.remote));
-            self.twins.insert((conv, path.remote), key);
-        }
-        self.forget_address(old.remote, key);
-        self.remember_address(path.remote, key);
+        self.index.rebind(conv, old.remote, path.remote, key);
         self.counters.moved_peers += 1;
         self.events.push_back(Event::Moved(key, path));
         // The datagram was taken above; what its session has to do now is done as for any other.
@@ -855,12 +834,7 @@ impl Endpoint {
             let _ = self.lifeless();
         }
         let key = self.sessions.insert(session);
-        self.remember_address(path.remote, key);
-        if self.dialect.conversations_are_unique() || !self.by_conv.contains_key(&conv) {
-            self.by_conv.insert(conv, key);
-        } else {
-            self.twins.insert((conv, path.remote), key);
-        }
+        self.index.insert(conv, path.remote, key);
         self.newcomers.push_back(key);
         self.counters.curr_estab += 1;
         self.counters.max_conn = self.counters.max_conn.max(self.counters.curr_estab);
@@ -875,16 +849,11 @@ impl Endpoint {
         };
         self.timers.set(key.index(), None);
         self.held_back -= usize::from(session.held_back);
-        self.forget_address(session.path.remote, key);
-        let (conv, addr) = (session.conv(), session.path.remote);
-        if self.twins.get(&(conv, addr)) == Some(&key) {
-            self.twins.remove(&(conv, addr));
-        }
-        if self.by_conv.get(&session.conv()) == Some(&key) {
-            self.by_conv.remove(&session.conv());
-            if let Some(sharing) = &mut self.sharing {
-                sharing.directory.release(session.conv(), session.proven);
-            }
+        let conv = session.conv();
+        if self.index.remove(conv, session.path.remote, key)
+            && let Some(sharing) = &mut self.sharing
+        {
+            sharing.directory.release(conv, session.proven);
         }
         if self.role == Role::Server {
             if !session.proven {
@@ -947,22 +916,6 @@ impl Endpoint {
             crowd.all -= 1;
             if crowd.all == 0 {
                 self.by_ip.remove(&ip);
-            }
-        }
-    }
-
-    /// Where a number is one client's in the world, its address says what does not name one.
-    fn remember_address(&mut self, addr: SocketAddr, key: SessionKey) {
-        if self.dialect.conversations_are_unique() {
-            self.by_addr.entry(addr).or_default().push(key);
-        }
-    }
-
-    fn forget_address(&mut self, addr: SocketAddr, key: SessionKey) {
-        if let Some(keys) = self.by_addr.get_mut(&addr) {
-            keys.retain(|k| *k != key);
-            if keys.is_empty() {
-                self.by_addr.remove(&addr);
             }
         }
     }
@@ -1096,12 +1049,7 @@ impl Endpoint {
     /// A client that opens another session from one port has given up the one before (section 7.3). It is believed
     /// once the new one is proven, so that a forged first packet ends nothing.
     fn replace_older(&mut self, addr: SocketAddr, key: SessionKey) {
-        let older: Vec<_> = self
-            .by_addr
-            .get(&addr)
-            .map_or(&[][..], Vec::as_slice)
-            .to_vec();
-        for old in older.into_iter().take_while(|k| *k != key) {
+        for old in self.index.older(addr, key) {
             self.remove(old, Reason::Replaced);
         }
     }

@@ -24,6 +24,7 @@ pub mod counters;
 pub mod diagnosis;
 pub mod dialect;
 pub mod endpoint;
+mod index;
 pub mod layer;
 pub mod liveness;
 pub mod measuring;

@@ -61,7 +61,7 @@ impl Endpoint {
                     if self.sessions.len() >= self.limits.sessions {
                         return Err(OpenError::Exhausted);
                     }
-                    if self.by_conv.contains_key(&parts.kcp.conv()) {
+                    if self.index.any(parts.kcp.conv()).is_some() {
                         continue;
                     }
                     self.clock = now;

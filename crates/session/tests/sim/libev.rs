@@ -422,6 +422,81 @@ fn two_clients_may_have_the_same_number() {
     sim.run_for(Duration::from_secs(1));
 }
 
+/// Bytes that arrive at the server from these places, each with a session of the same number.
+fn heard_from(sim: &mut Sim, places: &[u16], sn: u32) -> u64 {
+    sim.run_for(secs(1));
+    let before = sim.server.endpoint.counters().bytes_received;
+    for &i in places {
+        let data = segment(77, Command::Push, sn, 1, &[0, 1, 0, 5, b'x']);
+        sim.inject(stranger(i), &data);
+    }
+    sim.run_for(secs(1));
+    sim.server.endpoint.counters().bytes_received - before
+}
+
+/// Two peers with one number: when the first of them ends, datagrams of the others were answered with RESET.
+#[test]
+fn a_session_is_not_lost_with_another_of_the_same_number() {
+    let ends = Options::libev(Method::Plain, false);
+    for first_to_go in 0..3 {
+        let mut sim = pair("lost twin", 1, &link(5, 0.0), &ends);
+        for i in 0..3 {
+            sim.expect_stream(
+                77,
+                77,
+                Program::new(Expect::Anything, [Step::ReadEnd]).unchecked(),
+            );
+            sim.inject(
+                stranger(i),
+                &segment(77, Command::Push, 0, 0, &[0, 0, 0, 4]),
+            );
+        }
+        let all = heard_from(&mut sim, &[0, 1, 2], 1);
+        let mut reset = Vec::new();
+        Session0::Reset { conv: 77 }.emit(&mut reset);
+        sim.inject(stranger(first_to_go), &reset);
+        let left: Vec<u16> = (0..3).filter(|i| *i != first_to_go).collect();
+        sim.strays.clear();
+        let bytes = heard_from(&mut sim, &left, 2);
+        assert_eq!(bytes, all / 3 * 2, "after {first_to_go} ended");
+        assert!(!sim.strays.iter().any(|d| d.data == reset), "told to go");
+        // The same with the second of them.
+        sim.inject(stranger(left[1]), &reset);
+        assert_eq!(heard_from(&mut sim, &left[..1], 3), all / 3);
+        assert_eq!(sim.server.endpoint.sessions().count(), 1);
+    }
+}
+
+/// What comes from a new place and could be of either of two sessions goes into neither.
+#[test]
+fn nobody_is_followed_whose_number_is_shared() {
+    for ends in both(Method::Aes256Gcm) {
+        let mut sim = pair("moving twin", 1, &link(5, 0.0), &ends);
+        let mut cipher = libev_cipher(Method::Aes256Gcm, 99);
+        let mut seal = |body: &[u8]| crate::raw::seal(&mut *cipher, body);
+        for i in 0..2 {
+            sim.expect_stream(
+                77,
+                77,
+                Program::new(Expect::Anything, [Step::ReadEnd]).unchecked(),
+            );
+            let opening = segment(77, Command::Push, 0, 0, &[0, 0, 0, 4]);
+            sim.inject(stranger(i), &seal(&opening));
+        }
+        sim.run_for(secs(1));
+        let before = sim.server.endpoint.counters().bytes_received;
+        for sn in 1..4 {
+            let data = segment(77, Command::Push, sn, 1, &[0, 1, 0, 5, b'x']);
+            sim.inject(stranger(5), &seal(&data));
+        }
+        sim.run_for(secs(1));
+        let counters = sim.server.endpoint.counters();
+        assert_eq!((counters.bytes_received, counters.moved_peers), (before, 0));
+        // It is told, so that it opens another one.
+        assert!(sim.strays.iter().any(|d| d.to == stranger(5)));
+    }
+}
+
 #[test]
 fn a_hundred_streams_at_once_and_a_slow_reader_among_them() {
     for ends in both(Method::XChaCha20Poly1305) {
