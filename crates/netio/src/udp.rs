@@ -1,8 +1,9 @@
 //! A UDP socket: what it can do, found out once, and doing it.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
+use portable_atomic::AtomicU64;
 use socket2::SockRef;
 
 use crate::counters::{IoCounters, Live, add};
