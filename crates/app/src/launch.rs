@@ -70,10 +70,24 @@ async fn run(config: Config, log_file: Option<LogFile>) -> Result<(), LaunchErro
         info!("{}", fulmar_runtime::dump_own(&totals));
     };
     tokio::spawn(signals::on_user_signal(dump).map_err(LaunchError::Signals)?);
-    tunnel
-        .run(|addresses| info!("listening on {addresses}"), shutdown)
-        .await?;
+    tunnel.run(started, alive_until(shutdown)).await?;
     Ok(())
+}
+
+/// The local addresses are open.
+fn started(addresses: &str) {
+    let text = format!("listening on {addresses}");
+    info!("{text}");
+    notify::ready(text);
+}
+
+/// `shutdown`; until then the service manager is shown that the program is alive, and then that it ends.
+async fn alive_until(shutdown: impl Future<Output = ()>) {
+    tokio::select! {
+        () = shutdown => {}
+        () = notify::watchdog() => {}
+    }
+    notify::stopping();
 }
 
 /// Runs what a file of kcptun-libev describes until it is told to stop. `user` is whom to become once everything is open, `readiness`
@@ -122,7 +136,7 @@ async fn run_libev(
     let shutdown = signals::shutdown(false).map_err(LaunchError::Signals)?;
     let (reloads, inbox) = mpsc::channel(1);
     let hangup = signals::on_hangup(move || {
-        let _ = notify::reloading();
+        notify::reloading();
         let config = reload();
         let reloads = reloads.clone();
         async move {
@@ -130,7 +144,7 @@ async fn run_libev(
                 Ok(()) => info!("the configuration was read again"),
                 Err(e) => error!("the configuration stays as it is: {e}"),
             }
-            let _ = notify::ready();
+            notify::reloaded();
         }
     });
     tokio::spawn(hangup.map_err(LaunchError::Signals)?);
@@ -141,15 +155,8 @@ async fn run_libev(
         info!("{}", fulmar_runtime::dump_own(&totals));
     };
     tokio::spawn(signals::on_user_signal(dump).map_err(LaunchError::Signals)?);
-    info!("listening on {}", process.describe());
-    if let Err(e) = notify::ready() {
-        debug!("the service manager was not told: {e}");
-    }
-    let shutdown = async {
-        shutdown.await;
-        let _ = notify::stopping();
-    };
-    process.run(inbox, shutdown).await?;
+    started(&process.describe());
+    process.run(inbox, alive_until(shutdown)).await?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@
 //! | `open`, `socket`, `listen`, `conn`, `dial` | sockets of all kinds |
 //! | `stats`, [`snmp`] | counters of the process |
 //! | [`http`] | the HTTP status interface |
-//! | `notify` | what systemd is told |
+//! | [`notify`] | what systemd is told |
 #![forbid(unsafe_code)]
 
 mod client;
@@ -28,7 +28,6 @@ pub mod http;
 pub mod libev;
 mod link;
 mod listen;
-#[cfg_attr(not(unix), path = "notify_absent.rs")]
 pub mod notify;
 mod open;
 mod pump;
