@@ -233,8 +233,11 @@ fn first_modes() -> String {
             format!("{nodelay}, {}, {}, {nc}", n.interval_ms, n.resend)
         })
     };
-    assert_eq!(first::modes(Variant::A), first::modes(Variant::B));
-    let mut out = String::from("| mode | `2016`, `2016a`, `2016b` | `2016c` |\n|---|---|---|\n");
+    for variant in [Variant::A, Variant::Bt] {
+        assert_eq!(first::modes(variant), first::modes(Variant::B));
+    }
+    let mut out =
+        String::from("| mode | `2016`, `2016a`, `2016b`, `2016bt` | `2016c` |\n|---|---|---|\n");
     for n in first::modes(Variant::C) {
         let name = n.mode.name();
         let [early, late] = [Variant::B, Variant::C].map(|variant| numbers(variant, name));

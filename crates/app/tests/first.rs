@@ -54,6 +54,12 @@ fn every_variant_to_one_server() {
             &["--compat", "2016c", "--tuncrypt"],
             "variant C (May 2016), with",
         ),
+        (&["--compat", "2016bt"], "variant BT"),
+        (
+            &["--compat", "2016bt", "--tuncrypt"],
+            "variant B (April 2016), or BT with --tuncrypt",
+        ),
+        (&["--compat", "2016bt", "--mode", "auto"], "variant BT"),
         (&["--compat", "2016", "--mode", "auto"], "variant B"),
         (&["--compat=2016", "-mode=default"], "variant B"),
     ] {
@@ -70,6 +76,24 @@ fn every_variant_to_one_server() {
         }
         server.line_from(from, name, SOON);
         assert!(client.end("TERM").success());
+    }
+}
+
+/// Without a key the variants differ in whether packets are sealed, and C does both.
+#[test]
+fn every_variant_without_a_key() {
+    let at = free_port();
+    let _server = server(at, service(Service::Echo), "");
+    for flags in [
+        &["--compat", "2016a"][..],
+        &["--compat", "2016"],
+        &["--compat", "2016bt"],
+        &["--compat", "2016c"],
+        &["--compat", "2016c", "--crypt", "aes"],
+    ] {
+        let flags: Vec<_> = flags.iter().copied().chain(["--key", ""]).collect();
+        let (_client, addr) = client(at, &flags);
+        echo(&mut connect(addr), "no secret");
     }
 }
 

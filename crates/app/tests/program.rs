@@ -243,7 +243,7 @@ fn the_kcptun_of_2016() {
             ),
             (
                 &["--tuncrypt"],
-                "error: command line, --tuncrypt: only the kcptun of 2016 has this; write compat 2016c, too, or remove it\n",
+                "error: command line, --tuncrypt: only the kcptun of 2016 has this; write compat 2016bt or 2016c, too, or remove it\n",
             ),
         ] {
             let ran = fulmar(&[&[side], args].concat());

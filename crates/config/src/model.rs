@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 
 use fulmar_wire::kcptun::Method;
-use fulmar_wire::kcptun2016::Variant;
+use fulmar_wire::kcptun2016::{self, Variant};
 
 use crate::addr::{PortRange, StreamAddr};
 use crate::origin::Provenance;
@@ -173,14 +173,17 @@ impl Compat {
 ///
 /// The other settings of [`Kcptun`] say what that program can do, with `smux` for its multiplexer, whose `stream_buffer` is at
 /// least 262144 bytes (section 8) and whose `version` means nothing: no parity, no compression, no QPP, never looking like TCP.
-/// `crypt` means nothing: packets are sealed unless the key is empty.
+/// `crypt` means nothing: see `methods`.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct First {
     /// What a client speaks. A server finds out what each client speaks.
     pub variant: Variant,
-    /// Whether a client encrypts the stream a second time: in A and B always, in C if `--tuncrypt` says so. A server finds
-    /// out what each client does.
+    /// Whether a client encrypts the stream a second time: in A and B always, in BT and C if `--tuncrypt` says so. A server
+    /// finds out what each client does.
     pub tuncrypt: bool,
+    /// What protects packets (section 14): with a key they are sealed. Without one it depends on the variant, and a server
+    /// takes both.
+    pub methods: &'static [kcptun2016::Method],
 }
 
 /// Which packet cipher a session uses.

@@ -3,8 +3,6 @@
 use core::fmt::Write;
 use core::time::Duration;
 
-use fulmar_wire::kcptun2016::{Method as Sealing, Variant};
-
 use crate::model::{Auto, Config, Crypt, First, Kcptun, Mode, Role};
 use crate::options::{self, Group, Id, Opt, Side, first};
 use crate::origin::Origin;
@@ -114,14 +112,8 @@ fn value(config: &Config, id: Id) -> Option<String> {
         Id::Compat => kcptun_of_2016(first?, client.is_some()),
         Id::TunCrypt => tuncrypt(first?, client.is_some())?.into(),
         Id::Crypt if first.is_some() => {
-            let plain = tunnel.key.is_empty();
-            if plain {
-                Sealing::Plain
-            } else {
-                Sealing::Sealed
-            }
-            .name()
-            .into()
+            let names: Vec<_> = first?.methods.iter().map(|method| method.name()).collect();
+            names.join(" or ")
         }
         Id::LocalAddr => client?.listen.to_string(),
         Id::RemoteAddr => client?.remote.to_string(),
@@ -212,8 +204,10 @@ fn kcptun_of_2016(first: First, client: bool) -> String {
 fn tuncrypt(first: First, client: bool) -> Option<&'static str> {
     match (client, first.variant) {
         (false, _) => Some("as a client does"),
-        (true, Variant::C) => Some(if first.tuncrypt { "on" } else { "off" }),
-        (true, Variant::A | Variant::B) => None,
+        (true, variant) if variant.has_tuncrypt() => {
+            Some(if first.tuncrypt { "on" } else { "off" })
+        }
+        (true, _) => None,
     }
 }
 

@@ -165,8 +165,11 @@ impl Resolver<'_> {
     }
 
     fn tunnel(&mut self) -> Option<Kcptun> {
-        let first = self.first();
+        let mut first = self.first();
         let key = self.key(first.is_some());
+        if let (Some(first), Some((key, _))) = (&mut first, &key) {
+            first.methods = self.first_methods(*first, key);
+        }
         let (crypt, crypt_unknown_name) = match first {
             Some(_) => (Crypt::Method(Method::Aes), None),
             None => self.crypt(),
@@ -182,12 +185,10 @@ impl Resolver<'_> {
         } else {
             self.shards()
         };
-        let mtu = match (first, &key) {
-            (Some(_), Some((key, _))) => self.first_mtu(key),
-            // Without a key there is an error already.
-            (Some(_), None) => self.int(Id::Mtu),
+        let mtu = match first {
+            Some(first) => self.first_mtu(first.methods),
             // Parity that comes only when the path asks for it needs its room from the start.
-            (None, _) => self.mtu(crypt, fec.is_some() || follows),
+            None => self.mtu(crypt, fec.is_some() || follows),
         };
         let smux = self.smux(auto.as_ref());
         if first.is_some() {

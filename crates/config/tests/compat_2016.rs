@@ -9,14 +9,15 @@ use fulmar_config::{
     Side, StreamAddr, from_args, from_bytes, report,
 };
 use fulmar_wire::kcptun::Method;
-use fulmar_wire::kcptun2016::Variant;
+use fulmar_wire::kcptun2016::{Method as Method2016, Variant};
 use proptest::prelude::*;
 
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
-const NAMES: [(&str, Variant); 4] = [
+const NAMES: [(&str, Variant); 5] = [
     ("2016", Variant::B),
     ("2016a", Variant::A),
     ("2016b", Variant::B),
+    ("2016bt", Variant::Bt),
     ("2016c", Variant::C),
 ];
 
@@ -61,7 +62,8 @@ fn defaults_of_that_program() {
             let tunnel = &config.tunnel;
             let first = First {
                 variant,
-                tuncrypt: variant != Variant::C,
+                tuncrypt: !matches!(variant, Variant::Bt | Variant::C),
+                methods: &[Method2016::Sealed],
             };
             assert_eq!(tunnel.compat, Compat::First(first));
             assert_eq!(tunnel.compat.first(), Some(first));
@@ -69,7 +71,7 @@ fn defaults_of_that_program() {
             assert_eq!((tunnel.fec, tunnel.auto, tunnel.qpp), (None, None, None));
             assert!(!tunnel.compression && !tunnel.tcp && !tunnel.ack_no_delay);
             assert_eq!((tunnel.mode.clone(), tunnel.mtu), (Mode::Fast, 1400));
-            // A server's clients may be of C, which has 1024.
+            // A server's clients may be of any variant; only A has another receive window at the server, 128.
             let windows = match side {
                 Side::Client => (128, 1024),
                 Side::Server => (1024, 1024),
@@ -178,7 +180,7 @@ fn the_flags_of_that_program() {
 
 #[test]
 fn modes_and_their_numbers() {
-    use Variant::{A, B, C};
+    use Variant::{A, B, Bt, C};
     type Row = (Variant, &'static str, Mode, (bool, u128, u32, bool));
     // nodelay, interval, resend, nc, as the specification has them.
     let rows: &[Row] = &[
@@ -188,6 +190,9 @@ fn modes_and_their_numbers() {
         (B, "fast", Mode::Fast, (true, 10, 2, true)),
         (B, "normal", Mode::Normal, (false, 20, 0, true)),
         (B, "default", Mode::Default, (false, 40, 0, false)),
+        (Bt, "fast", Mode::Fast, (true, 10, 2, true)),
+        (Bt, "normal", Mode::Normal, (false, 20, 0, true)),
+        (Bt, "default", Mode::Default, (false, 40, 0, false)),
         (C, "fast", Mode::Fast, (true, 20, 2, true)),
         (C, "normal", Mode::Normal, (false, 20, 2, true)),
         (C, "default", Mode::Default, (false, 20, 2, false)),
@@ -454,13 +459,13 @@ fn names_that_are_none_and_tuncrypt_alone() {
         refused(
             &["--compat", name],
             &format!(
-                "command line, --compat: \"{name}\" is no kcptun that is known here; write one of 2016, 2016a, 2016b, 2016c, or leave it out for today's kcptun"
+                "command line, --compat: \"{name}\" is no kcptun that is known here; write one of 2016, 2016a, 2016b, 2016bt, 2016c, or leave it out for today's kcptun"
             ),
         );
     }
     refused(
         &["--tuncrypt"],
-        "command line, --tuncrypt: only the kcptun of 2016 has this; write compat 2016c, too, or remove it",
+        "command line, --tuncrypt: only the kcptun of 2016 has this; write compat 2016bt or 2016c, too, or remove it",
     );
 }
 
@@ -485,8 +490,8 @@ fn its_protection_is_one_warning_and_an_empty_key_another() {
             assert_eq!(
                 warnings(side, &["--compat", name, "--key="]),
                 [
-                    "command line, --key: the key is empty: packets travel in clear, and anyone can read and forge them; give the same \
-                     key to both ends (fulmar genpsk makes one)"
+                    "command line, --key: the key is empty: anyone can read and forge packets; give the same key to both ends (fulmar \
+                     genpsk makes one)"
                 ]
             );
             let public = warnings(side, &["--compat", name]);
@@ -497,6 +502,53 @@ fn its_protection_is_one_warning_and_an_empty_key_another() {
             );
             assert_eq!(public[1], protection);
         }
+    }
+}
+
+#[test]
+fn without_a_key_the_variants_differ_and_a_server_takes_all() {
+    use Method2016::{Plain, Sealed};
+    let note = "the key is empty, so packets travel in clear, as in variant C from 13 May 2016 on";
+    let methods = |side, name, more: &[&str]| {
+        let (config, problems) = say(side, name, &[&["--key="], more].concat());
+        let first = config.expect("accepted").tunnel.compat.first();
+        let noted = problems.iter().any(|p| p.contains(note));
+        (first.expect("of 2016").methods, noted)
+    };
+    for (name, variant) in NAMES {
+        let alone: &[_] = match variant {
+            Variant::A | Variant::C => &[Plain],
+            Variant::B | Variant::Bt => &[Sealed],
+        };
+        // The release of 7 May is a C that seals, and is asked for by name.
+        let with_aes: &[_] = match variant {
+            Variant::A => &[Plain],
+            _ => &[Sealed],
+        };
+        assert_eq!(methods(Side::Client, name, &[]).0, alone, "{name}");
+        assert_eq!(
+            methods(Side::Client, name, &["--crypt=aes"]).0,
+            with_aes,
+            "{name}"
+        );
+        assert_eq!(
+            methods(Side::Server, name, &[]),
+            (&[Sealed, Plain][..], false)
+        );
+    }
+    let lines = |side, name, args: &[&str]| {
+        let (config, _) = say(side, name, args);
+        report::lines(&config.expect("accepted")).join("\n")
+    };
+    assert!(lines(Side::Client, "2016c", &["--key="]).contains("crypt       no encryption (2016)"));
+    // Room for a header is needed where one is written.
+    for (side, name, accepted) in [
+        (Side::Client, "2016", false),
+        (Side::Client, "2016a", true),
+        (Side::Server, "2016a", false),
+    ] {
+        let (config, _) = say(side, name, &["--key=", "--mtu=60"]);
+        assert_eq!(config.is_some(), accepted, "{name}");
     }
 }
 
@@ -524,7 +576,7 @@ fn a_check_explains_the_period() {
         assert!(server.contains(text), "{text}\n{server}");
     }
     let client = notes(r#"{"remoteaddr":"h:1","key":"k","compat":"2016"}"#);
-    assert!(client.contains("cannot find out which variant the server speaks; this is variant B; write 2016a, 2016b or 2016c"));
+    assert!(client.contains("cannot find out which variant the server speaks; this is variant B; write 2016a, 2016b, 2016bt or 2016c"));
 }
 
 #[test]
@@ -533,6 +585,7 @@ fn from_every_syntax() {
         let first = First {
             variant: Variant::C,
             tuncrypt: true,
+            methods: &[Method2016::Sealed],
         };
         assert_eq!(config.tunnel.compat, Compat::First(first));
         assert_eq!((config.tunnel.mtu, config.tunnel.rcv_wnd), (1400, 1024));
@@ -621,9 +674,18 @@ fn the_block_at_start() {
             "  tuncrypt    off",
         ],
     );
+    for name in ["2016bt", "2016c"] {
+        shown(
+            &block(Side::Client, name, &["--tuncrypt"]),
+            &["  tuncrypt    on "],
+        );
+    }
     shown(
-        &block(Side::Client, "2016c", &["--tuncrypt"]),
-        &["  tuncrypt    on "],
+        &block(Side::Client, "2016bt", &[]),
+        &[
+            "  compat      kcptun of spring 2016, variant BT",
+            "  tuncrypt    off",
+        ],
     );
     shown(
         &block(Side::Server, "2016a", &["--mode=auto"]),
@@ -648,7 +710,7 @@ fn the_block_at_start() {
     let (config, _) = say(Side::Server, "2016", &["--key="]);
     shown(
         &report::lines(&config.expect("accepted")),
-        &["  crypt       no encryption (2016)"],
+        &["  crypt       aes-256-cfb with md5 (2016) or no encryption (2016)"],
     );
 }
 
@@ -679,6 +741,7 @@ fn a_stream_has_at_least_the_window_that_it_begins_with() {
 
 #[test]
 fn the_size_has_room_for_the_header() {
+    // In variant A packets without a key have no header.
     for (args, problem) in [
         (
             &["--mtu=81"][..],
@@ -693,7 +756,7 @@ fn the_size_has_room_for_the_header() {
         (&["--mtu=82"], None),
         (&["--mtu=50", "--key="], None),
     ] {
-        let (config, problems) = say(Side::Client, "2016", args);
+        let (config, problems) = say(Side::Client, "2016a", args);
         assert_eq!(config.is_none(), problem.is_some(), "{args:?}");
         let error = problems.iter().find(|p| p.starts_with("Error"));
         let expected = problem.map(|text| format!("Error: command line, --mtu: {text}"));
@@ -708,7 +771,7 @@ proptest! {
     #[test]
     fn the_model_keeps_its_promises(
         numbers in proptest::collection::vec((0..options::TABLE.len(), prop_oneof![-2i64..100, 40i64..70_000, any::<i64>()]), 0..4),
-        name in "2016[abc]?",
+        name in "2016([abc]|bt)?",
         mode in "(normal|fast|fast2|default|manual|auto)",
         key in "[a-z]{0,3}",
         tuncrypt: bool,
@@ -732,12 +795,10 @@ proptest! {
             Ok(Invocation::Run(loaded)) => {
                 let tunnel = &loaded.config.tunnel;
                 let first = tunnel.compat.first().expect("2016");
-                prop_assert!(first.tuncrypt == (tuncrypt || first.variant != Variant::C));
-                let method = match key.as_str() {
-                    "" => fulmar_wire::kcptun2016::Method::Plain,
-                    _ => fulmar_wire::kcptun2016::Method::Sealed,
-                };
-                prop_assert!(method.kcp_mtu(tunnel.mtu).is_some() && tunnel.mtu <= 1500);
+                prop_assert!(first.tuncrypt == (tuncrypt || !first.variant.has_tuncrypt()));
+                prop_assert!(key.is_empty() || first.methods == [Method2016::Sealed]);
+                prop_assert!(first.methods.iter().all(|method| method.kcp_mtu(tunnel.mtu).is_some()));
+                prop_assert!(!first.methods.is_empty() && tunnel.mtu <= 1500);
                 prop_assert!(tunnel.fec.is_none() && tunnel.qpp.is_none() && !tunnel.compression && !tunnel.tcp);
                 prop_assert!(tunnel.crypt == Crypt::Method(Method::Aes));
                 prop_assert_eq!(tunnel.auto.is_some(), tunnel.mode == Mode::Auto);

@@ -677,8 +677,12 @@ fn kcptun2016_endpoint() -> Vec<Vec<u8>> {
     for (name, variant) in [
         ("fixed_iv", 0),
         ("readme", 2),
+        ("notuncrypt", 6),
+        ("tuncrypt", 22),
+        // The variant of which there is no capture is this one with a shorter first message.
         ("notuncrypt", 4),
-        ("tuncrypt", 20),
+        // A server without a key.
+        ("readme", 2 | 64),
     ] {
         let session = load(&format!("kcptun-2016/session_{name}.json"));
         for (dir, role) in [("c2s", 0), ("s2c", 1)] {
@@ -693,7 +697,12 @@ fn kcptun2016_endpoint() -> Vec<Vec<u8>> {
                     let wait = u8::try_from(t - clock).unwrap_or(u8::MAX);
                     clock = t;
                     let script = Script::new().byte(7).byte(wait).byte(0).byte(0);
-                    let more = script.chunk(&bytes(datagram, "kcp_hex")).byte(4).finish();
+                    let mut body = bytes(datagram, "kcp_hex");
+                    if variant == 4 && body.len() == 24 + 32 && body[4] == 81 {
+                        body.truncate(24 + 16);
+                        body[20] = 16;
+                    }
+                    let more = script.chunk(&body).byte(4).finish();
                     if seed.len() + more.len() <= MAX_LEN {
                         seed.extend(more);
                     }

@@ -108,7 +108,7 @@ impl Link {
         };
         if let Some(first) = &self.first {
             let dialect = first.dialect(&self.key);
-            return Endpoint::server(Box::new(dialect), vec![first.cipher(seed)], limits);
+            return Endpoint::server(Box::new(dialect), first.ciphers(seed), limits);
         }
         let dialect = self.dialect();
         Endpoint::server(Box::new(dialect), ciphers, limits)

@@ -6,8 +6,8 @@ pub const NONCE_LEN: usize = 16;
 pub const DIGEST_LEN: usize = 16;
 /// Bytes of both.
 pub const HEADER_LEN: usize = NONCE_LEN + DIGEST_LEN;
-/// Shortest sealed packet that means anything: header and one KCP segment without data. Shorter ones are dropped; the program of
-/// April 2016 took them without looking at the digest.
+/// Shortest sealed packet that means anything: header and one KCP segment without data. Shorter ones are dropped; variant A took
+/// them without looking at the digest.
 pub const MIN_SEALED: usize = HEADER_LEN + crate::kcp::HEADER_LEN;
 /// Largest UDP payload unless another is configured, bytes (section 6).
 pub const DEFAULT_MTU: usize = 1400;
@@ -20,12 +20,12 @@ pub const FIXED_IV: [u8; IV_LEN] = [
 /// Most fragments of one message: the smallest receive window of the time, which has to hold all of them (section 6).
 pub const MAX_FRAGMENTS: u8 = 128;
 
-/// What protects packets (section 4).
+/// What protects packets (sections 4 and 14).
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Method {
     /// Nonce, MD5, AES-256 in CFB.
     Sealed,
-    /// An empty password: bare KCP.
+    /// Bare KCP: what [`Variant::without_key`] makes of an empty password in some states of the program.
     Plain,
 }
 
@@ -58,28 +58,31 @@ impl Method {
     }
 }
 
-/// Which of three neighbouring states of the program is spoken (section 1). They differ in the first message of a client and in what it
-/// means for the stream.
+/// Which of four neighbouring states of the program is spoken (sections 1 and 14). They differ in the first message of a client and in
+/// what it means for the stream.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Variant {
-    /// April 2016: no such message, a fixed vector for all streams.
+    /// 18 to 21 April 2016: no such message, a fixed vector for all streams.
     A,
-    /// The README's: 16 random bytes, the vector of both directions.
+    /// 21 to 28 April, the README's: 16 random bytes, the vector of both directions.
     B,
-    /// From 7 May: 32 random bytes, one vector for each direction; the stream is encrypted only if both ends say so.
+    /// 28 April to 6 May: the same 16 bytes, but the stream is encrypted only if both ends say so.
+    Bt,
+    /// 7 to 20 May: 32 random bytes, one vector for each direction; the stream is encrypted only if both ends say so.
     C,
 }
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::A, Self::B, Self::C];
+    pub const ALL: [Self; 4] = [Self::A, Self::B, Self::Bt, Self::C];
 
-    /// Its letter.
+    /// Its name in messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::A => "A",
             Self::B => "B",
+            Self::Bt => "BT",
             Self::C => "C",
         }
     }
@@ -89,18 +92,56 @@ impl Variant {
     pub const fn message_len(self) -> usize {
         match self {
             Self::A => 0,
-            Self::B => IV_LEN,
+            Self::B | Self::Bt => IV_LEN,
             Self::C => 2 * IV_LEN,
         }
     }
 
-    /// By the length of the first KCP message of a client (section 9): in the first variant that is a frame header.
+    /// Whether `--tuncrypt` decides if the stream is encrypted; the others always encrypt it.
     #[must_use]
-    pub const fn of_first_message(len: usize) -> Option<Self> {
+    pub const fn has_tuncrypt(self) -> bool {
+        matches!(self, Self::Bt | Self::C)
+    }
+
+    /// What protects packets when the password is empty (section 14). Of C both exist: its release of 7 May seals them, from 13 May on
+    /// they travel in clear, which is the answer here.
+    #[must_use]
+    pub const fn without_key(self) -> Method {
+        match self {
+            Self::A | Self::C => Method::Plain,
+            Self::B | Self::Bt => Method::Sealed,
+        }
+    }
+}
+
+/// What the first KCP message of a client is, by its length (sections 9 and 14).
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum FirstMessage {
+    /// The header of the first frame, encrypted: a client of [`Variant::A`].
+    Frame,
+    /// Vectors. Whether the first frame behind them is encrypted tells the rest.
+    Vectors {
+        /// Who speaks if it is in clear.
+        clear: Variant,
+        /// Who speaks if it is encrypted. In [`Variant::Bt`] with `--tuncrypt` the bytes are those of [`Variant::B`].
+        encrypted: Variant,
+    },
+}
+
+impl FirstMessage {
+    /// Of a message of `len` bytes; `None`: no variant begins with that.
+    #[must_use]
+    pub const fn of(len: usize) -> Option<Self> {
         match len {
-            12 => Some(Self::A),
-            IV_LEN => Some(Self::B),
-            32 => Some(Self::C),
+            12 => Some(Self::Frame),
+            IV_LEN => Some(Self::Vectors {
+                clear: Variant::Bt,
+                encrypted: Variant::B,
+            }),
+            32 => Some(Self::Vectors {
+                clear: Variant::C,
+                encrypted: Variant::C,
+            }),
             _ => None,
         }
     }
@@ -111,16 +152,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_message_names_the_variant() {
-        for variant in [Variant::B, Variant::C] {
-            assert_eq!(
-                Variant::of_first_message(variant.message_len()),
-                Some(variant)
-            );
+    fn the_first_message_names_the_variant_and_16_bytes_name_two() {
+        for variant in Variant::ALL {
+            let len = match variant.message_len() {
+                0 => 12,
+                len => len,
+            };
+            match FirstMessage::of(len) {
+                Some(FirstMessage::Frame) => assert_eq!(variant, Variant::A),
+                Some(FirstMessage::Vectors { clear, encrypted }) => {
+                    assert!([clear, encrypted].contains(&variant));
+                    assert!(clear.has_tuncrypt());
+                    assert_eq!(clear.message_len(), encrypted.message_len());
+                }
+                None => panic!("{variant:?}"),
+            }
         }
-        assert_eq!(Variant::of_first_message(12), Some(Variant::A));
-        assert_eq!(Variant::of_first_message(0), None);
-        assert_eq!(Variant::of_first_message(17), None);
+        for len in [0, 1, 15, 17, 31, 33] {
+            assert_eq!(FirstMessage::of(len), None);
+        }
     }
 
     #[test]

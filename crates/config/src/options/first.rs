@@ -7,10 +7,11 @@ use super::{Id, Opt, Preset, Side};
 use crate::model::Mode;
 
 /// What `--compat` takes, and the variant that each name means.
-pub const NAMES: [(&str, Variant); 4] = [
+pub const NAMES: [(&str, Variant); 5] = [
     ("2016", Variant::B),
     ("2016a", Variant::A),
     ("2016b", Variant::B),
+    ("2016bt", Variant::Bt),
     ("2016c", Variant::C),
 ];
 
@@ -25,8 +26,8 @@ pub fn variant(name: &str) -> Option<Variant> {
 
 /// The default of `opt` at `side`.
 ///
-/// The variants have the same ones but for a server's receive window, 128 in A and B and 1024 in C. A server does not know
-/// its clients' variant before they speak, and a window that is too large harms nobody.
+/// The variants have the same ones but for a server's receive window, 128 in A and 1024 in the others (section 14). A server does
+/// not know its clients' variant before they speak, and a window that is too large harms nobody.
 #[must_use]
 pub fn preset(opt: &Opt, side: Side) -> Preset {
     match opt.id {
@@ -131,11 +132,12 @@ static LATE: [Numbers; 4] = [
     },
 ];
 
-/// The modes of `variant`, its default first. Variant A has no option for it and always B's `fast`.
+/// The modes of `variant`, its default first. Variant A has no option for it and always B's `fast`. C has the early numbers until
+/// 14 May and the late ones, with `fast2`, from 17 May on (section 14); ends need not agree in them, so it has the late ones here.
 #[must_use]
 pub fn modes(variant: Variant) -> &'static [Numbers] {
     match variant {
-        Variant::A | Variant::B => &EARLY,
+        Variant::A | Variant::B | Variant::Bt => &EARLY,
         Variant::C => &LATE,
     }
 }

@@ -23,7 +23,7 @@ pub(super) const CRYPTS: &[&str] = &[
     "auto",
 ];
 /// Names that `--compat` takes.
-pub(super) const COMPATS: &[&str] = &["2016", "2016a", "2016b", "2016c"];
+pub(super) const COMPATS: &[&str] = &["2016", "2016a", "2016b", "2016bt", "2016c"];
 const MODES: &[&str] = &["normal", "fast", "fast2", "fast3", "manual", "auto"];
 const GENERATIONS: &[&str] = &["current", "20251219", "2024"];
 
@@ -165,8 +165,8 @@ pub const TABLE: [Opt; 49] = [
         key: Some("tuncrypt"),
         program: Program::Fulmar,
         group: Group::Security,
-        help: "With --compat 2016c: encrypt the stream, too, as the server does",
-        note: "With --compat 2016c, whose option it is; refused without --compat. A server finds out",
+        help: "With --compat 2016bt or 2016c: encrypt the stream, too, as the server does",
+        note: "With --compat 2016bt and 2016c, whose option it is; refused without --compat. A server finds out",
         ..BASE
     },
     Opt {

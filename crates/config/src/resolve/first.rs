@@ -31,6 +31,7 @@ impl Resolver<'_> {
         Some(First {
             variant,
             tuncrypt: self.tuncrypt(variant),
+            methods: &[Method::Sealed],
         })
     }
 
@@ -49,7 +50,7 @@ impl Resolver<'_> {
             self.error(
                 Id::TunCrypt,
                 "only the kcptun of 2016 has this",
-                "write compat 2016c, too, or remove it",
+                "write compat 2016bt or 2016c, too, or remove it",
             );
         }
     }
@@ -84,16 +85,14 @@ impl Resolver<'_> {
         if !self.origin(Id::TunCrypt).is_default() {
             let note = match (self.values.side(), variant) {
                 (Side::Server, _) => "has no effect: a server finds out whether a client does it",
-                (Side::Client, Variant::A | Variant::B) => {
-                    "has no effect: variants A and B always encrypt the stream"
-                }
-                (Side::Client, Variant::C) => "",
+                (Side::Client, variant) if variant.has_tuncrypt() => "",
+                (Side::Client, _) => "has no effect: variants A and B always encrypt the stream",
             };
             if !note.is_empty() {
                 self.note(Id::TunCrypt, note, "remove it");
             }
         }
-        variant != Variant::C || asked
+        !variant.has_tuncrypt() || asked
     }
 
     /// What is good to know about the first kcptun, for a check.
@@ -112,7 +111,7 @@ impl Resolver<'_> {
             self.note(
                 Id::Compat,
                 message,
-                "write 2016a, 2016b or 2016c if it is another",
+                "write 2016a, 2016b, 2016bt or 2016c if it is another",
             );
         }
         self.note(
@@ -132,7 +131,7 @@ impl Resolver<'_> {
         if key.is_empty() {
             self.warn(
                 id,
-                "the key is empty: packets travel in clear, and anyone can read and forge them",
+                "the key is empty: anyone can read and forge packets",
                 "give the same key to both ends (fulmar genpsk makes one)",
             );
         } else {
@@ -210,14 +209,34 @@ impl Resolver<'_> {
         }
     }
 
-    /// The size of a UDP payload, which has to have room for the header of a sealed packet if there is a key.
-    pub(super) fn first_mtu(&mut self, key: &Key) -> usize {
+    /// What protects packets. Without a key the variants differ, of C both exist, and a server finds out (section 14).
+    pub(super) fn first_methods(&mut self, first: First, key: &Key) -> &'static [Method] {
+        if !key.is_empty() {
+            return &[Method::Sealed];
+        }
+        if self.values.side() == Side::Server {
+            return &[Method::Sealed, Method::Plain];
+        }
+        // Nothing but "aes" is accepted.
+        let asked = !self.origin(Id::Crypt).is_default();
+        if first.variant == Variant::C && !asked {
+            self.note(
+                Id::Compat,
+                "the key is empty, so packets travel in clear, as in variant C from 13 May 2016 on",
+                "write crypt aes if the server is of 7 May (version 20160507), which encrypts them all the same",
+            );
+        }
+        match first.variant.without_key() {
+            Method::Plain if first.variant != Variant::C || !asked => &[Method::Plain],
+            _ => &[Method::Sealed],
+        }
+    }
+
+    /// The size of a UDP payload, which has to have room for the header of a sealed packet.
+    pub(super) fn first_mtu(&mut self, methods: &[Method]) -> usize {
         let mtu: usize = self.int(Id::Mtu);
-        let method = if key.is_empty() {
-            Method::Plain
-        } else {
-            Method::Sealed
-        };
+        let most = methods.iter().max_by_key(|method| method.front());
+        let method = most.copied().unwrap_or(Method::Sealed);
         // Out of range was said already.
         if method.kcp_mtu(mtu).is_none() && self.in_range(Id::Mtu) {
             let smallest = (50..=1500).find(|&mtu| method.kcp_mtu(mtu).is_some());

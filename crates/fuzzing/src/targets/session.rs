@@ -141,15 +141,17 @@ impl World {
 
     fn kcptun2016(role: u8, flags: u8) -> Self {
         let server = role.is_multiple_of(2);
-        let method = if flags & 1 == 0 {
-            kcptun2016::Method::Plain
-        } else {
-            kcptun2016::Method::Sealed
+        use kcptun2016::Method::{Plain, Sealed};
+        // A server without a key takes both.
+        let methods: &[_] = match flags {
+            _ if server && flags & 64 != 0 => &[Sealed, Plain],
+            _ if flags & 1 == 0 => &[Plain],
+            _ => &[Sealed],
         };
-        let variant = Variant::ALL[usize::from(flags >> 1) % 3];
+        let variant = Variant::ALL[usize::from(flags >> 1) % Variant::ALL.len()];
         let settings = first::Settings {
             server,
-            method,
+            methods,
             mtu: MTU,
             profile: Profile::FAST3,
             snd_wnd: 32,
@@ -165,11 +167,13 @@ impl World {
         };
         let dialect = Kcptun2016::new(settings, first_key().clone(), Box::new(|_| None));
         let now = Instant::from_millis(1000);
-        let nonces = NonceSource::seeded([1; 32]);
-        let cipher = fulmar_cipher::kcptun2016(method, first_key(), nonces);
+        let cipher =
+            |&method| fulmar_cipher::kcptun2016(method, first_key(), NonceSource::seeded([1; 32]));
         let endpoint = if server {
-            Endpoint::server(Box::new(dialect), vec![cipher], limits())
+            let ciphers = methods.iter().map(cipher).collect();
+            Endpoint::server(Box::new(dialect), ciphers, limits())
         } else {
+            let cipher = cipher(&methods[0]);
             let vectors = Vectors::new(variant, flags & 16 != 0, [7; 32]);
             let parts = dialect.open(path(0), CONV, vectors, now);
             Endpoint::client(Box::new(dialect), cipher, parts, now).0

@@ -37,11 +37,7 @@ impl Link {
             key: kcptun2016_key(key.as_bytes()),
             settings: Settings {
                 server: today.server,
-                method: if key.is_empty() {
-                    Method::Plain
-                } else {
-                    Method::Sealed
-                },
+                methods: first.methods,
                 mtu: today.mtu,
                 profile: today.profile,
                 snd_wnd: today.snd_wnd,
@@ -72,9 +68,18 @@ impl Link {
         Kcptun2016::new(self.settings.clone(), self.key.clone(), Box::new(probe))
     }
 
+    /// The ciphers of one socket: several only at a server whose key is empty. One of them draws nonces at most.
+    pub(super) fn ciphers(&self, seed: [u8; 32]) -> Vec<Box<dyn PacketCipher>> {
+        let cipher =
+            |&method| fulmar_cipher::kcptun2016(method, &self.key, NonceSource::seeded(seed));
+        self.settings.methods.iter().map(cipher).collect()
+    }
+
+    /// The cipher of a client.
     pub(super) fn cipher(&self, seed: [u8; 32]) -> Box<dyn PacketCipher> {
+        let method = self.settings.methods.first().copied();
         let nonces = NonceSource::seeded(seed);
-        fulmar_cipher::kcptun2016(self.settings.method, &self.key, nonces)
+        fulmar_cipher::kcptun2016(method.unwrap_or(Method::Sealed), &self.key, nonces)
     }
 
     /// How a session begins. `seed`: used for nothing else.

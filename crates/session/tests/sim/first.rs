@@ -12,8 +12,8 @@ use fulmar_session::endpoint::Event;
 use fulmar_session::layer::{LayerError, Notice, Readable, StreamEvent, StreamId, Writable};
 use fulmar_session::transmit::Path;
 use fulmar_session::{Endpoint, SessionKey};
-use fulmar_testkit::vectors::{self, Value, bytes};
-use fulmar_wire::kcp::{Command, Format};
+use fulmar_testkit::vectors::{self, Value, bytes, to_hex};
+use fulmar_wire::kcp::{Command, Format, HEADER_LEN};
 use fulmar_wire::kcptun::Method;
 use fulmar_wire::kcptun2016::{FIXED_IV, IV_LEN, Method as Sealing, Variant};
 use fulmar_wire::time::Instant;
@@ -40,7 +40,14 @@ fn captures() -> Vec<Capture> {
         json: vectors::load(&format!("kcptun-2016/session_{name}.json")),
         wire,
     };
-    names.map(capture).into()
+    let mut all: Vec<_> = names.map(capture).into();
+    // Its bytes are those of variant B.
+    all.push(Capture {
+        wire: Wire::First(Variant::Bt, true),
+        ..capture(names[1])
+    });
+    all.push(Capture::without_tuncrypt(capture(names[2])));
+    all
 }
 
 fn number(v: &Value, key: &str) -> u64 {
@@ -48,6 +55,37 @@ fn number(v: &Value, key: &str) -> u64 {
 }
 
 impl Capture {
+    /// What variant BT makes of a session of variant C whose stream is in clear: the first message, which stands alone in its
+    /// packet, has the first half of its bytes (specification, section 14). All else is the same.
+    fn without_tuncrypt(mut of_c: Self) -> Self {
+        let json = &mut of_c.json;
+        let hex = |bytes: &[u8]| Value::from(to_hex(bytes));
+        for name in ["iv_hex", "kcp_stream_c2s_hex"] {
+            let mut all = bytes(json, name);
+            all.drain(IV_LEN..2 * IV_LEN);
+            json[name] = hex(&all);
+        }
+        let key = kcptun2016_key(KEY.as_bytes());
+        for d in json["datagrams"].as_array_mut().expect("datagrams") {
+            let mut body = bytes(d, "kcp_hex");
+            if d["dir"] != "c2s" || d["segs"][0]["sn"] != 0 || d["segs"][0]["cmd"] != 81 {
+                continue;
+            }
+            assert_eq!(body.len(), HEADER_LEN + 2 * IV_LEN);
+            body.truncate(HEADER_LEN + IV_LEN);
+            body[HEADER_LEN - 4..HEADER_LEN].copy_from_slice(&16u32.to_le_bytes());
+            let nonce = NonceSource::fixed(bytes(d, "nonce_hex"));
+            let mut cipher = fulmar_cipher::kcptun2016(Sealing::Sealed, &key, nonce);
+            d["wire_hex"] = hex(&raw::seal(&mut *cipher, &body));
+            d["segs"][0]["data_hex"] = hex(&body[HEADER_LEN..]);
+            d["kcp_hex"] = hex(&body);
+        }
+        Self {
+            wire: Wire::First(Variant::Bt, false),
+            ..of_c
+        }
+    }
+
     fn options(&self, server: bool) -> Options {
         assert_eq!(self.json["key_utf8"], KEY);
         let ends = Options::first(false).swap_remove(1);
@@ -90,7 +128,7 @@ fn every_datagram_opens_and_is_sealed_the_same_again() {
             seen += 1;
         }
     }
-    assert!(seen > 70, "{seen}");
+    assert!(seen > 110, "{seen}");
 }
 
 /// Fragments in order are the stream, and under its second encryption lies yamux.
@@ -105,7 +143,7 @@ fn every_stream_says_what_was_written_down() {
         let iv = |at: usize| message[at..at + IV_LEN].try_into().expect("16 bytes");
         let ivs = match variant {
             Variant::A => [FIXED_IV; 2],
-            Variant::B => [iv(0); 2],
+            Variant::B | Variant::Bt => [iv(0); 2],
             Variant::C => [iv(0), iv(IV_LEN)],
         };
         for (dir, iv) in ["c2s", "s2c"].into_iter().zip(ivs) {
@@ -315,7 +353,7 @@ fn a_session_begins_with_its_vectors() {
 /// A client that was started and is not used says nothing behind its first message for half a minute.
 #[test]
 fn a_client_with_nothing_to_say_keeps_its_session() {
-    for variant in [Variant::B, Variant::C] {
+    for variant in [Variant::B, Variant::Bt, Variant::C] {
         let (_, server) = Options::first(false).swap_remove(1);
         let l = link(20, 0.0);
         let mut sim = Sim::empty("unused", 1, l.clone(), l, &server);
@@ -347,7 +385,7 @@ fn a_client_with_nothing_to_say_keeps_its_session() {
     }
 }
 
-/// Somebody who began and never says what variant C needs to know is given up.
+/// A client that began and never says whether its stream is encrypted is given up.
 #[test]
 fn a_client_that_only_begins_is_given_up() {
     for variant in [Variant::B, Variant::C] {
@@ -405,7 +443,61 @@ fn strange_beginnings_end_only_their_session() {
     }
 }
 
-/// What the program of April took without looking at the digest.
+/// A client that is stopped before it was used says that it goes, in clear or not, and the server takes it for what it is.
+#[test]
+fn a_client_that_ends_unused_breaks_no_rule() {
+    for encrypted in [false, true] {
+        let (_, server) = Options::first(false).swap_remove(1);
+        let l = link(20, 0.0);
+        let mut sim = Sim::empty("unused end", 1, l.clone(), l, &server);
+        let mut raw = Raw::new(&server, stranger(1), 77);
+        raw.say(&[7; IV_LEN]);
+        // What a Fulmar says at its end, so that old clients let go.
+        let mut go_away = [0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+        if encrypted {
+            let key = kcptun2016_key(server.key.as_bytes());
+            StreamCfb::new(&key, [7; IV_LEN]).encrypt(&mut go_away);
+        }
+        raw.say(&go_away);
+        raw.live(&mut sim, 100);
+        let ended = |r: &Reason| matches!(r, Reason::Layer(LayerError::Ended(2)));
+        let closed = closed(&sim.server);
+        assert!(closed.iter().all(ended) && !closed.is_empty(), "{closed:?}");
+        assert_eq!(sim.server.endpoint.sessions().count(), 0);
+    }
+}
+
+/// With an empty key A and C leave packets in clear, and B and BT seal them with the hash of nothing (specification, section 14): one
+/// server takes them all, at the same time.
+#[test]
+fn a_server_without_a_key_takes_bare_and_sealed_packets() {
+    let keyless = |end: Options| Options { key: "", ..end };
+    let ends = Options::first(false);
+    let server = keyless(ends[0].1.clone());
+    let l = link(20, 0.02);
+    let mut sim = Sim::empty("no key", 1, l.clone(), l, &server);
+    sim.record = Some(Vec::new());
+    for (client, _) in &ends {
+        let client = sim.add_client(&keyless(client.clone()));
+        sim.open_on(client, bulk(100_000, 200_000));
+    }
+    sim.finish(secs(20));
+    assert_eq!(closed(&sim.server), []);
+    assert_eq!(sim.server.endpoint.sessions().count(), ends.len());
+    // The largest datagrams of both kinds are as large as the option says.
+    let record = sim.record.take().expect("it was on");
+    assert_eq!(record.iter().map(|r| r.data.len()).max(), Some(1400));
+    // With a key nothing in clear is taken.
+    let l = link(20, 0.0);
+    let mut sim = Sim::empty("a key", 1, l.clone(), l, &ends[0].1);
+    let client = sim.add_client(&keyless(ends[0].0.clone()));
+    let lost = Program::new(Expect::Lost, [Step::Write(300), Step::ReadEnd]);
+    sim.open_on(client, (lost.clone(), lost));
+    sim.run_for(secs(9));
+    assert_eq!(sim.server.endpoint.counters().passive_opens, 0);
+}
+
+/// What variant A took without looking at the digest.
 #[test]
 fn bare_short_packets_open_nothing() {
     let (_, server) = Options::first(false).swap_remove(1);

@@ -35,16 +35,17 @@ pub(crate) enum Wire {
     Kcptun,
     /// kcptun-libev, sealed like this.
     Libev(libev::Method),
-    /// kcptun of spring 2016, and whether a client of its third variant encrypts the stream.
+    /// kcptun of spring 2016, and whether a client encrypts the stream where its variant leaves the choice.
     First(Variant, bool),
 }
 
-/// Every way to speak kcptun of spring 2016.
-const FIRST: [Wire; 4] = [
+/// Every way to speak kcptun of spring 2016. BT with an encrypted stream has B's bytes.
+const FIRST: [Wire; 5] = [
     Wire::First(Variant::A, false),
     Wire::First(Variant::B, false),
     Wire::First(Variant::C, false),
     Wire::First(Variant::C, true),
+    Wire::First(Variant::Bt, false),
 ];
 
 /// What one end is configured with; the defaults are upstream's.
@@ -264,7 +265,7 @@ impl Options {
     /// The cipher of this end. `seed` makes its nonces.
     pub(crate) fn cipher(&self, method: Method, seed: u64) -> Box<dyn PacketCipher> {
         if let Wire::First(..) = self.wire {
-            return self.first_cipher(seed);
+            return self.first_cipher(self.first_methods(false)[0], seed);
         }
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -283,7 +284,9 @@ impl Options {
             }
             Wire::First(..) => {
                 let dialect = Box::new(self.first_dialect(true));
-                return Endpoint::server(dialect, vec![self.first_cipher(seed)], self.limits);
+                let methods = self.first_methods(true).iter();
+                let ciphers = methods.map(|&m| self.first_cipher(m, seed)).collect();
+                return Endpoint::server(dialect, ciphers, self.limits);
             }
         }
         let methods = if self.auto {
@@ -338,13 +341,14 @@ impl Options {
     ) -> (Endpoint, SessionKey) {
         let dialect = self.first_dialect(false);
         let parts = dialect.open(path, conv, vectors, now);
-        Endpoint::client(Box::new(dialect), self.first_cipher(seed), parts, now)
+        let cipher = self.first_cipher(self.first_methods(false)[0], seed);
+        Endpoint::client(Box::new(dialect), cipher, parts, now)
     }
 
     fn first_dialect(&self, server: bool) -> Kcptun2016 {
         let settings = kcptun2016_dialect::Settings {
             server,
-            method: kcptun2016::Method::Sealed,
+            methods: self.first_methods(server),
             mtu: self.mtu,
             profile: self.profile,
             snd_wnd: self.snd_wnd,
@@ -364,9 +368,20 @@ impl Options {
         Kcptun2016::new(settings, key, Box::new(probe))
     }
 
-    fn first_cipher(&self, seed: u64) -> Box<dyn PacketCipher> {
+    /// What protects packets of spring 2016.
+    fn first_methods(&self, server: bool) -> &'static [kcptun2016::Method] {
+        use kcptun2016::Method::{Plain, Sealed};
+        match self.wire {
+            _ if !self.key.is_empty() => &[Sealed],
+            _ if server => &[Sealed, Plain],
+            Wire::First(variant, _) if variant.without_key() == Plain => &[Plain],
+            _ => &[Sealed],
+        }
+    }
+
+    fn first_cipher(&self, method: kcptun2016::Method, seed: u64) -> Box<dyn PacketCipher> {
         let key = kcptun2016_key(self.key.as_bytes());
-        fulmar_cipher::kcptun2016(kcptun2016::Method::Sealed, &key, nonces(seed))
+        fulmar_cipher::kcptun2016(method, &key, nonces(seed))
     }
 
     fn libev_dialect(

@@ -57,7 +57,8 @@ fn options(rng: &mut Rng) -> (Options, Options) {
     let method = pick(rng, &Method::ALL);
     let qpp = rng.chance(0.2);
     if rng.chance(0.3) {
-        let wire = Options::first(false)[rng.below(4) as usize].0.wire;
+        let first = Options::first(false);
+        let wire = first[rng.below(first.len() as u64) as usize].0.wire;
         let first = |end: Options| Options {
             wire,
             fec: None,

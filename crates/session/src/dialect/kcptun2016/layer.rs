@@ -244,7 +244,7 @@ impl StreamLayer for Layer {
         self.notices.pop()
     }
 
-    /// A client of variant B or C may say nothing behind its first message for half a minute: its packet is proof enough, as it opened
+    /// A client that begins with vectors may say nothing behind its first message for half a minute: its packet is proof enough, as it opened
     /// with the key.
     fn is_proven(&self) -> bool {
         match &self.state {

@@ -7,8 +7,8 @@
 //! | `vectors` | what a client's first message means, and how a server finds out |
 //!
 //! # A server adapts
-//! Three neighbouring states of the program differ in the first message of a client, so its length tells which one speaks, and in the
-//! last of them the first frame tells whether it is encrypted (section 9). Until that is known a server says nothing. What tells a session
+//! Four neighbouring states of the program differ in the first message of a client: its length, and whether the first frame behind it
+//! is encrypted, tell which one speaks (sections 9 and 14). Until that is known a server says nothing. What tells a session
 //! from a recording, and who may move it, is as in today's kcptun: a conversation is drawn at random and begins once.
 
 mod layer;
@@ -17,7 +17,7 @@ mod vectors;
 use core::time::Duration;
 
 use fulmar_arq::{self as arq, Kcp};
-use fulmar_cipher::{MasterKey, Scheme};
+use fulmar_cipher::{MasterKey, NonceSource, PacketCipher, Scheme, Verdict};
 use fulmar_wire::kcp::HEADER_LEN;
 use fulmar_wire::kcptun::MIN_KCP_MTU;
 use fulmar_wire::kcptun2016::{MAX_FRAGMENTS, Method};
@@ -43,8 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(45);
 pub struct Settings {
     /// Whether we are the server: peers open sessions and streams.
     pub server: bool,
-    /// What protects packets.
-    pub method: Method,
+    /// What protects packets: one method, or all that a server takes, in the order of its endpoint's ciphers.
+    pub methods: &'static [Method],
     /// Largest UDP payload, bytes (`--mtu`).
     pub mtu: usize,
     /// KCP's four numbers (`--mode`).
@@ -77,6 +77,8 @@ pub struct Kcptun2016 {
     settings: Settings,
     key: MasterKey,
     probe: Probe,
+    /// Made when it is needed first, to find the method of a datagram.
+    sealed: Option<Box<dyn PacketCipher>>,
 }
 
 impl Kcptun2016 {
@@ -87,6 +89,7 @@ impl Kcptun2016 {
             settings,
             key,
             probe,
+            sealed: None,
         }
     }
 
@@ -99,11 +102,12 @@ impl Kcptun2016 {
 
     fn parts(&self, path: Path, conv: u32, cipher: usize, layer: Layer) -> Parts {
         let s = &self.settings;
+        let method = s.methods.get(cipher).copied().unwrap_or(Method::Sealed);
         // The configuration refuses an MTU that leaves too little.
-        let mtu = s.method.kcp_mtu(s.mtu).unwrap_or(MIN_KCP_MTU);
+        let mtu = method.kcp_mtu(s.mtu).unwrap_or(MIN_KCP_MTU);
         let config = arq::Config {
             mtu,
-            overhead: HEADER_LEN + s.method.front() + IP_UDP_HEADERS,
+            overhead: HEADER_LEN + method.front() + IP_UDP_HEADERS,
             copies: s.auto.is_some_and(|a| a.redundancy > 0),
             strategy: match s.auto {
                 Some(_) => arq::StrategyKind::Auto,
@@ -134,9 +138,13 @@ impl Kcptun2016 {
     }
 }
 
+fn peek(body: &[u8]) -> Option<Peek> {
+    admission::peek(body).filter(|peek| peek.body == Body::Plain)
+}
+
 impl Dialect for Kcptun2016 {
     fn peek(&self, body: &[u8]) -> Option<Peek> {
-        admission::peek(body).filter(|peek| peek.body == Body::Plain)
+        peek(body)
     }
 
     fn accept(&mut self, now: Instant, stranger: Stranger) -> Parts {
@@ -145,6 +153,28 @@ impl Dialect for Kcptun2016 {
     }
 
     fn probe(&mut self, datagram: &[u8]) -> Option<Scheme> {
-        (self.probe)(datagram)
+        match self.method_of(datagram) {
+            Some(method) => Some(Scheme::Kcptun2016(method)),
+            None => (self.probe)(datagram),
+        }
+    }
+}
+
+impl Kcptun2016 {
+    /// Which of our methods a stranger's datagram is protected with. With a single one the endpoint does not ask before it has tried.
+    fn method_of(&mut self, datagram: &[u8]) -> Option<Method> {
+        let methods = self.settings.methods;
+        let mut opens = |method| match method {
+            Method::Plain => peek(datagram).is_some_and(|peek| peek.opens),
+            Method::Sealed => {
+                let cipher = self.sealed.get_or_insert_with(|| {
+                    fulmar_cipher::kcptun2016(method, &self.key, NonceSource::fixed(Vec::new()))
+                });
+                let mut verdicts = Vec::new();
+                cipher.open(&mut datagram.to_vec(), 0, &mut verdicts);
+                verdicts == [Verdict::Ok]
+            }
+        };
+        methods.iter().copied().find(|&method| opens(method))
     }
 }

@@ -1,7 +1,8 @@
-//! What a client's first message means: which variant is spoken, and how the stream is encrypted (spec/kcptun-2016.md, sections 7 and 9).
+//! What a client's first message means: which variant is spoken, and how the stream is encrypted (spec/kcptun-2016.md, sections 7, 9
+//! and 14).
 
 use fulmar_cipher::{MasterKey, StreamCfb};
-use fulmar_wire::kcptun2016::{FIXED_IV, IV_LEN, Variant};
+use fulmar_wire::kcptun2016::{FIXED_IV, FirstMessage, IV_LEN, Variant};
 use fulmar_wire::yamux::HEADER_LEN;
 
 /// Bytes of the longest first message.
@@ -16,12 +17,12 @@ pub struct Vectors {
 }
 
 impl Vectors {
-    /// `encrypted`: in variant C, whether the stream is; the others always encrypt it. `random` is used for one session.
+    /// `encrypted`: where the variant leaves the choice, whether the stream is. `random` is used for one session.
     #[must_use]
     pub const fn new(variant: Variant, encrypted: bool, random: [u8; LONGEST]) -> Self {
         Self {
             variant,
-            encrypted: encrypted || !matches!(variant, Variant::C),
+            encrypted: encrypted || !variant.has_tuncrypt(),
             bytes: random,
         }
     }
@@ -30,7 +31,9 @@ impl Vectors {
     pub(super) const fn describe(&self) -> &'static str {
         match (self.variant, self.encrypted) {
             (Variant::A, _) => "A (April 2016)",
-            (Variant::B, _) => "B (the README's of spring 2016)",
+            (Variant::B, _) => "B (April 2016), or BT with --tuncrypt",
+            (Variant::Bt, false) => "BT (May 2016), without --tuncrypt",
+            (Variant::Bt, true) => "BT (May 2016), with --tuncrypt",
             (Variant::C, false) => "C (May 2016), without --tuncrypt",
             (Variant::C, true) => "C (May 2016), with --tuncrypt",
         }
@@ -55,7 +58,7 @@ impl Vectors {
         // To the server, and back.
         let (up, down) = match self.variant {
             Variant::A => (FIXED_IV, FIXED_IV),
-            Variant::B => (half(false), half(false)),
+            Variant::B | Variant::Bt => (half(false), half(false)),
             Variant::C => (half(false), half(true)),
         };
         let (seal, open) = if server { (down, up) } else { (up, down) };
@@ -77,8 +80,8 @@ pub(super) struct Ciphers {
 pub(super) struct Recogniser {
     /// What has come of the first message, or behind it.
     bytes: Vec<u8>,
-    /// Variant C, whose first frame tells the rest.
-    third: Option<[u8; LONGEST]>,
+    /// The vectors, and who speaks if the first frame is in clear and if it is encrypted.
+    begun: Option<[Vectors; 2]>,
 }
 
 /// What a server found out.
@@ -110,13 +113,17 @@ impl Recogniser {
     ) -> Result<Option<Recognised>, Strange> {
         self.bytes.extend_from_slice(bytes);
         let len = self.bytes.len();
-        if let Some(random) = self.third {
-            if len < HEADER_LEN {
+        if let Some([clear, encrypted]) = &self.begun {
+            let Some(head) = self.bytes.first_chunk() else {
                 return Ok(None);
-            }
-            let encrypted = self.third_encrypts(key, random)?;
+            };
+            let vectors = if is_encrypted(key, encrypted, *head)? {
+                encrypted
+            } else {
+                clear
+            };
             return Ok(Some(Recognised {
-                vectors: Vectors::new(Variant::C, encrypted, random),
+                vectors: vectors.clone(),
                 rest: std::mem::take(&mut self.bytes),
             }));
         }
@@ -126,52 +133,52 @@ impl Recogniser {
         if !last {
             return Ok(None);
         }
-        let variant = Variant::of_first_message(len).ok_or(Strange::Length(len))?;
+        let first = FirstMessage::of(len).ok_or(Strange::Length(len))?;
         let bytes = std::mem::take(&mut self.bytes);
-        let (mut random, mut rest) = ([0; LONGEST], Vec::new());
-        match variant {
-            Variant::A => rest = bytes,
-            Variant::B | Variant::C => random[..len].copy_from_slice(&bytes),
-        }
-        if variant == Variant::C {
-            self.third = Some(random);
-            return Ok(None);
-        }
-        Ok(Some(Recognised {
-            vectors: Vectors::new(variant, true, random),
-            rest,
-        }))
+        Ok(match first {
+            FirstMessage::Frame => Some(Recognised {
+                vectors: Vectors::new(Variant::A, true, [0; LONGEST]),
+                rest: bytes,
+            }),
+            FirstMessage::Vectors { clear, encrypted } => {
+                let mut random = [0; LONGEST];
+                random[..len].copy_from_slice(&bytes);
+                let vectors = [(clear, false), (encrypted, true)];
+                self.begun = Some(vectors.map(|(v, encrypted)| Vectors::new(v, encrypted, random)));
+                None
+            }
+        })
     }
 
     /// Whether the message that names a variant has arrived.
     pub(super) const fn is_begun(&self) -> bool {
-        self.third.is_some()
-    }
-
-    /// The first frame of variant C opens a stream or is a ping, in clear or encrypted.
-    fn third_encrypts(&self, key: &MasterKey, random: [u8; LONGEST]) -> Result<bool, Strange> {
-        let mut head = [0; HEADER_LEN];
-        head.copy_from_slice(&self.bytes[..HEADER_LEN]);
-        if begins(&head) {
-            return Ok(false);
-        }
-        let vectors = Vectors::new(Variant::C, true, random);
-        let ciphers = vectors.ciphers(key, true);
-        if let Some(mut ciphers) = ciphers {
-            ciphers.open.decrypt(&mut head);
-        }
-        if begins(&head) {
-            Ok(true)
-        } else {
-            Err(Strange::Frame)
-        }
+        self.begun.is_some()
     }
 }
 
-/// Whether a client's first frame looks like this: the first stream opens, or a ping asks.
+/// Whether the header of a client's first frame is encrypted as `vectors` say.
+fn is_encrypted(
+    key: &MasterKey,
+    vectors: &Vectors,
+    mut head: [u8; HEADER_LEN],
+) -> Result<bool, Strange> {
+    if begins(&head) {
+        return Ok(false);
+    }
+    if let Some(mut ciphers) = vectors.ciphers(key, true) {
+        ciphers.open.decrypt(&mut head);
+    }
+    if begins(&head) {
+        Ok(true)
+    } else {
+        Err(Strange::Frame)
+    }
+}
+
+/// Whether a client's first frame looks like this: the first stream opens, a ping asks, or the client ends what it never used.
 fn begins(head: &[u8; HEADER_LEN]) -> bool {
     matches!(
         head,
-        [0, 1, 0, 1, 0, 0, 0, 1, ..] | [0, 2, 0, 1, 0, 0, 0, 0, ..]
+        [0, 1, 0, 1, 0, 0, 0, 1, ..] | [0, 2, 0, 1, 0, 0, 0, 0, ..] | [0, 3, 0, 0, 0, 0, 0, 0, ..]
     )
 }
