@@ -198,7 +198,7 @@ struct Control {
 
 static CONTROL: OnceLock<Control> = OnceLock::new();
 
-/// Starts logging for kcptun-libev's files: `level` 0 to 8 as their `loglevel` (section 3.2), greater ones are 8.
+/// Starts logging for kcptun-libev's files: `level` 0 to 8 as their `loglevel` (docs/spec/kcptun-libev.md, section 3.2), greater ones are 8.
 /// [`change`] changes both later.
 pub(crate) fn start_libev(level: u8, sink: Sink) -> Result<(), Exit> {
     let output = Output::new(sink);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fulmar_config::Side;
 
-/// The name of kcptun-libev (spec/kcptun-libev.md, section 2).
+/// The name of kcptun-libev (docs/spec/kcptun-libev.md, section 2).
 pub(crate) const KCPTUN_LIBEV: &str = "kcptun-libev";
 /// Our own name.
 pub(crate) const FULMAR: &str = "fulmar";
@@ -25,7 +25,7 @@ pub(crate) enum Persona {
 }
 
 impl Persona {
-    /// By the name that the program was called by (spec/kcptun.md, section 2.10): `kcptun-client`,
+    /// By the name that the program was called by (docs/spec/kcptun.md, section 3.7): `kcptun-client`,
     /// `client_linux_amd64`, `client`, and the same of the server; and `kcptun-libev`. All with or without `.exe`.
     pub(crate) fn of(name: &OsStr) -> Self {
         let name = Path::new(name)

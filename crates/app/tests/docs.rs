@@ -1,5 +1,8 @@
 //! docs/compatibility.md is true: its tables are those that the source makes. `UPDATE_DOCS=1` writes them.
 
+#[path = "docs/references.rs"]
+mod references;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 

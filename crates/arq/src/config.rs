@@ -1,5 +1,5 @@
 //! What one conversation is built from: profile, windows, sizes and the constants of its dialect
-//! (spec/kcptun.md, sections 2.5, 2.7, 4.2 and 6.2).
+//! (docs/spec/kcptun.md, sections 3.3, 3.5, 5.2 and 7.2).
 
 use fulmar_wire::kcp::{Format, HEADER_LEN};
 use fulmar_wire::kcptun::MIN_KCP_MTU;
@@ -8,12 +8,12 @@ use crate::control::StrategyKind;
 
 /// Largest window, in segments: what the 16-bit field on the wire can say.
 pub const MAX_WINDOW: u32 = 65_535;
-/// The window of a conversation that was not told another (section 6.2), in segments.
+/// The window of a conversation that was not told another (section 7.2), in segments.
 pub const DEFAULT_WINDOW: u32 = 32;
-/// The `kcp_mtu` of a conversation that was not told another (section 6.2), in bytes.
+/// The `kcp_mtu` of a conversation that was not told another (section 7.2), in bytes.
 pub const DEFAULT_MTU: usize = 1400;
 
-/// How eagerly a conversation sends: the four numbers behind `--mode` (section 2.5).
+/// How eagerly a conversation sends: the four numbers behind `--mode` (section 3.3).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Profile {
     /// 0: retransmission timeouts start at 100 ms and grow by a whole timeout each time.
@@ -75,7 +75,7 @@ impl Default for Profile {
     }
 }
 
-/// The constants in which KCP dialects differ (section 6.2). Times are milliseconds.
+/// The constants in which KCP dialects differ (section 7.2). Times are milliseconds.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Rules {
     /// Byte order of the segment headers.
@@ -109,7 +109,7 @@ impl Rules {
         max_probe_ms: 120_000,
     };
 
-    /// kcptun-libev (spec/kcptun-libev.md, section 8.2); but a closed window is asked about as early as elsewhere, which
+    /// kcptun-libev (docs/spec/kcptun-libev.md, section 7.2); but a closed window is asked about as early as elsewhere, which
     /// costs nothing.
     pub const LIBEV: Self = Self {
         format: Format::BigEndian,
@@ -129,7 +129,7 @@ impl Default for Rules {
 /// (or as the default where upstream ignores them), so construction cannot fail.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// Largest datagram this machine emits, in bytes: the `kcp_mtu` of section 4.2. At least 50 and at most 65,535;
+    /// Largest datagram this machine emits, in bytes: the `kcp_mtu` of docs/spec/kcptun.md, section 5.2. At least 50 and at most 65,535;
     /// smaller acts as [`DEFAULT_MTU`], as upstream. Too large and the path or the peer drops datagrams.
     pub mtu: usize,
     /// What decides about sending.
@@ -149,7 +149,7 @@ pub struct Config {
     pub rcv_wnd: u32,
     /// Send acknowledgements at once (`--acknodelay`) instead of after at most `interval_ms`.
     pub ack_no_delay: bool,
-    /// Message mode (spec/kcptun-2016.md, section 6): what is sent up to [`crate::Kcp::end_message`] is cut into so many fragments at most,
+    /// Message mode (docs/spec/kcptun2016.md, section 6): what is sent up to [`crate::Kcp::end_message`] is cut into so many fragments at most,
     /// no more than the receive window of the other end. 0: stream mode, in which every segment stands for itself. Received fragments
     /// are understood in both.
     pub max_fragments: u8,

@@ -1,4 +1,4 @@
-//! What one conversation has counted. Names follow upstream's SNMP log (spec/kcptun.md, section 13) in snake case.
+//! What one conversation has counted. Names follow upstream's SNMP log (docs/spec/kcptun.md, section 14) in snake case.
 
 /// Totals since the conversation began; they only grow.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]

@@ -1,4 +1,4 @@
-//! Writing datagrams (spec/kcptun.md, section 6.5).
+//! Writing datagrams (docs/spec/kcptun.md, section 7.6).
 
 use std::time::Duration;
 

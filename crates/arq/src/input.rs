@@ -1,4 +1,4 @@
-//! Taking a datagram in (spec/kcptun.md, section 6.4).
+//! Taking a datagram in (docs/spec/kcptun.md, section 7.4).
 
 use std::time::Duration;
 

@@ -77,7 +77,7 @@ pub enum InputError {
     },
 }
 
-/// Largest probe of a size, in bytes: what receivers take (spec/kcptun.md, section 4.2).
+/// Largest probe of a size, in bytes: what receivers take (docs/spec/kcptun.md, section 5.2).
 pub(crate) const LARGEST_PROBE: usize = 1500;
 
 /// Where datagrams are written to: the transmit run of the caller.
@@ -98,7 +98,7 @@ pub trait DatagramSink {
     }
 }
 
-/// Numbers of the state machine, named as in spec/kcptun.md, section 6, for tests and for display.
+/// Numbers of the state machine, named as in docs/spec/kcptun.md, section 7, for tests and for display.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 #[non_exhaustive]
@@ -271,7 +271,7 @@ impl<C: SenderControl> Kcp<C> {
     }
 
     /// Queues bytes of the stream: the last queued segment is filled up first, the rest is cut into segments of
-    /// [`Self::mss`] bytes (section 6.3). Nothing is refused, so callers ask [`Self::has_room`] before each write and keep one
+    /// [`Self::mss`] bytes (section 7.3). Nothing is refused, so callers ask [`Self::has_room`] before each write and keep one
     /// write small; memory grows with what is queued.
     ///
     /// Unless [`Config::write_delay`] is set, [`Self::flush_wanted`] then asks for a full flush.
@@ -452,7 +452,7 @@ impl<C: SenderControl> Kcp<C> {
     }
 
     /// Makes the next flush ask for the window with a datagram of `bytes`, at most 1500, that holds nothing else: when it
-    /// is answered ([`Self::take_size_answer`]), such datagrams pass. Receivers skip what a question carries (section 6.4).
+    /// is answered ([`Self::take_size_answer`]), such datagrams pass. Receivers skip what a question carries (section 7.4).
     pub fn probe_size(&mut self, now: Instant, bytes: usize) {
         self.tick(now);
         self.size_probe = Some(bytes.clamp(HEADER_LEN, LARGEST_PROBE));
@@ -491,7 +491,7 @@ impl<C: SenderControl> Kcp<C> {
         self.tx.waiting() as usize
     }
 
-    /// Whether the next write may proceed (section 7.2).
+    /// Whether the next write may proceed (section 8.6).
     #[inline]
     #[must_use]
     pub fn has_room(&self) -> bool {
@@ -663,7 +663,7 @@ impl<C: SenderControl> Kcp<C> {
     }
 
     /// Takes the next segment off the receive queue; when that had been full and is no longer, the other side is to be
-    /// told (section 6.7).
+    /// told (section 7.8).
     #[inline]
     fn drop_front(&mut self) {
         let was_full = self.rx.queued() >= self.rx.window();

@@ -1,4 +1,4 @@
-//! The KCP machine: windows, acknowledgements, resend (spec/kcptun.md, section 6).
+//! The KCP machine: windows, acknowledgements, resend (docs/spec/kcptun.md, section 7).
 //!
 //! A [`Kcp`] carries one stream of bytes each way in segments on datagrams that may be lost, repeated or swapped. It
 //! does no I/O, reads no clock and draws no random numbers: time and bytes are arguments.

@@ -10,7 +10,7 @@
 //! ```
 //! The first range ends with the highest segment that has arrived: `gap` is how far behind `U` that is, `count` how many there are
 //! down from it. Each further one begins `gap` segments below the end of the one before and goes on downwards for `count`. All lie above `U`.
-//! Who does not know of it takes such an ACK for an ordinary one: KCP reads past the data of an ACK (spec/kcptun.md, section 6.4).
+//! Who does not know of it takes such an ACK for an ordinary one: KCP reads past the data of an ACK (docs/spec/kcptun.md, section 7.4).
 
 use fulmar_wire::kcp::Format;
 use fulmar_wire::seq::Seq;

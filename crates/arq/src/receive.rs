@@ -1,4 +1,4 @@
-//! What has arrived: in order and waiting for the reader, or ahead of a gap (spec/kcptun.md, section 6.7).
+//! What has arrived: in order and waiting for the reader, or ahead of a gap (docs/spec/kcptun.md, section 7.8).
 //!
 //! Both live in one ring that is indexed by segment number, `head..nxt` in order and `nxt..` with gaps, so a segment
 //! is copied once, on arrival, and the filling of a gap moves nothing. The ring grows to what the window allows, and only

@@ -1,4 +1,4 @@
-//! Round-trip estimate and retransmission timeout (spec/kcptun.md, section 6.4, "RTT estimator").
+//! Round-trip estimate and retransmission timeout (docs/spec/kcptun.md, section 7.5).
 
 /// Times are milliseconds, as everything KCP measures.
 #[derive(Copy, Clone, Debug)]

@@ -1,4 +1,4 @@
-//! What has been given to send: queued, numbered, in flight (spec/kcptun.md, sections 6.3 to 6.5).
+//! What has been given to send: queued, numbered, in flight (docs/spec/kcptun.md, sections 7.3 to 7.6).
 //!
 //! One ring, indexed by segment number, holds everything between `una` and `end`:
 //!
@@ -245,7 +245,7 @@ impl SendBuffer {
         self.ended = true;
     }
 
-    /// In message mode, a message may end here (spec/kcptun-2016.md, section 6): it does if it is the first one, which stands alone, or
+    /// In message mode, a message may end here (docs/spec/kcptun2016.md, section 6): it does if it is the first one, which stands alone, or
     /// longer than a segment; then its segments count down to 0, and the next bytes begin another one. What is shorter is joined by what
     /// follows, as each message takes a segment at least; a segment that leaves before that is a message by itself. More
     /// segments than the other end may have room for are several messages.

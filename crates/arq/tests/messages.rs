@@ -1,4 +1,4 @@
-//! Message mode (spec/kcptun-2016.md, section 6): what a reader of that time makes of our segments, and what we make of its.
+//! Message mode (docs/spec/kcptun2016.md, section 6): what a reader of that time makes of our segments, and what we make of its.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! AES in CFB: the methods `aes`, `aes-192` and `aes-128` (spec/kcptun.md, section 3.2).
+//! AES in CFB: the methods `aes`, `aes-192` and `aes-128` (docs/spec/kcptun.md, section 4.2).
 
 use aes::cipher::{Array, BlockCipherEncrypt, BlockSizeUser, KeyInit, KeySizeUser, consts::U16};
 use fulmar_wire::kcptun::Method;

@@ -1,4 +1,4 @@
-//! Blowfish with a key of 32 bytes, in CFB (spec/kcptun.md, section 3.2).
+//! Blowfish with a key of 32 bytes, in CFB (docs/spec/kcptun.md, section 4.2).
 //!
 //! Sixteen rounds of four look-ups in key-dependent boxes of 4 KiB: see the note on timing at the top of the crate.
 //! A block alone waits for memory most of the time; several take turns.

@@ -1,4 +1,4 @@
-//! CAST-128 with a key of 16 bytes, in CFB (spec/kcptun.md, section 3.2; RFC 2144).
+//! CAST-128 with a key of 16 bytes, in CFB (docs/spec/kcptun.md, section 4.2; RFC 2144).
 //!
 //! Sixteen rounds of four look-ups in fixed boxes of 4 KiB: see the note on timing at the top of the crate. A block
 //! alone waits for memory most of the time; several take turns.

@@ -1,4 +1,4 @@
-//! Cipher feedback with full blocks and a constant IV (spec/kcptun.md, section 3.3), for any block cipher.
+//! Cipher feedback with full blocks and a constant IV (docs/spec/kcptun.md, section 4.3), for any block cipher.
 //!
 //! Encrypting is a chain: a block has to wait for the one before it. The chains of different packets are
 //! independent, so the same block of several packets goes through the cipher together (*lanes*). Decrypting knows all

@@ -1,4 +1,4 @@
-//! DES-EDE3 in CFB: method `3des` (spec/kcptun.md, section 3.2).
+//! DES-EDE3 in CFB: method `3des` (docs/spec/kcptun.md, section 4.2).
 //!
 //! The eight S-boxes with the permutation behind them are tables of 64 words. Halves are kept rotated right by one
 //! bit, so that every second group of the expansion lies in place and the others are one rotation away. Between the

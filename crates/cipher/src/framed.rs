@@ -1,5 +1,5 @@
 //! The layout of every method without authentication: nonce, CRC-32, body, all encrypted as one message
-//! (spec/kcptun.md, sections 4.1 and 4.3).
+//! (docs/spec/kcptun.md, sections 5.1 and 5.3).
 
 use fulmar_wire::kcptun::{CRC_HEADER_LEN, Method, NONCE_LEN};
 

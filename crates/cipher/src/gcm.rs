@@ -1,4 +1,4 @@
-//! Method `aes-128-gcm`: nonce, encrypted body, tag (spec/kcptun.md, sections 3.6 and 4.1).
+//! Method `aes-128-gcm`: nonce, encrypted body, tag (docs/spec/kcptun.md, sections 4.5 and 5.1).
 
 use aes_gcm::aead::KeyInit;
 use fulmar_wire::kcptun::{AEAD_NONCE_LEN, AEAD_TAG_LEN, Method};

@@ -1,4 +1,4 @@
-//! Ciphers of kcptun as it was in spring 2016 (spec/kcptun-2016.md, sections 4, 5 and 7).
+//! Ciphers of kcptun as it was in spring 2016 (docs/spec/kcptun2016.md, sections 4, 5 and 7).
 
 use fulmar_wire::kcptun2016::{HEADER_LEN, IV_LEN, MIN_SEALED, Method, NONCE_LEN};
 use sha2::{Digest as _, Sha256};

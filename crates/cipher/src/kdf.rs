@@ -1,4 +1,4 @@
-//! From a password to key bytes (spec/kcptun.md, sections 3.1 and 3.5).
+//! From a password to key bytes (docs/spec/kcptun.md, sections 4.1 and 4.4).
 
 use core::fmt;
 
@@ -44,7 +44,7 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// The key that kcptun makes of the raw bytes of `--key` (section 3.1): PBKDF2-HMAC-SHA1 over 4096 rounds.
+/// The key that kcptun makes of the raw bytes of `--key` (section 4.1): PBKDF2-HMAC-SHA1 over 4096 rounds.
 ///
 /// An empty password is allowed. Takes more than half a millisecond; call it once per configured key.
 #[must_use]
@@ -54,7 +54,7 @@ pub fn derive_key(password: &[u8]) -> MasterKey {
     MasterKey(key)
 }
 
-/// The pad of method `xor` (section 3.5).
+/// The pad of method `xor` (section 4.4).
 pub(crate) fn xor_pad(key: &MasterKey) -> Zeroizing<[u8; PAD_LEN]> {
     let mut pad = Zeroizing::new([0; PAD_LEN]);
     pbkdf2::pbkdf2_hmac::<Sha1>(key.as_bytes(), PAD_SALT, PAD_ROUNDS, pad.as_mut_slice());

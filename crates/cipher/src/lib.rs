@@ -4,8 +4,8 @@
 //! `segment` bytes long, only the last may be shorter. [`PacketCipher`] works on whole runs, because a cipher in
 //! feedback mode is a serial chain within a packet: several packets at once keep the CPU busy, one does not.
 //!
-//! [`kcptun()`] makes the packet cipher of any of kcptun's methods (spec/kcptun.md, sections 3 and 4.1 to 4.3),
-//! [`libev()`] that of any of kcptun-libev's (spec/kcptun-libev.md, section 5); [`Prober`] and [`libev_probe`] find
+//! [`kcptun()`] makes the packet cipher of any of kcptun's methods (docs/spec/kcptun.md, sections 4 and 5.1 to 5.3),
+//! [`libev()`] that of any of kcptun-libev's (docs/spec/kcptun-libev.md, section 4); [`Prober`] and [`libev_probe`] find
 //! the method of a stranger's datagram. This crate knows nothing of what the bodies carry and
 //! neither sockets nor random sources: nonces come from a [`NonceSource`] or [`LibevNonces`] that the caller seeds.
 //!
@@ -87,7 +87,7 @@ impl Overhead {
         self.front + self.back
     }
 
-    /// The overhead of a kcptun method (section 4.2).
+    /// The overhead of a kcptun method (docs/spec/kcptun.md, section 5.2).
     #[must_use]
     pub const fn of(method: Method) -> Self {
         Self {
@@ -102,12 +102,12 @@ impl Overhead {
 pub enum Verdict {
     /// The checksum or the tag is right: the body can be read.
     Ok,
-    /// Shorter than the overhead; never counted as forged (section 4.3, step 1).
+    /// Shorter than the overhead; never counted as forged (section 5.3, step 1).
     TooShort,
     /// Wrong checksum or tag: damaged, made with another key or method, or forged. Counts in `InCsumErrors`.
     Forged,
-    /// Its nonce is one that this process made: a packet of ours that somebody sent back (spec/kcptun-libev.md,
-    /// section 19.8). Found out before anything is decrypted; ciphers of kcptun do not know their nonces again.
+    /// Its nonce is one that this process made: a packet of ours that somebody sent back (docs/spec/kcptun-libev.md,
+    /// section 17). Found out before anything is decrypted; ciphers of kcptun do not know their nonces again.
     Reflected,
 }
 
@@ -145,7 +145,7 @@ impl fmt::Debug for dyn PacketCipher {
     }
 }
 
-/// The packet cipher of a kcptun method (section 3.2), for one direction or both.
+/// The packet cipher of a kcptun method (docs/spec/kcptun.md, section 4.2), for one direction or both.
 ///
 /// `key` comes from [`derive_key`]; each method takes its first [`Method::key_len`] bytes. Making a cipher costs a
 /// few microseconds for most methods, some 30 for `blowfish` and about half a millisecond for `xor`; make it once

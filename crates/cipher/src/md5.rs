@@ -1,6 +1,6 @@
 //! MD5 over runs of packets (RFC 1321), many at once where the CPU has vectors for it.
 //!
-//! Not for what it protects, but because kcptun of 2016 asks for it (spec/kcptun-2016.md, section 5).
+//! Not for what it protects, but because kcptun of 2016 asks for it (docs/spec/kcptun2016.md, section 5).
 
 use md5::{Digest as _, Md5};
 

@@ -1,4 +1,4 @@
-//! Where nonces come from (spec/kcptun.md, section 3.7).
+//! Where nonces come from (docs/spec/kcptun.md, section 4.6).
 //!
 //! A nonce is not secret, but with `aes-128-gcm` and `salsa20` a repeated one gives the contents of two packets
 //! away, so in production the seed comes from the operating system and every cipher has a source of its own.

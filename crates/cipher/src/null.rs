@@ -1,4 +1,4 @@
-//! Method `null`: the body is the datagram (spec/kcptun.md, section 3.2). So it is without a password in 2016.
+//! Method `null`: the body is the datagram (docs/spec/kcptun.md, section 4.2). So it is without a password in 2016.
 
 use fulmar_wire::kcptun::Method;
 

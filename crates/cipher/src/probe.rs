@@ -1,4 +1,4 @@
-//! Which method a stranger uses: tries a datagram against several methods with one key (spec/kcptun.md, section 3.2).
+//! Which method a stranger uses: tries a datagram against several methods with one key (docs/spec/kcptun.md, section 4.2).
 
 use fulmar_wire::kcptun::{MAX_DATAGRAM, Method};
 
@@ -79,7 +79,7 @@ pub fn probe(key: &MasterKey, candidates: &[Method], datagram: &[u8]) -> Option<
     Prober::new(key, candidates).probe(datagram)
 }
 
-/// Bytes at the start of a body that tell KCP and FEC from noise (section 4.1).
+/// Bytes at the start of a body that tell KCP and FEC from noise (section 5.1).
 const TELLING: usize = 6;
 
 /// Whether the first bytes of a body are those of a FEC packet or of a KCP segment.
@@ -90,7 +90,7 @@ fn starts_like_kcp(body: &[u8]) -> bool {
     )
 }
 
-/// Whether clear bytes are a FEC packet or whole KCP segments (section 4.1): method `null` has nothing else to tell
+/// Whether clear bytes are a FEC packet or whole KCP segments (section 5.1): method `null` has nothing else to tell
 /// it by.
 fn looks_like_kcp(body: &[u8]) -> bool {
     const SEGMENT: usize = 24;

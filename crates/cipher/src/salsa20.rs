@@ -1,4 +1,4 @@
-//! Method `salsa20`: the first eight bytes stay in clear and are the nonce (spec/kcptun.md, section 3.4).
+//! Method `salsa20`: the first eight bytes stay in clear and are the nonce (docs/spec/kcptun.md, section 4.4).
 //!
 //! The blocks of key stream of all packets of a run are independent of each other, so kernels make as many of them
 //! at once as their vectors are wide, whatever packets they belong to.

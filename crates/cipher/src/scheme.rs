@@ -5,11 +5,11 @@ use fulmar_wire::{kcptun, kcptun2016, libev};
 /// A method of packet protection together with the dialect that it belongs to.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Scheme {
-    /// Of kcptun (spec/kcptun.md, section 3.2).
+    /// Of kcptun (docs/spec/kcptun.md, section 4.2).
     Kcptun(kcptun::Method),
-    /// Of kcptun as it was in spring 2016 (spec/kcptun-2016.md, section 5).
+    /// Of kcptun as it was in spring 2016 (docs/spec/kcptun2016.md, section 5).
     Kcptun2016(kcptun2016::Method),
-    /// Of kcptun-libev (spec/kcptun-libev.md, section 5.1).
+    /// Of kcptun-libev (docs/spec/kcptun-libev.md, section 4.1).
     Libev(libev::Method),
 }
 

@@ -1,4 +1,4 @@
-//! SM4 in CFB (spec/kcptun.md, section 3.2).
+//! SM4 in CFB (docs/spec/kcptun.md, section 4.2).
 //!
 //! Where no kernel of ours can run, a round is four look-ups in one table that holds the S-box with the linear map
 //! behind it; see the note on timing at the top of the crate.

@@ -1,4 +1,4 @@
-//! TEA and XTEA in CFB (spec/kcptun.md, section 3.3): words big endian; TEA with 8 cycles only, as kcptun has it.
+//! TEA and XTEA in CFB (docs/spec/kcptun.md, section 4.3): words big endian; TEA with 8 cycles only, as kcptun has it.
 
 use fulmar_wire::kcptun::Method;
 use zeroize::Zeroizing;

@@ -1,4 +1,4 @@
-//! Twofish with a 256-bit key, in CFB (spec/kcptun.md, section 3.2).
+//! Twofish with a 256-bit key, in CFB (docs/spec/kcptun.md, section 4.2).
 //!
 //! The function g of the cipher (four key-dependent substitutions and a matrix product) is four look-ups in tables of
 //! 256 words, computed once per key. The tables take 4 KiB. Their look-ups depend on key and data: see the note on

@@ -1,4 +1,4 @@
-//! Method `xor`: a fixed pad (spec/kcptun.md, section 3.5). It hides nothing from anyone who sees two packets.
+//! Method `xor`: a fixed pad (docs/spec/kcptun.md, section 4.4). It hides nothing from anyone who sees two packets.
 
 use zeroize::Zeroizing;
 

@@ -1,4 +1,4 @@
-//! Addresses: `host:port`, Unix sockets, and port ranges (spec/kcptun.md, sections 2.2, 2.3 and 2.6).
+//! Addresses: `host:port`, Unix sockets, and port ranges (docs/spec/kcptun.md, sections 3.2 and 3.4).
 
 use core::fmt;
 use core::net::Ipv6Addr;
@@ -131,7 +131,7 @@ impl fmt::Display for PortRange {
     }
 }
 
-/// What the pattern of section 2.6 makes of a text: "anything, colon, 1-5 digits, optional hyphen, optional 1-5 digits".
+/// What the pattern of section 3.4 makes of a text: "anything, colon, 1-5 digits, optional hyphen, optional 1-5 digits".
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Multiport<'a> {
     /// What stands before the last colon that a digit follows; brackets included.

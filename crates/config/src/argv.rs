@@ -1,4 +1,4 @@
-//! kcptun's command line (spec/kcptun.md, section 2.1): Go's flag rules, exactly.
+//! kcptun's command line (docs/spec/kcptun.md, section 3.1): Go's flag rules, exactly.
 
 use std::ffi::{OsStr, OsString};
 

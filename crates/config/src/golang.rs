@@ -1,4 +1,4 @@
-//! Integers and booleans as Go's command-line flags read them (spec/kcptun.md, section 2.1).
+//! Integers and booleans as Go's command-line flags read them (docs/spec/kcptun.md, section 3.1).
 
 /// An integer literal: decimal, `0x…`, `0o…` or `0…`, `0b…`, a sign, underscores between digits.
 ///

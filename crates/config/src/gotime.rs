@@ -1,4 +1,4 @@
-//! Go time layouts, as kcptun's `--snmplog` takes them (spec/kcptun.md, section 13.1).
+//! Go time layouts, as kcptun's `--snmplog` takes them (docs/spec/kcptun.md, section 14.1).
 //!
 //! A layout is the moment "Mon Jan 2 15:04:05 MST 2006" written in the wished form; whatever is not an
 //! element of that moment is copied. This module computes; what time it is, its caller says.

@@ -143,7 +143,7 @@ impl What {
 
 /// How deep lists and objects may stand in each other: as deep as Go goes.
 const DEEPEST: usize = 10_000;
-/// The same where nested objects are kept (spec/kcptun-libev.md, section 3.1).
+/// The same where nested objects are kept (docs/spec/kcptun-libev.md, section 3.1).
 const DEEPEST_NESTED: usize = 256;
 
 /// Reads the first value in `bytes`.

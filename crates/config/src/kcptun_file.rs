@@ -1,4 +1,4 @@
-//! kcptun's JSON file (spec/kcptun.md, section 2.4), and the same settings in TOML, which is ours.
+//! kcptun's JSON file (docs/spec/kcptun.md, section 3.6), and the same settings in TOML, which is ours.
 
 use std::fs::File;
 use std::io::Read;

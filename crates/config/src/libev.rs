@@ -1,4 +1,4 @@
-//! kcptun-libev's configuration file and command line (spec/kcptun-libev.md, sections 1 to 3 and 15.2).
+//! kcptun-libev's configuration file and command line (docs/spec/kcptun-libev.md, sections 1 to 3 and 14.2).
 //!
 //! | module | what |
 //! |---|---|

@@ -81,7 +81,7 @@ pub fn plugin_side(environment: &Environment) -> Result<Option<Side>, Failure> {
 
 /// Reads kcptun's command line (`args` without the program's name), the file that it names, and the environment.
 ///
-/// Precedence as in kcptun (section 2.1, 2.4 and 15), highest first: plugin variables, the file, the command line, `KCPTUN_KEY`, defaults.
+/// Precedence as in kcptun (docs/spec/kcptun.md, section 3.1, 3.6 and 16), highest first: plugin variables, the file, the command line, `KCPTUN_KEY`, defaults.
 ///
 /// # Errors
 /// Every mistake of the command line, the file and the values, found before anything is opened but files.

@@ -27,7 +27,7 @@ pub struct Config {
     /// Threads that do the work, 1 to 256. `None` (the default): one for each core that the process may use,
     /// and at a client no more than it has sessions.
     pub threads: Option<NonZeroU16>,
-    /// Whether a shadowsocks host started us as its plugin (section 15); addresses and options are already merged.
+    /// Whether a shadowsocks host started us as its plugin (docs/spec/kcptun.md, section 16); addresses and options are already merged.
     pub sip003: bool,
     /// Where each value came from.
     pub provenance: Provenance,
@@ -53,7 +53,7 @@ impl Role {
     }
 }
 
-/// The client's own settings (spec/kcptun.md, section 2.2).
+/// The client's own settings (docs/spec/kcptun.md, section 3.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Client {
     /// Where applications connect to. Port 0 asks the system for a free one.
@@ -68,7 +68,7 @@ pub struct Client {
     pub scavenge_ttl: Duration,
 }
 
-/// The server's own settings (section 2.3).
+/// The server's own settings (section 3.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
     /// One UDP socket per port. An empty host means every address of this machine.
@@ -130,7 +130,7 @@ pub struct Kcptun {
     pub rate_limit: Option<u64>,
     /// Size asked for SO_RCVBUF and SO_SNDBUF of UDP sockets, in bytes, 1 to 2^31-1. Kcptun's default: 4 MiB.
     pub sock_buf: usize,
-    /// Whether packets look like TCP (section 12); Linux only.
+    /// Whether packets look like TCP (section 13); Linux only.
     pub tcp: bool,
     /// How long one direction of a stream may live on after the other ended. Kcptun's default: client 0, server 30 s.
     pub close_wait: Duration,
@@ -143,7 +143,7 @@ pub struct Kcptun {
 pub enum Compat {
     /// Today's.
     Current,
-    /// That of spring 2016 (spec/kcptun-2016.md).
+    /// That of spring 2016 (docs/spec/kcptun2016.md).
     First(First),
 }
 
@@ -169,10 +169,10 @@ impl Compat {
     }
 }
 
-/// What only the kcptun of spring 2016 has (spec/kcptun-2016.md, sections 1 and 2).
+/// What only the kcptun of spring 2016 has (docs/spec/kcptun2016.md, sections 1 and 3).
 ///
 /// The other settings of [`Kcptun`] say what that program can do, with `smux` for its multiplexer, whose `stream_buffer` is at
-/// least 262144 bytes (section 8) and whose `version` means nothing: no parity, no compression, no QPP, never looking like TCP.
+/// least 262144 bytes (section 9.3) and whose `version` means nothing: no parity, no compression, no QPP, never looking like TCP.
 /// `crypt` means nothing: see `methods`.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct First {
@@ -181,7 +181,7 @@ pub struct First {
     /// Whether a client encrypts the stream a second time: in A and B always, in BT and C if `--tuncrypt` says so. A server
     /// finds out what each client does.
     pub tuncrypt: bool,
-    /// What protects packets (section 14): with a key they are sealed. Without one it depends on the variant, and a server
+    /// What protects packets (docs/spec/kcptun2016.md, section 4): with a key they are sealed. Without one it depends on the variant, and a server
     /// takes both.
     pub methods: &'static [kcptun2016::Method],
 }
@@ -195,7 +195,7 @@ pub enum Crypt {
     Method(Method),
 }
 
-/// A profile of section 2.5; the numbers here are today's.
+/// A profile of docs/spec/kcptun.md, section 3.3; the numbers here are today's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Mode {
     /// 40 ms.
@@ -206,7 +206,7 @@ pub enum Mode {
     Fast2,
     /// nodelay, 10 ms.
     Fast3,
-    /// Only the kcptun of 2016 has it, whose other modes have other numbers, too (spec/kcptun-2016.md, section 2): the one
+    /// Only the kcptun of 2016 has it, whose other modes have other numbers, too (docs/spec/kcptun2016.md, section 3.2): the one
     /// with a congestion window.
     Default,
     /// Ours: the sender finds out what the path carries, within the bounds of [`Auto`].
@@ -264,7 +264,7 @@ pub struct Shards {
     pub parity: u8,
 }
 
-/// The stream multiplexer's settings (section 8).
+/// The stream multiplexer's settings (docs/spec/kcptun.md, section 9).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Smux {
     /// 1 or 2. Kcptun's default: 2 since November 2025, 1 before.
@@ -281,7 +281,7 @@ pub struct Smux {
     pub keep_alive: Duration,
 }
 
-/// QPP's settings (section 10).
+/// QPP's settings (section 11).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Qpp {
     /// Number of pads, at least 1. Kcptun's default: 61.
@@ -290,7 +290,7 @@ pub struct Qpp {
     pub generation: QppGeneration,
 }
 
-/// Pad derivations of QPP (section 10.3).
+/// Pad derivations of QPP (section 11.3).
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub enum QppGeneration {
     /// Since 22 December 2025.
@@ -323,7 +323,7 @@ pub struct Log {
     pub quiet: bool,
 }
 
-/// The periodic counters file (section 13.1).
+/// The periodic counters file (section 14.1).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stats {
     /// Path whose last element is a Go time layout; `None`: no file.

@@ -9,11 +9,11 @@ use std::path::PathBuf;
 pub enum Program {
     /// kcptun (Go) in its last state.
     Kcptun,
-    /// The shadowsocks plugin builds of kcptun (spec/kcptun.md, section 15).
+    /// The shadowsocks plugin builds of kcptun (docs/spec/kcptun.md, section 16).
     KcptunPlugin,
-    /// The kcptun of spring 2016 (spec/kcptun-2016.md, section 2).
+    /// The kcptun of spring 2016 (docs/spec/kcptun2016.md, section 3).
     KcptunFirst,
-    /// kcptun-libev (spec/kcptun-libev.md, section 3.2).
+    /// kcptun-libev (docs/spec/kcptun-libev.md, section 3.2).
     KcptunLibev,
     /// Ours: kcptun has no such option.
     Fulmar,

@@ -1,4 +1,4 @@
-//! From raw values to the checked [`Config`]: every rule of spec/kcptun.md, section 2.7, before anything is opened. The
+//! From raw values to the checked [`Config`]: every rule of docs/spec/kcptun.md, section 3.5, before anything is opened. The
 //! rules of the kcptun of 2016 are in `first`.
 
 mod first;
@@ -25,7 +25,7 @@ use crate::values::{Raw, Values, printable, wanted};
 
 /// The bounds of KCP's flush interval in milliseconds; it clamps to them.
 const INTERVAL_MS: core::ops::RangeInclusive<u64> = 10..=5000;
-/// What QPP asks of a key, in bytes, and of the number of pads, before it is content (section 2.7).
+/// What QPP asks of a key, in bytes, and of the number of pads, before it is content (section 3.5).
 const QPP_KEY: usize = 211;
 const QPP_PADS: u16 = 7;
 

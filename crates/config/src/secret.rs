@@ -3,7 +3,7 @@
 use core::fmt;
 use zeroize::Zeroizing;
 
-/// The raw bytes of a pre-shared secret (spec/kcptun.md, section 3.1), of any length, also none.
+/// The raw bytes of a pre-shared secret (docs/spec/kcptun.md, section 4.1), of any length, also none.
 ///
 /// Wiped on drop; [`fmt::Debug`] prints only how long it is.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A key of exactly 32 bytes that is not derived from anything (spec/kcptun-libev.md, section 5.2).
+/// A key of exactly 32 bytes that is not derived from anything (docs/spec/kcptun-libev.md, section 4.2).
 ///
 /// Wiped on drop; [`fmt::Debug`] prints nothing of it.
 #[derive(Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Shadowsocks plugin mode (SIP003; spec/kcptun.md, section 15).
+//! Shadowsocks plugin mode (SIP003; docs/spec/kcptun.md, section 16).
 //!
 //! A shadowsocks host starts its plugin with four variables that say where to listen and where to connect, and
 //! `SS_PLUGIN_OPTIONS`: `name=value;name;…` with `\` before a byte that is meant literally. The plugin is a server

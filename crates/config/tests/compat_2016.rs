@@ -1,4 +1,4 @@
-//! `--compat 2016`: the flags, defaults, modes and numbers of the kcptun of spring 2016 (spec/kcptun-2016.md, section 2),
+//! `--compat 2016`: the flags, defaults, modes and numbers of the kcptun of spring 2016 (docs/spec/kcptun2016.md, section 3),
 //! written down independently of our tables, and what is refused or noted beside it.
 
 use std::ffi::OsString;

@@ -1,6 +1,5 @@
-//! Every flag and JSON key of kcptun is accepted with the same meaning: the list of spec/kcptun.md (sections 2.2 to
-//! 2.4) written down independently of our table, and the help texts and sample files of Debian's package where it is
-//! installed.
+//! Every flag and JSON key of kcptun is accepted with the same meaning: they are written down here independently of our table, and
+//! compared with the help texts and sample files of Debian's package where it is installed.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
 //! kcptun-libev's file: every key at the ends of its range and one beyond, every refusal, warning and note, and what the
-//! model says (spec/kcptun-libev.md, sections 1 and 3).
+//! model says (docs/spec/kcptun-libev.md, sections 1 and 3).
 
 use std::path::Path;
 use std::time::Duration;

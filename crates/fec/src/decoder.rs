@@ -1,5 +1,5 @@
 //! The receiving side: keeps what arrived, recovers what did not, finds out the sender's shape
-//! (spec/kcptun.md, sections 5.3 to 5.6).
+//! (docs/spec/kcptun.md, sections 6.4 to 6.6).
 
 use fulmar_gf256::Kernel;
 use fulmar_wire::fec::{self, Kind, Packet};
@@ -104,7 +104,7 @@ pub struct Counters {
 
 impl Decoder {
     /// A decoder for a sender of groups of `shape`, or one that was not told: it starts at 1+1 and tunes itself
-    /// (section 5.4).
+    /// (section 6.5).
     #[must_use]
     pub fn new(shape: Option<Shape>) -> Self {
         Self::with_kernel(shape, Kernel::best())
@@ -269,7 +269,7 @@ impl Decoder {
         })
     }
 
-    /// Looks for the sender's shape and adopts it (section 5.5).
+    /// Looks for the sender's shape and adopts it (section 6.5).
     fn tune(&mut self) -> Accepted {
         let Some(shape) = self.tuner.shape() else {
             return Accepted::OutOfSync;

@@ -1,4 +1,4 @@
-//! The sending side: numbers packets, groups them, computes parity (spec/kcptun.md, section 5.2).
+//! The sending side: numbers packets, groups them, computes parity (docs/spec/kcptun.md, section 6.3).
 
 use core::time::Duration;
 

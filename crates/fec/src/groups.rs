@@ -10,7 +10,7 @@ use fulmar_wire::seq::Seq;
 use crate::decoder::Late;
 use crate::shape::Shape;
 
-/// Groups held: the newest and the three behind it (section 5.3, step 9).
+/// Groups held: the newest and the three behind it (docs/spec/kcptun.md, section 6.4, step 7).
 pub(crate) const HELD: usize = 4;
 /// How many groups behind the newest the oldest may be.
 const BEHIND: u32 = 3;

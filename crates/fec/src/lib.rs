@@ -1,6 +1,6 @@
 //! Forward error correction: grouping, recovery, auto-tuning.
 //!
-//! Implements spec/kcptun.md, section 5. Packets go out in groups of `data` packets followed by `parity` packets;
+//! Implements docs/spec/kcptun.md, section 6. Packets go out in groups of `data` packets followed by `parity` packets;
 //! any `data` packets of a group give the others back. The code itself is `gf256`'s, the bytes of the headers are
 //! `wire`'s; here is what comes when, what is kept, and for how long.
 //!

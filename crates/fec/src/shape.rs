@@ -22,14 +22,14 @@ pub struct ShapeError {
 }
 
 impl Shape {
-    /// What a receiver that was not told assumes until it knows better (section 5.4).
+    /// What a receiver that was not told assumes until it knows better (docs/spec/kcptun.md, section 6.5).
     pub(crate) const UNKNOWN: Self = Self { data: 1, parity: 1 };
 
     /// Groups of `data` and `parity` packets.
     ///
     /// # Errors
     /// [`ShapeError`] when either is 0 or their sum exceeds 256: what kcptun accepts there is no working code
-    /// (section 5.1).
+    /// (section 6.2).
     pub fn new(data: usize, parity: usize) -> Result<Self, ShapeError> {
         let error = ShapeError { data, parity };
         if data == 0 || parity == 0 || data.saturating_add(parity) > MAX_SHARDS {
@@ -65,7 +65,7 @@ impl Shape {
     }
 
     /// Where sequence numbers start again: the greatest multiple of the group's size that fits 32 bits, so that a
-    /// wrap is at the edge of a group ("paws" in section 5.2).
+    /// wrap is at the edge of a group ("paws" in section 6.3).
     #[must_use]
     pub const fn wrap(self) -> u32 {
         u32::MAX / self.step() * self.step()

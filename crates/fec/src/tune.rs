@@ -1,5 +1,5 @@
 //! Finds the sender's shape in what arrives: how long the runs of data and of parity packets are
-//! (spec/kcptun.md, section 5.5).
+//! (docs/spec/kcptun.md, section 6.5).
 
 use fulmar_wire::seq::Seq;
 

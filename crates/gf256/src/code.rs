@@ -3,7 +3,7 @@
 //!
 //! A code of this crate reads the bytes at one offset of all data shards as the values of a polynomial at the
 //! *points* of these shards; the byte of a parity shard is the polynomial's value at its own point. With the
-//! points 0, 1, 2, ... that is the systematic Vandermonde matrix of spec/kcptun.md, section 5.1 (Vandermonde rows
+//! points 0, 1, 2, ... that is the systematic Vandermonde matrix of docs/spec/kcptun.md, section 6.2 (Vandermonde rows
 //! times the inverse of their top square); a dialect with other rows brings other points, see [`Code::with_points`].
 //!
 //! Seen that way no matrix is ever inverted: Lagrange's formula gives each coefficient of the parity rows, and of
@@ -62,7 +62,7 @@ pub struct Code {
 }
 
 impl Code {
-    /// The code of kcptun and klauspost's default: points 0, 1, 2, ... (section 5.1).
+    /// The code of kcptun and klauspost's default: points 0, 1, 2, ... (section 6.2).
     ///
     /// # Errors
     /// [`CodeError::Shards`].

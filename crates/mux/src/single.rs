@@ -1,5 +1,5 @@
 //! One stream and nothing else: the messages that kcptun-libev puts into the stream of a conversation
-//! (spec/kcptun-libev.md, sections 9 and 10). There is no multiplexer: a conversation is a connection.
+//! (docs/spec/kcptun-libev.md, sections 8 and 9). There is no multiplexer: a conversation is a connection.
 //!
 //! ```text
 //!   opener                                   acceptor
@@ -38,7 +38,7 @@ pub struct Config {
     /// An opener that has sent nothing for so long sends a keep-alive. An acceptor sends none.
     pub keepalive: Duration,
     /// Hold the end of our direction back until the peer's has come: old acceptors drop what they would have answered
-    /// (section 10.6).
+    /// (section 9.5).
     pub hold_end: bool,
 }
 
@@ -175,7 +175,7 @@ impl Single {
     /// Takes the next bytes of the conversation, cut anywhere.
     ///
     /// # Errors
-    /// When they are no messages, or come in an order that the format does not have (section 9).
+    /// When they are no messages, or come in an order that the format does not have (section 8).
     pub fn handle_input(&mut self, now: Instant, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
             if self.body > 0 {

@@ -29,8 +29,8 @@ pub struct SocketOptions {
     /// Differentiated-services code point, 0 to 63, of every datagram; `None`: as the system has it, 0.
     ///
     /// It is written into the upper six bits of the IPv4 TOS byte and of the IPv6 traffic class alike, as
-    /// RFC 2474 says. kcptun writes the unshifted number into the IPv6 traffic class (spec/kcptun.md,
-    /// section 7.8), which is another code point; nothing but routers ever looks at it, so nothing depends
+    /// RFC 2474 says. kcptun writes the unshifted number into the IPv6 traffic class (docs/spec/kcptun.md,
+    /// section 8.5), which is another code point; nothing but routers ever looks at it, so nothing depends
     /// on repeating that.
     pub dscp: Option<u8>,
     /// Several sockets share the port, and the kernel spreads the peers over them.

@@ -324,7 +324,7 @@ impl Manager {
         }
     }
 
-    /// Ends sessions whose time is up (spec/kcptun.md, section 11.1) and connections that have waited too long.
+    /// Ends sessions whose time is up (docs/spec/kcptun.md, section 12.1) and connections that have waited too long.
     fn scavenge(&mut self) {
         let now = Instant::now();
         for index in 0..self.slots.len() {

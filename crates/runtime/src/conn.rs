@@ -23,7 +23,7 @@ pub(crate) struct Tuning {
 }
 
 impl Tuning {
-    /// What kcptun sets on every connection (spec/kcptun.md, section 7.8).
+    /// What kcptun sets on every connection (docs/spec/kcptun.md, section 8.5).
     pub(crate) const KCPTUN: Self = Self {
         nodelay: true,
         keepalive: Some(Duration::from_secs(15)),

@@ -16,7 +16,7 @@ use crate::conn::{Conn, Tuning};
 /// How long a name may take to resolve.
 const RESOLVE: Duration = Duration::from_secs(10);
 
-/// The addresses of `host`, IPv4 first as upstream prefers it (spec/kcptun.md, section 2.6). Numbers are not looked up.
+/// The addresses of `host`, IPv4 first as upstream prefers it (docs/spec/kcptun.md, section 3.4). Numbers are not looked up.
 ///
 /// # Errors
 /// When the name does not resolve in time.
@@ -148,7 +148,7 @@ async fn by_name(host: String, port: u16, tuning: Tuning) -> io::Result<Conn> {
     Err(last.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
-/// A leading `@` names an abstract socket, as in Go (section 2.3).
+/// A leading `@` names an abstract socket, as in Go (section 3.4).
 #[cfg(unix)]
 async fn unix(path: &std::path::Path) -> io::Result<Conn> {
     use std::os::unix::ffi::OsStrExt;

@@ -1,4 +1,4 @@
-//! The HTTP status interface (section 16 of the specification of kcptun-libev): `/healthy`, `/stats`, and `/metrics`
+//! The HTTP status interface (docs/spec/kcptun-libev.md, section 15): `/healthy`, `/stats`, and `/metrics`
 //! for Prometheus.
 //!
 //! [`serve`] speaks HTTP and knows nothing of tunnels; what it says comes from a [`StatusSource`]. The texts are made in

@@ -1,5 +1,5 @@
 //! Telling the service manager how far the program is: systemd's `Type=notify`, `notify-reload` and `WatchdogSec`
-//! (section 15.5 of the specification of kcptun-libev). Nothing happens where nobody asked to be told.
+//! (docs/spec/kcptun-libev.md, section 14.5). Nothing happens where nobody asked to be told.
 //!
 //! The program says READY as soon as its local addresses are open, and goes on without what else it needs. Code that lacks something
 //! says so with [`missing`]; systemd then shows it as the status of the service:

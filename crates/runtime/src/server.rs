@@ -49,7 +49,7 @@ pub(crate) async fn run(
                         names.push(format!("{addr}/tcp"));
                         all.push((Place::Raw(addr), socket));
                     }
-                    // As upstream does: UDP still runs (section 11.2).
+                    // As upstream does: UDP still runs (docs/spec/kcptun.md, section 12.2).
                     Err(e) => warn!("no TCP-looking packets on {addr}: {e}; UDP is served"),
                 }
             }

@@ -1,4 +1,4 @@
-//! The SNMP log: a CSV line of counters every period (spec/kcptun.md, section 13.1).
+//! The SNMP log: a CSV line of counters every period (docs/spec/kcptun.md, section 14.1).
 //!
 //! The last element of the path is a Go time layout, so a file a day or an hour comes by itself. A file is opened and
 //! closed for each line; an empty one gets a header first. What cannot be written is logged, and the next period tries

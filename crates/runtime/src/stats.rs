@@ -135,7 +135,7 @@ impl Hub {
     }
 }
 
-/// The line that upstream writes on SIGUSR1 (spec/kcptun.md, section 13.3).
+/// The line that upstream writes on SIGUSR1 (docs/spec/kcptun.md, section 14.3).
 #[must_use]
 pub fn dump(counters: &Counters) -> String {
     let all: Vec<_> = Counters::NAMES

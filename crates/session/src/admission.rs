@@ -1,4 +1,4 @@
-//! Which datagram of a stranger opens a session (spec/kcptun.md, sections 4.3 and 7.3).
+//! Which datagram of a stranger opens a session (docs/spec/kcptun.md, sections 5.3 and 8.2).
 //!
 //! Upstream opens a session for nearly anything; every conversation here begins with a PUSH segment that
 //! parses, because that is the only thing a real client begins with. A client's later packets may overtake its
@@ -11,7 +11,7 @@ use std::collections::{HashSet, VecDeque};
 use fulmar_wire::fec::{self, Kind};
 use fulmar_wire::kcp;
 
-/// Shortest body that means anything (section 4.3).
+/// Shortest body that means anything (section 5.3).
 pub const MIN_BODY: usize = 12;
 
 /// What the body of a datagram is.

@@ -1,7 +1,7 @@
 //! Every counter of an endpoint, defined once.
 //!
 //! The SNMP log, the signal dump, status and tests read the same [`Counters`]. The first block has
-//! upstream's names and meanings (spec/kcptun.md, section 13.2); the second is ours; the third is no total but what one
+//! upstream's names and meanings (docs/spec/kcptun.md, section 14.2); the second is ours; the third is no total but what one
 //! session in mode auto has measured and decided. An endpoint owns plain integers; whoever shows them takes a copy.
 
 /// Whether a value only grows.
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_log_has_upstreams_columns() {
-        // spec/kcptun.md, section 13.1
+        // docs/spec/kcptun.md, section 14.1
         let header = "BytesSent,BytesReceived,MaxConn,ActiveOpens,PassiveOpens,CurrEstab,InErrs,InCsumErrors,\
             KCPInErrors,InPkts,OutPkts,InSegs,OutSegs,InBytes,OutBytes,RetransSegs,FastRetransSegs,EarlyRetransSegs,\
             LostSegs,RepeatSegs,FECFullShards,FECParityShards,FECErrs,FECRecovered,FECShardSet,FECShardMin,\

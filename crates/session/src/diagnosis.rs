@@ -1,7 +1,7 @@
 //! What most likely differs between the two ends, told within seconds.
 //!
-//! Nothing is negotiated in this format and a mismatch is never reported by the other end (spec/kcptun.md,
-//! sections 1 and 14). But each kind leaves its own trace: silence, datagrams that do not open, or a peer that
+//! Nothing is negotiated in this format and a mismatch is never reported by the other end (docs/spec/kcptun.md,
+//! sections 1 and 15). But each kind leaves its own trace: silence, datagrams that do not open, or a peer that
 //! acknowledges the first bytes and then behaves as if it had never seen them. A session that was opened from
 //! here and has not come to life after [`PATIENCE`] is judged once by those traces.
 

@@ -1046,7 +1046,7 @@ impl Endpoint {
         }
     }
 
-    /// A client that opens another session from one port has given up the one before (section 7.3). It is believed
+    /// A client that opens another session from one port has given up the one before (docs/spec/kcptun.md, section 8.2). It is believed
     /// once the new one is proven, so that a forged first packet ends nothing.
     fn replace_older(&mut self, addr: SocketAddr, key: SessionKey) {
         for old in self.index.older(addr, key) {

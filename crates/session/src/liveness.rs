@@ -1,7 +1,7 @@
 //! Whether the other end still hears us.
 //!
-//! KCP itself never gives up (spec/kcptun.md, section 6.2) and the mux notices a silent peer only after 30 to 60
-//! seconds (section 8.6). This machine notices within seconds: data or a probe that stays unanswered over several
+//! KCP itself never gives up (docs/spec/kcptun.md, section 7.2) and the mux notices a silent peer only after 30 to 60
+//! seconds (section 9.6). This machine notices within seconds: data or a probe that stays unanswered over several
 //! retransmission timeouts makes a session *suspect*. A suspect session keeps its streams, because a path that was
 //! dead for a while comes back; but it gets no new ones, it is probed every second, and the first answer that
 //! arrives makes it live again and everything in flight is sent at once.

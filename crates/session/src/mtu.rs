@@ -2,7 +2,7 @@
 //!
 //! A numbered KCP segment cannot be cut again: one that is too large for the path is lost however often it is sent. So
 //! data never leave in datagrams larger than a size that was shown to pass. This is the search of RFC 8899 with what
-//! every KCP peer already does: a probe is a window question (WASK, spec/kcptun.md, section 6.1) padded to the size in
+//! every KCP peer already does: a probe is a window question (WASK, docs/spec/kcptun.md, section 7.1) padded to the size in
 //! question, and the window announcement (WINS) that answers it is the confirmation (RFC 8899, sections 4.1 and 4.2).
 //! A lost probe loses no data and says nothing about congestion.
 //!

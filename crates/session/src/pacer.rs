@@ -1,4 +1,4 @@
-//! The rate limit of `--ratelimit`: bytes of UDP payload per second and session (spec/kcptun.md, section 7.6).
+//! The rate limit of `--ratelimit`: bytes of UDP payload per second and session (docs/spec/kcptun.md, section 8.4).
 //!
 //! Runs leave one after the other at the rate; an idle session may send [`BURST`] bytes at once. A run that is
 //! larger than the burst waits like any other.

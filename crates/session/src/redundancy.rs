@@ -2,7 +2,7 @@
 //!
 //! A lost datagram costs a round trip or more until it is repeated. Three kinds of traffic need three answers. A sparse flow of
 //! small segments (a keystroke, a request) costs so little that it is simply sent again, [`Redundancy::copies`] times. A steady
-//! flow fills groups of the code quickly, so parity (spec/kcptun.md, section 5) repairs within half a round trip. A
+//! flow fills groups of the code quickly, so parity (docs/spec/kcptun.md, section 6) repairs within half a round trip. A
 //! transfer that sends all the path takes gains nothing from either: whatever is added displaces data, and what is lost is
 //! repeated while other data flow.
 //!
@@ -26,7 +26,7 @@ const ASSUMED: (f32, f32) = (0.1, 10.0);
 /// A path that loses less than this is clean: no parity.
 const CLEAN: f32 = 0.005;
 /// The shapes of groups, (data, parity), preferred ones first: few parity packets, and among those small groups, because
-/// a receiver learns a shape from one whole group without loss (spec/kcptun.md, section 5.5), and repairs sooner.
+/// a receiver learns a shape from one whole group without loss (docs/spec/kcptun.md, section 6.5), and repairs sooner.
 const SHAPES: [(usize, usize); 8] = [
     (10, 1),
     (16, 1),

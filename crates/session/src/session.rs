@@ -152,7 +152,7 @@ pub struct Silence {
     pub then: Duration,
 }
 
-/// Puts a few bytes behind datagrams that are not full, before they are sealed (spec/kcptun-libev.md, section 5.3): as many
+/// Puts a few bytes behind datagrams that are not full, before they are sealed (docs/spec/kcptun-libev.md, section 4.3): as many
 /// as their value says, 0 to 15, so that lengths tell less. Receivers ignore what is too short for a segment.
 #[derive(Copy, Clone, Debug)]
 struct Padding(u64);

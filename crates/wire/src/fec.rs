@@ -1,5 +1,5 @@
 //! The FEC packet: a sequence number, a kind, and a shard of the error-correcting code
-//! (spec/kcptun.md, sections 4.1, 5.2 and 5.6).
+//! (docs/spec/kcptun.md, sections 5.1, 6.3 and 6.6).
 //!
 //! ```text
 //! 0   seqid   u32
@@ -171,7 +171,7 @@ impl<'a> Packet<'a> {
 }
 
 /// The payload of a reconstructed shard (size field, payload, zeros), or `None` when the size field is
-/// impossible (section 5.3).
+/// impossible (section 6.4).
 #[must_use]
 pub fn shard_payload(shard: &[u8]) -> Option<&[u8]> {
     let size = usize::from(u16_at(shard, 0)?);
@@ -214,7 +214,7 @@ pub fn emit_data(seqid: Seq, packet: &mut [u8]) {
 }
 
 /// Makes an out-of-band packet of `packet` for conversation `conv`; the opaque bytes already lie behind
-/// [`OUT_OF_BAND_HEADER_LEN`] bytes of room (section 5.6).
+/// [`OUT_OF_BAND_HEADER_LEN`] bytes of room (section 6.6).
 pub fn emit_out_of_band(conv: u32, packet: &mut [u8]) {
     debug_assert!(packet.len() >= OUT_OF_BAND_HEADER_LEN, "no room for conv");
     emit_sized(

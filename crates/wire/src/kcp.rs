@@ -1,4 +1,4 @@
-//! KCP segments: 24 bytes of header and up to `len` bytes of data (spec/kcptun.md, section 6.1).
+//! KCP segments: 24 bytes of header and up to `len` bytes of data (docs/spec/kcptun.md, section 7.1).
 //!
 //! ```text
 //! 0 conv u32 | 4 cmd u8 | 5 frg u8 | 6 wnd u16 | 8 ts u32 | 12 sn u32 | 16 una u32 | 20 len u32 | 24 data

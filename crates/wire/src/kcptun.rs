@@ -1,7 +1,7 @@
 //! The kcptun datagram: packet-cipher methods, header sizes and MTU arithmetic
-//! (spec/kcptun.md, sections 3.2, 4.1 and 4.2).
+//! (docs/spec/kcptun.md, sections 4.2, 5.1 and 5.2).
 
-/// Largest UDP payload that a kcptun peer reads, in bytes (section 4.2).
+/// Largest UDP payload that a kcptun peer reads, in bytes (section 5.2).
 pub const MAX_DATAGRAM: usize = 1500;
 /// Bytes of the nonce in front of a packet of a method without authentication.
 pub const NONCE_LEN: usize = 16;
@@ -14,7 +14,7 @@ pub const AEAD_TAG_LEN: usize = 16;
 /// Smallest `kcp_mtu` that KCP accepts; smaller ones are ignored upstream.
 pub const MIN_KCP_MTU: usize = 50;
 
-/// A packet cipher of kcptun (section 3.2).
+/// A packet cipher of kcptun (section 4.2).
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Method {
     /// AES-256 in CFB; what every unknown name means upstream.
@@ -140,7 +140,7 @@ impl Method {
     }
 }
 
-/// What `--mtu` leaves for KCP (section 4.2), or `None` when less than [`MIN_KCP_MTU`] bytes remain.
+/// What `--mtu` leaves for KCP (section 5.2), or `None` when less than [`MIN_KCP_MTU`] bytes remain.
 ///
 /// `mtu` is the largest UDP payload in bytes; more than [`MAX_DATAGRAM`] acts as [`MAX_DATAGRAM`].
 #[must_use]

@@ -1,4 +1,4 @@
-//! The datagram and the first message of kcptun as it was in spring 2016 (spec/kcptun-2016.md, sections 1, 5, 7 and 9).
+//! The datagram and the first message of kcptun as it was in spring 2016 (docs/spec/kcptun2016.md, sections 1, 5, 7 and 8).
 
 /// Bytes of the random block in front of a sealed packet (section 5).
 pub const NONCE_LEN: usize = 16;
@@ -20,7 +20,7 @@ pub const FIXED_IV: [u8; IV_LEN] = [
 /// Most fragments of one message: the smallest receive window of the time, which has to hold all of them (section 6).
 pub const MAX_FRAGMENTS: u8 = 128;
 
-/// What protects packets (sections 4 and 14).
+/// What protects packets (section 4).
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Method {
     /// Nonce, MD5, AES-256 in CFB.
@@ -58,7 +58,7 @@ impl Method {
     }
 }
 
-/// Which of four neighbouring states of the program is spoken (sections 1 and 14). They differ in the first message of a client and in
+/// Which of four neighbouring states of the program is spoken (section 1). They differ in the first message of a client and in
 /// what it means for the stream.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Variant {
@@ -103,7 +103,7 @@ impl Variant {
         matches!(self, Self::Bt | Self::C)
     }
 
-    /// What protects packets when the password is empty (section 14). Of C both exist: its release of 7 May seals them, from 13 May on
+    /// What protects packets when the password is empty (section 4). Of C both exist: its release of 7 May seals them, from 13 May on
     /// they travel in clear, which is the answer here.
     #[must_use]
     pub const fn without_key(self) -> Method {
@@ -114,7 +114,7 @@ impl Variant {
     }
 }
 
-/// What the first KCP message of a client is, by its length (sections 9 and 14).
+/// What the first KCP message of a client is, by its length (section 8).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum FirstMessage {
     /// The header of the first frame, encrypted: a client of [`Variant::A`].

@@ -1,5 +1,5 @@
 //! The kcptun-libev datagram: sealing methods and header sizes, MTU arithmetic, the messages beside conversations
-//! (`session0`), and the messages in the stream of a conversation (spec/kcptun-libev.md, sections 5, 6, 9 and 11).
+//! (`session0`), and the messages in the stream of a conversation (docs/spec/kcptun-libev.md, sections 4, 5, 8 and 10).
 //!
 //! All integers are big-endian. KCP segments are those of [`crate::kcp`] in [`Format::BigEndian`](crate::kcp::Format).
 
@@ -8,18 +8,18 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::kcp::HEADER_LEN;
 
-/// Longest datagram that a peer takes, in bytes of UDP payload (section 4).
+/// Longest datagram that a peer takes, in bytes of UDP payload (section 5).
 pub const MAX_DATAGRAM: usize = 1500;
 /// Bytes of the tag of every sealed datagram.
 pub const TAG_LEN: usize = 16;
-/// What the three AEAD methods authenticate besides the packet: the name with its terminating NUL (section 5.1).
+/// What the three AEAD methods authenticate besides the packet: the name with its terminating NUL (section 4.1).
 pub const ASSOCIATED_DATA: &[u8; 13] = b"kcptun-libev\0";
-/// Most bytes of padding that peers put behind a datagram before they seal it (section 5.3).
+/// Most bytes of padding that peers put behind a datagram before they seal it (section 4.3).
 pub const MAX_PADDING: usize = 15;
 /// Longest service id, in bytes (section 3.2).
 pub const MAX_SERVICE_ID: usize = 256;
 
-/// How datagrams are sealed (section 5.1).
+/// How datagrams are sealed (section 4.1).
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Method {
     /// XChaCha20-Poly1305, random nonces of 24 bytes.
@@ -102,7 +102,7 @@ impl Carrier {
     }
 }
 
-/// Largest datagram that KCP may emit when IP packets are at most `ip_mtu` bytes (`kcp.mtu`, section 6), or `None` when
+/// Largest datagram that KCP may emit when IP packets are at most `ip_mtu` bytes (`kcp.mtu`, docs/spec/kcptun-libev.md, section 5), or `None` when
 /// nothing of use is left.
 #[must_use]
 pub const fn kcp_mtu(method: Method, carrier: Carrier, v6: bool, ip_mtu: usize) -> Option<usize> {
@@ -117,7 +117,7 @@ pub const fn kcp_mtu(method: Method, carrier: Carrier, v6: bool, ip_mtu: usize) 
 /// A service id: any bytes, at most [`MAX_SERVICE_ID`] of them where we choose it.
 pub type ServiceId<'a> = &'a [u8];
 
-/// A message beside all conversations: conversation number 0 (section 11).
+/// A message beside all conversations: conversation number 0 (section 10).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Session0<'a> {
     /// Asks for a [`Self::Pong`] with the same time.
@@ -340,7 +340,7 @@ fn emit_address(out: &mut Vec<u8>, addr: SocketAddr) {
 
 /// Bytes of a message's header in the stream of a conversation.
 pub const MESSAGE_HEADER_LEN: usize = 4;
-/// Longest message there, its header included (section 9).
+/// Longest message there, its header included (section 8).
 pub const MAX_MESSAGE: usize = 14_884;
 /// Most bytes of data in one message.
 pub const MAX_PUSH: usize = MAX_MESSAGE - MESSAGE_HEADER_LEN;

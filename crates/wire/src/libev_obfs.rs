@@ -1,5 +1,5 @@
 //! Packets and texts of kcptun-libev's obfuscation: a sealed datagram as the payload of a TCP segment, with the IP
-//! header that a raw socket is given, and the HTTP exchange of `dpi/tcp-wnd` (spec/kcptun-libev.md, section 14).
+//! header that a raw socket is given, and the HTTP exchange of `dpi/tcp-wnd` (docs/spec/kcptun-libev.md, section 13).
 //!
 //! The TCP part is that of [`crate::rawtcp`], always without options.
 
@@ -12,14 +12,14 @@ use crate::rawtcp::{self, Error, HEADER_LEN, Header, Ipv4, PROTOCOL, Segment};
 pub const IPV6_HEADER_LEN: usize = 40;
 /// Bytes of the longest header that [`Frame::emit`] writes: IPv6 and TCP.
 pub const MAX_FRAME_LEN: usize = IPV6_HEADER_LEN + HEADER_LEN;
-/// The window of every segment that `dpi/tcp-wnd` makes (section 14.3).
+/// The window of every segment that `dpi/tcp-wnd` makes (section 13.3).
 pub const WINDOW_BESIDE: u16 = 32_748;
-/// The window of every segment of `dpi/tcp` (section 14.3).
+/// The window of every segment of `dpi/tcp` (section 13.3).
 pub const WINDOW_ALONE: u16 = 32_768;
 /// How far from the peer's first acknowledgement number the data of `dpi/tcp-wnd` begins, in bytes: beyond the 1152
-/// that the peer's kernel takes (section 14.3).
+/// that the peer's kernel takes (section 13.3).
 pub const BEYOND: u32 = 1492;
-/// Longest request that a server takes, in bytes (section 14.4).
+/// Longest request that a server takes, in bytes (section 13.4).
 pub const MAX_REQUEST: usize = 4095;
 
 /// Hops that a packet may make.

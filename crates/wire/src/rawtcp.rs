@@ -1,4 +1,4 @@
-//! TCP-looking packets of `--tcp` (spec/kcptun.md, section 12): the TCP header, its checksum, and as much of
+//! TCP-looking packets of `--tcp` (docs/spec/kcptun.md, section 13): the TCP header, its checksum, and as much of
 //! the IPv4 header as a raw socket shows.
 //!
 //! # Which form is sent

@@ -1,4 +1,4 @@
-//! 32-bit sequence numbers whose comparison is wrapping by definition (spec/kcptun.md, "Conventions").
+//! 32-bit sequence numbers whose comparison is wrapping by definition (docs/spec/kcptun.md, section 2).
 //!
 //! There is deliberately no `Ord`: `a < b` on a number that wraps is the bug that this type prevents.
 

@@ -1,4 +1,4 @@
-//! smux frames, versions 1 and 2 (spec/kcptun.md, section 8.1), and the two private signals by which two
+//! smux frames, versions 1 and 2 (docs/spec/kcptun.md, section 9.1), and the two private signals by which two
 //! Fulmar ends recognise each other.
 //!
 //! ```text
@@ -23,7 +23,7 @@ pub const UPDATE_LEN: usize = 8;
 pub const RESET_LEN: usize = 4;
 /// Most payload bytes of one frame.
 pub const MAX_PAYLOAD: usize = 65535;
-/// Bytes that a version 2 sender may have in flight on a stream before the first `UPD` (section 8.5).
+/// Bytes that a version 2 sender may have in flight on a stream before the first `UPD` (section 9.5).
 pub const INITIAL_WINDOW: u32 = 262_144;
 
 /// Why bytes are not a smux frame header. The bytes are at fault.
@@ -238,7 +238,7 @@ impl Header {
     }
 }
 
-/// The payload of `UPD` (section 8.5).
+/// The payload of `UPD` (section 9.5).
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Update {
     /// Bytes that the receiver has read from the stream since it was opened, modulo 2^32.

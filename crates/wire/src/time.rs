@@ -2,7 +2,7 @@
 //!
 //! Machines never read a clock. Their callers pass [`Instant`]s: microseconds since an epoch that the
 //! caller chose (a driver: its start; a simulation: zero). [`Millis`] is the 32-bit millisecond clock that
-//! KCP carries on the wire (spec/kcptun.md, section 6.1); it wraps every 49.7 days, so it has no order,
+//! KCP carries on the wire (docs/spec/kcptun.md, section 7.1); it wraps every 49.7 days, so it has no order,
 //! only a wrapped difference.
 
 use core::fmt;

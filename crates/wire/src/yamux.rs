@@ -1,4 +1,4 @@
-//! yamux frames, version 0 (spec/kcptun-2016.md, section 8), and the ping by which two Fulmar ends recognise each other.
+//! yamux frames, version 0 (docs/spec/kcptun2016.md, section 9), and the ping by which two Fulmar ends recognise each other.
 //!
 //! ```text
 //! 0 version u8   1 type u8   2 flags u16 BE   4 stream id u32 BE   8 length u32 BE   12 payload, of data only

@@ -15,7 +15,7 @@ use crate::process::daemon::{self, Stage};
 use crate::process::user;
 use crate::{launch, logging};
 
-/// kcptun-libev's command line (section 2). Every failure ends with exit code 1.
+/// kcptun-libev's command line (docs/spec/kcptun-libev.md, section 2). Every failure ends with exit code 1.
 pub(crate) fn persona(args: &[OsString]) -> Result<(), Exit> {
     match libev_args(args) {
         Ok(LibevInvocation::Help) => note(&libev_usage(KCPTUN_LIBEV)),
@@ -98,7 +98,7 @@ fn tell(problems: &[Problem]) {
     }
 }
 
-/// Where lines go: what runs in the background has no standard streams (section 15.3).
+/// Where lines go: what runs in the background has no standard streams (section 14.3).
 const fn sink(sink: Sink, background: bool) -> logging::Sink {
     match sink {
         Sink::Discard => logging::Sink::Discard,

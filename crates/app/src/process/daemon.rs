@@ -1,4 +1,4 @@
-//! Going into the background (section 15.3 of the specification of kcptun-libev), without a fork.
+//! Going into the background (docs/spec/kcptun-libev.md, section 14.3), without a fork.
 //!
 //! A program with threads cannot fork safely, so it starts itself again: the [parent](Stage::Parent) waits until the
 //! [child](Stage::Child), in a session of its own, has said that it is ready, prints the child's process id and ends

@@ -1,5 +1,4 @@
-//! The system's log: datagrams of RFC 3164 to its socket, facility USER (section 15.7 of the specification of
-//! kcptun-libev).
+//! The system's log: datagrams of RFC 3164 to its socket, facility USER (docs/spec/kcptun-libev.md, section 14.6).
 
 use std::io;
 use std::os::unix::net::UnixDatagram;

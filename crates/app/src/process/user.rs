@@ -1,4 +1,4 @@
-//! Whom the program runs as: `[user][:[group]]` (section 15.2 of the specification of kcptun-libev).
+//! Whom the program runs as: `[user][:[group]]` (docs/spec/kcptun-libev.md, section 14.2).
 
 use nix::unistd::{Gid, Group, Uid, User};
 
@@ -110,7 +110,7 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
     Identity::resolve(text).map(|_| ())
 }
 
-/// Becomes `[user][:[group]]`, with all threads, and clears the supplementary groups. Section 15.2: `user` keeps the
+/// Becomes `[user][:[group]]`, with all threads, and clears the supplementary groups. Section 14.2: `user` keeps the
 /// group, `user:` takes the login group, `:group` keeps the user; each is a name or a number.
 ///
 /// # Errors

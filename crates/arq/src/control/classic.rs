@@ -1,5 +1,4 @@
-//! KCP as it was: the profiles of spec/kcptun.md, section 2.5, with the congestion window of sections 6.5 (step 7)
-//! and 6.6. It has no pacing.
+//! KCP as it was: the profiles of docs/spec/kcptun.md, section 3.3, with the congestion window of section 7.7. It has no pacing.
 
 use fulmar_wire::time::Instant;
 
@@ -38,7 +37,7 @@ impl Classic {
         }
     }
 
-    /// Section 6.6.
+    /// Section 7.7.
     fn grow(&mut self, rmt_wnd: u32) {
         if self.cwnd >= rmt_wnd {
             return;

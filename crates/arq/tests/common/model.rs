@@ -1,4 +1,4 @@
-//! KCP written down as spec/kcptun.md, section 6 reads: lists, scans, plain code. Slow on purpose; it is what the
+//! KCP written down as docs/spec/kcptun.md, section 7 reads: lists, scans, plain code. Slow on purpose; it is what the
 //! machine is compared with. It flushes by itself, as upstream does.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,4 +1,4 @@
-//! Keys of kcptun-libev: from passwords and from base64 (spec/kcptun-libev.md, section 5.2).
+//! Keys of kcptun-libev: from passwords and from base64 (docs/spec/kcptun-libev.md, section 4.2).
 
 use core::fmt;
 
@@ -27,7 +27,7 @@ impl LibevKey {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The key that kcptun-libev makes of the bytes of `password` (section 5.2): Argon2id in version 1.3, two passes
+    /// The key that kcptun-libev makes of the bytes of `password` (section 4.2): Argon2id in version 1.3, two passes
     /// over 8 KiB.
     ///
     /// An empty password is allowed. So little memory makes guessing cheap: prefer [`Self::from_psk`].
@@ -45,7 +45,7 @@ impl LibevKey {
         Self(key)
     }
 
-    /// The key that `psk` says in base64 (section 5.2): the standard alphabet, 43 characters and one `=`, nothing around
+    /// The key that `psk` says in base64 (section 4.2): the standard alphabet, 43 characters and one `=`, nothing around
     /// them.
     ///
     /// # Errors

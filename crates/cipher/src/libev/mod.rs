@@ -1,4 +1,4 @@
-//! The packets of kcptun-libev: ciphertext, tag, nonce (spec/kcptun-libev.md, section 5).
+//! The packets of kcptun-libev: ciphertext, tag, nonce (docs/spec/kcptun-libev.md, section 4).
 //!
 //! This file knows the layout. How a run of bodies is encrypted is behind [`Bodies`]: kernels that make key stream for
 //! many packets at once want to see the whole run, others take packet after packet through [`Each`].
@@ -24,7 +24,7 @@ use crate::{Overhead, PacketCipher, Scheme, Verdict};
 pub use key::{LibevKey, PskError};
 pub use nonces::LibevNonces;
 
-/// The packet cipher of a method of kcptun-libev (section 5.1), for one direction or both.
+/// The packet cipher of a method of kcptun-libev (section 4.1), for one direction or both.
 ///
 /// Making a cipher costs a few microseconds at most. Ciphers that seal with the same key must have independent
 /// `nonces`, or different lanes of the same ([`LibevNonces::shared_key`]).

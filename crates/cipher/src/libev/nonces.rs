@@ -1,4 +1,4 @@
-//! Nonces that do not repeat and that their maker knows again (spec/kcptun-libev.md, sections 5.1 and 19.8).
+//! Nonces that do not repeat and that their maker knows again (docs/spec/kcptun-libev.md, sections 4.1 and 17).
 //!
 //! Both directions and all peers of kcptun-libev share one key, and packets carry no direction: a packet of ours that is
 //! sent back to us opens. So nonces are made such that we recognise them without remembering any. The first 12 bytes

@@ -1,4 +1,4 @@
-//! What to tell the user about QPP parameters before they are used (spec/kcptun.md, section 2.7).
+//! What to tell the user about QPP parameters before they are used (docs/spec/kcptun.md, section 3.5).
 //!
 //! The texts are those that kcptun prints: users and their scripts know them.
 

@@ -1,4 +1,4 @@
-//! QPP: a keyed byte substitution on the payload of every mux stream (spec/kcptun.md, section 10).
+//! QPP: a keyed byte substitution on the payload of every mux stream (docs/spec/kcptun.md, section 11).
 //!
 //! [`Pads`] are derived once per process from the key and shared by all streams; a [`Stream`] is the state
 //! of one mux stream. Only the position of a byte within its direction matters, not how the bytes are cut into
@@ -14,7 +14,7 @@ pub use check::{ParameterError, Parameters, Warning, check};
 pub use pads::Pads;
 
 /// Which of the three incompatible derivations of the pads to use. Nothing on the wire tells them apart: with
-/// the wrong one the application receives garbage (spec section 10.3).
+/// the wrong one the application receives garbage (section 11.3).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Generation {
     /// kcptun releases v20240729 to v20251212.

@@ -1,4 +1,4 @@
-//! The pads: permutations of 256 byte values, derived from the key (spec/kcptun.md, section 10.1).
+//! The pads: permutations of 256 byte values, derived from the key (docs/spec/kcptun.md, section 11.1).
 
 use core::num::NonZeroU16;
 use std::sync::Arc;

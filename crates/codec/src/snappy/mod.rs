@@ -1,4 +1,4 @@
-//! The snappy framing format (spec/kcptun.md, section 9): one stream per direction of a session.
+//! The snappy framing format (docs/spec/kcptun.md, section 10): one stream per direction of a session.
 //!
 //! A stream is the [`IDENTIFIER`], then chunks: type, 24-bit little-endian length, and for data chunks the
 //! masked CRC-32C of the uncompressed bytes followed by the body. The sender writes every mux frame as

@@ -1,4 +1,4 @@
-//! kcptun-libev's addresses (section 3.3), and the names of services as ports.
+//! kcptun-libev's addresses (docs/spec/kcptun-libev.md, section 3.3), and the names of services as ports.
 
 use std::net::Ipv6Addr;
 use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! kcptun-libev's command line (section 2).
+//! kcptun-libev's command line (docs/spec/kcptun-libev.md, section 2).
 
 use core::fmt;
 use std::ffi::{OsStr, OsString};

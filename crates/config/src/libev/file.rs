@@ -1,4 +1,4 @@
-//! kcptun-libev's JSON file (section 3.1): keys and types, before anything is made of them.
+//! kcptun-libev's JSON file (docs/spec/kcptun-libev.md, section 3.1): keys and types, before anything is made of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

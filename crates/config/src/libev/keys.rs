@@ -1,4 +1,4 @@
-//! The one table of kcptun-libev's keys: names, types, ranges, defaults, and what differs (section 3.2).
+//! The one table of kcptun-libev's keys: names, types, ranges, defaults, and what differs (docs/spec/kcptun-libev.md, section 3.2).
 
 use crate::libev::model::{Mode, Obfs, Sink};
 use crate::origin::Program;

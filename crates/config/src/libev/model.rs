@@ -11,7 +11,7 @@ use fulmar_wire::libev::Method;
 use crate::origin::Provenance;
 use crate::secret::{Key, Psk};
 
-/// Everything that one process does (section 3.2).
+/// Everything that one process does (docs/spec/kcptun-libev.md, section 3.2).
 #[derive(Clone, PartialEq, Debug)]
 pub struct LibevConfig {
     /// Client, server or relay, and the addresses of that role.
@@ -47,7 +47,7 @@ pub struct LibevConfig {
     pub udp: UdpSettings,
     /// What is logged, and where.
     pub log: LibevLog,
-    /// Whom to become after the start: `[user][:[group]]`, each a name or a number (section 15.2). Never empty. The
+    /// Whom to become after the start: `[user][:[group]]`, each a name or a number (section 14.2). Never empty. The
     /// command line's goes before this one.
     pub user: Option<String>,
     /// What only Fulmar has.
@@ -183,7 +183,7 @@ impl fmt::Display for Port {
     }
 }
 
-/// How datagrams are sealed (section 5).
+/// How datagrams are sealed (section 4).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Crypto {
     /// Not at all.
@@ -208,7 +208,7 @@ impl Crypto {
     }
 }
 
-/// What the key is made of (section 5.2).
+/// What the key is made of (section 4.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Secret {
     /// A text that the key is derived from; may be empty.
@@ -217,7 +217,7 @@ pub enum Secret {
     Psk(Psk),
 }
 
-/// What packets are made to look like (section 14).
+/// What packets are made to look like (section 13).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Obfs {
     /// `dpi/tcp-wnd`: a TCP connection that the kernel made.
@@ -240,13 +240,13 @@ impl Obfs {
 /// The object `kcp`.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct KcpSettings {
-    /// Size of the whole IP packet, 300 to 1500 bytes (section 6). Default: 1400.
+    /// Size of the whole IP packet, 300 to 1500 bytes (section 5). Default: 1400.
     pub mtu: u16,
     /// Send window, 16 to 65,536 segments. Default: 256.
     pub sndwnd: u32,
     /// Receive window, 128 to 65,535 segments: smaller ones act as 128, and 65,536 acts as 65,535. Default: 256.
     pub rcvwnd: u32,
-    /// 0 to 2 (section 8.4). Default: 1.
+    /// 0 to 2 (section 7.3). Default: 1.
     pub nodelay: u8,
     /// Period of the update, 10 ms to 500 ms. Default: 100 ms.
     pub interval: Duration,
@@ -254,7 +254,7 @@ pub struct KcpSettings {
     pub resend: u32,
     /// Whether there is *no* congestion window. Default: true.
     pub nc: bool,
-    /// When output is sent, 0 to 2 (section 8.5). Default: 1.
+    /// When output is sent, 0 to 2 (section 7.4). Default: 1.
     pub flush: u8,
     /// What somebody gave: a default is not a wish.
     pub explicit: Explicit,
@@ -299,7 +299,7 @@ pub struct UdpSettings {
     pub rcvbuf: usize,
 }
 
-/// What is logged, and where (sections 3.2 and 15.7).
+/// What is logged, and where (sections 3.2 and 14.6).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct LibevLog {
     /// 0 silence, 1 fatal, 2 error, 3 warning, 4 notice (default), 5 info, 6 debug, 7 verbose, 8 very verbose. What the
@@ -357,9 +357,9 @@ pub struct Ours {
     /// Bytes that a session may hold in mode auto, 1 MiB to 1 GiB. Default: 64 MiB.
     pub memory: usize,
     /// A client holds an application's end of data back until the other direction has ended, because an old server drops
-    /// its answer (section 10.6). Only where the peer is not Fulmar. Default: false.
+    /// its answer (section 9.5). Only where the peer is not Fulmar. Default: false.
     pub delay_eof: bool,
-    /// With `obfs`, wrong TCP checksums of the peer are accepted: there is a build that sends them (section 14.6).
+    /// With `obfs`, wrong TCP checksums of the peer are accepted: there is a build that sends them (section 13.6).
     /// Default: false.
     pub accept_bad_checksums: bool,
 }

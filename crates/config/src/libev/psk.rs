@@ -1,4 +1,4 @@
-//! Base64 with the standard alphabet and mandatory padding, as strict as kcptun-libev's (section 5.2).
+//! Base64 with the standard alphabet and mandatory padding, as strict as kcptun-libev's (docs/spec/kcptun-libev.md, section 4.2).
 
 use zeroize::Zeroizing;
 

@@ -1,4 +1,4 @@
-//! From what a file says to a checked model. The checks come in the order of section 3.2.
+//! From what a file says to a checked model. The checks come in the order of docs/spec/kcptun-libev.md, section 3.2.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use crate::problem::{Failure, Place, Problem, Severity};
 use crate::secret::{Key, Psk};
 use crate::values::printable;
 
-/// The key that kcptun-libev has without being given one (section 5.2).
+/// The key that kcptun-libev has without being given one (section 4.2).
 const KEYLESS: [u8; 32] = [0xdb; 32];
 /// A password shorter than this many bytes gives a warning.
 const SHORT_PASSWORD: usize = 16;

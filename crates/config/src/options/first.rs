@@ -1,5 +1,5 @@
 //! What `--compat 2016` makes of the options: names, defaults and modes of the kcptun of spring 2016, and what it lacks
-//! (spec/kcptun-2016.md, section 2).
+//! (docs/spec/kcptun2016.md, section 3).
 
 use fulmar_wire::kcptun2016::Variant;
 
@@ -26,14 +26,14 @@ pub fn variant(name: &str) -> Option<Variant> {
 
 /// The default of `opt` at `side`.
 ///
-/// The variants have the same ones but for a server's receive window, 128 in A and 1024 in the others (section 14). A server does
+/// The variants have the same ones but for a server's receive window, 128 in A and 1024 in the others (section 3.1). A server does
 /// not know its clients' variant before they speak, and a window that is too large harms nobody.
 #[must_use]
 pub fn preset(opt: &Opt, side: Side) -> Preset {
     match opt.id {
         Id::Mtu => Preset::Int(1400),
         Id::RcvWnd => Preset::Int(1024),
-        // What one read of that program takes at most (section 8).
+        // What one read of that program takes at most (section 9).
         Id::FrameSize => Preset::Int(32768),
         _ => opt.preset(side),
     }
@@ -133,7 +133,7 @@ static LATE: [Numbers; 4] = [
 ];
 
 /// The modes of `variant`, its default first. Variant A has no option for it and always B's `fast`. C has the early numbers until
-/// 14 May and the late ones, with `fast2`, from 17 May on (section 14); ends need not agree in them, so it has the late ones here.
+/// 14 May and the late ones, with `fast2`, from 17 May on (section 3.2); ends need not agree in them, so it has the late ones here.
 #[must_use]
 pub fn modes(variant: Variant) -> &'static [Numbers] {
     match variant {

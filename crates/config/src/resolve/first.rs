@@ -1,5 +1,5 @@
 //! The checks of `--compat 2016`: what the kcptun of spring 2016 lacks is refused or noted, and what its protection is worth
-//! is said (spec/kcptun-2016.md, sections 2, 3, 4 and 12).
+//! is said (docs/spec/kcptun2016.md, sections 2, 3, 4 and 11).
 
 use core::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::options::{self, Id, Side, TABLE, first};
 use crate::secret::Key;
 use crate::values::{Raw, printable, wanted};
 
-/// What a stream of yamux may send before it has heard anything, in bytes (section 8).
+/// What a stream of yamux may send before it has heard anything, in bytes (section 9).
 const FIRST_CREDIT: u32 = 262_144;
 /// The name of the only cipher.
 const AES: &str = "aes";
@@ -209,7 +209,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// What protects packets. Without a key the variants differ, of C both exist, and a server finds out (section 14).
+    /// What protects packets. Without a key the variants differ, of C both exist, and a server finds out (section 4).
     pub(super) fn first_methods(&mut self, first: First, key: &Key) -> &'static [Method] {
         if !key.is_empty() {
             return &[Method::Sealed];

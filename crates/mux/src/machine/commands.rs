@@ -228,7 +228,7 @@ impl Mux {
     }
 
     /// Drops the first `n` bytes that wait, at most all: the application has them. smux version 2 tells the peer at the
-    /// first time, and then each time half of the stream buffer has been consumed (section 8.5); yamux each time.
+    /// first time, and then each time half of the stream buffer has been consumed (docs/spec/kcptun.md, section 9.5); yamux each time.
     pub fn consume(&mut self, now: Instant, id: StreamId, n: usize) {
         let threshold = self.config.stream_buffer / 2;
         let (tells, at_first) = match self.config.protocol {

@@ -1,4 +1,4 @@
-//! The settings of a session, and the rules for them (spec/kcptun.md, section 2.7).
+//! The settings of a session, and the rules for them (docs/spec/kcptun.md, section 3.5).
 
 use core::time::Duration;
 use fulmar_wire::smux::{Features, MAX_PAYLOAD, Version};
@@ -7,9 +7,9 @@ use fulmar_wire::yamux::INITIAL_WINDOW;
 /// The frames that are spoken. Both ends must have the same.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Protocol {
-    /// smux (spec/kcptun.md, section 8). A server can see the client's version in its first byte.
+    /// smux (docs/spec/kcptun.md, section 9). A server can see the client's version in its first byte.
     Smux(Version),
-    /// yamux version 0 (spec/kcptun-2016.md, section 8).
+    /// yamux version 0 (docs/spec/kcptun2016.md, section 9).
     Yamux,
 }
 

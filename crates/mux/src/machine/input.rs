@@ -9,7 +9,7 @@ use fulmar_wire::{smux, yamux};
 
 /// Bytes of the longest header.
 const LONGEST_HEADER: usize = yamux::HEADER_LEN;
-/// Streams that wait for the application: the length of yamux's accept backlog (spec/kcptun-2016.md, section 8).
+/// Streams that wait for the application: the length of yamux's accept backlog (docs/spec/kcptun2016.md, section 9).
 const YAMUX_QUEUE: u32 = 256;
 
 /// Where in a frame the input stands.

@@ -1,5 +1,5 @@
-//! Many streams in one session, both ends, in the frames of smux 1 and 2 (spec/kcptun.md, section 8) or of yamux (spec/kcptun-2016.md,
-//! section 8): see [`Protocol`].
+//! Many streams in one session, both ends, in the frames of smux 1 and 2 (docs/spec/kcptun.md, section 9) or of yamux (docs/spec/kcptun2016.md,
+//! section 9): see [`Protocol`].
 //!
 //! [`Mux`] is one session: many streams over one ordered, reliable stream of bytes, which somebody else carries. It
 //! does no I/O and reads no clock; `now` must not go backwards. `smux` and `yamux` say what an arriving frame means and how what is to be
@@ -81,7 +81,7 @@
 //!
 //! # Limits
 //!
-//! * Received bytes: [`wants_input`](Mux::wants_input) is the session's token bucket (section 8.3); the caller stops
+//! * Received bytes: [`wants_input`](Mux::wants_input) is the session's token bucket (docs/spec/kcptun.md, section 9.3); the caller stops
 //!   feeding input while it says no. The memory behind it counts as well as the bytes.
 //! * Received bytes of one stream, yamux: [`Config::stream_buffer`], of which the peer is told. smux version 2: the larger of [`Config::stream_buffer`] and the initial window of 262144,
 //!   and one frame of tolerance; more ends the session with [`Error::WindowOverrun`].
@@ -215,7 +215,7 @@ impl Mux {
             held: 0,
             next_wire: match (config.role, config.protocol) {
                 (Role::Acceptor, _) => None,
-                // The counter starts at 1 and is increased before use (section 8.2).
+                // The counter starts at 1 and is increased before use (section 9.2).
                 (Role::Opener, Protocol::Smux(_)) => Some(3),
                 (Role::Opener, Protocol::Yamux) => Some(1),
             },
@@ -298,7 +298,7 @@ impl Mux {
         self.outbox.bytes_held() + self.inbox.bytes_held()
     }
 
-    /// Whether the session takes more input: the token bucket of section 8.3. While it says no, no byte is to be
+    /// Whether the session takes more input: the token bucket of section 9.3. While it says no, no byte is to be
     /// given to [`handle_input`](Self::handle_input); it changes when the application consumes, closes or resets.
     #[must_use]
     pub fn wants_input(&self) -> bool {

@@ -1,4 +1,4 @@
-//! smux's frames (spec/kcptun.md, section 8): what each that arrives means, and how what is to be said is written.
+//! smux's frames (docs/spec/kcptun.md, section 9): what each that arrives means, and how what is to be said is written.
 
 use super::input::Expect;
 use super::output::{Draft, Say};

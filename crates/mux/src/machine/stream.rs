@@ -152,7 +152,7 @@ pub(super) struct Stream {
 pub(super) enum Flow {
     /// Whatever comes: smux version 1.
     Unlimited,
-    /// smux version 2 (section 8.5): what it said last.
+    /// smux version 2 (docs/spec/kcptun.md, section 9.5): what it said last.
     Told { consumed: u32, window: u32 },
     /// yamux: so many bytes more.
     Credit(u32),

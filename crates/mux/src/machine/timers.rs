@@ -1,4 +1,4 @@
-//! Time: keep-alive (spec/kcptun.md, section 8.6), held ends, and closed streams that cannot get rid of their bytes.
+//! Time: keep-alive (docs/spec/kcptun.md, section 9.6), held ends, and closed streams that cannot get rid of their bytes.
 
 use super::{Mux, Peer, Role};
 use crate::Error;

@@ -1,4 +1,4 @@
-//! yamux's frames (spec/kcptun-2016.md, section 8): what each that arrives means, and how what is to be said is written.
+//! yamux's frames (docs/spec/kcptun2016.md, section 9): what each that arrives means, and how what is to be said is written.
 //!
 //! # Peers of 2016
 //! They die of an `ACK` when no stream of theirs waits for one, end the session at a second `FIN`, and keep a token for each stream that they
@@ -21,7 +21,7 @@ use fulmar_wire::yamux::{Flags, Header, Hello, INITIAL_WINDOW, ParseError, Type}
 /// Answers to pings that wait for room. Who asks more often gets no answer to some.
 const MAX_ANSWERS: usize = 16;
 
-/// Codes of the last frame (section 8). After 0, which is no fault, an old peer keeps the session and its streams.
+/// Codes of the last frame (section 9). After 0, which is no fault, an old peer keeps the session and its streams.
 const PROTOCOL_ERROR: u32 = 1;
 const INTERNAL_ERROR: u32 = 2;
 

@@ -19,7 +19,7 @@ use super::{ObfsKind, Shared, local_of};
 use crate::options::{Granted, SocketOptions, route};
 use crate::sys::{self, Wanted};
 
-/// How long to wait before each attempt, in milliseconds; the last for all that follow (section 14.4).
+/// How long to wait before each attempt, in milliseconds; the last for all that follow (docs/spec/kcptun-libev.md, section 13.4).
 const DELAYS: [u64; 13] = [
     0, 200, 2000, 2000, 5000, 5000, 15_000, 15_000, 15_000, 60_000, 60_000, 120_000, 300_000,
 ];
@@ -299,7 +299,7 @@ impl Dialler {
         for _ in 0..16 {
             if any {
                 let random = self.shared.table().random();
-                // Section 14.5.
+                // Section 13.5.
                 local.set_port(49_152 + (random % 16_384) as u16);
             }
             let socket = self.tcp_socket(local)?;

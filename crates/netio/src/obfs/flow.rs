@@ -1,6 +1,6 @@
 //! The numbers of one link's segments.
 //!
-//! Receivers look at none of them (section 14.2), and the original sends constant ones with `dpi/tcp-wnd`. These grow,
+//! Receivers look at none of them (docs/spec/kcptun-libev.md, section 13.2), and the original sends constant ones with `dpi/tcp-wnd`. These grow,
 //! as those of a connection do, within what stands on the path and tracks connections would let pass:
 //!
 //! * With `dpi/tcp-wnd` data lies beyond what the peer's kernel takes, or that would mistake it for its own: it begins
@@ -8,7 +8,7 @@
 //!   When it would get further ahead of what the peer has acknowledged than the window that both announce, it goes back
 //!   to that number, as a TCP that retransmits does. The original acknowledges nothing, so towards it the numbers
 //!   go round within one window.
-//! * With `dpi/tcp` they are plain sums (section 14.5).
+//! * With `dpi/tcp` they are plain sums (section 13.5).
 
 use fulmar_wire::libev_obfs::{BEYOND, WINDOW_ALONE, WINDOW_BESIDE};
 use fulmar_wire::rawtcp::{Flags, Header, Options};

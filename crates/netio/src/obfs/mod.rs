@@ -1,4 +1,4 @@
-//! kcptun-libev's obfuscation: sealed datagrams as the payload of TCP segments (spec/kcptun-libev.md, section 14).
+//! kcptun-libev's obfuscation: sealed datagrams as the payload of TCP segments (docs/spec/kcptun-libev.md, section 13).
 //!
 //! ```text
 //!  dpi/tcp-wnd   kernel:  connect ── GET /generate_204 ──▶ ◀── 204 ── accept      a window of 1152 bytes
@@ -15,7 +15,7 @@
 //! With `dpi/tcp-wnd` each end also announces its window once the peer's kernel was heard, without which a NAT that
 //! tracks connections drops every long datagram; towards the original that helps one direction only.
 //!
-//! Segments carry no TCP options: a timestamp would take 12 bytes that section 6 has given to the datagram.
+//! Segments carry no TCP options: a timestamp would take 12 bytes that section 5 has given to the datagram.
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod absent;

@@ -9,7 +9,7 @@ use crate::options::SocketOptions;
 use crate::rawtcp::FirewallUse;
 use crate::rawtcp::firewall::FirewallError;
 
-/// Which obfuscation (section 14).
+/// Which obfuscation (docs/spec/kcptun-libev.md, section 13).
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum ObfsKind {
     /// `dpi/tcp-wnd`: beside a connection of the two kernels, beyond the window that they announce.
@@ -44,14 +44,14 @@ pub struct ObfsOptions {
     /// socket. `device` (`netdev`) is where packets are captured and what they are sent through. `reuse_port` and
     /// `only_v6` are ignored.
     pub socket: SocketOptions,
-    /// Take segments with a wrong checksum, which some builds of the original send (section 14.6). Default: no.
+    /// Take segments with a wrong checksum, which some builds of the original send (section 13.6). Default: no.
     pub accept_bad_checksums: bool,
     /// The `Host` of the client's HTTP request: the server as it was configured. Empty: its address and port.
     pub host: String,
     /// Most contexts of a server. Default: 4095, as the original.
     pub max_contexts: usize,
     /// A context that was authenticated is forgotten, and a client dials again, after so long without a segment.
-    /// Default: 79 s, which is T of section 12.3 for the default keep-alive.
+    /// Default: 79 s, which is T of section 11.2 for the default keep-alive.
     pub idle_timeout: Duration,
     /// How long the client of `dpi/tcp-wnd` waits for the connection, and how long for the answer to its request.
     /// Default: 10 s.

@@ -86,7 +86,7 @@ impl Shared {
         gather.finish(counters)
     }
 
-    /// The datagram in a packet, if it is one of ours (section 14.2).
+    /// The datagram in a packet, if it is one of ours (docs/spec/kcptun-libev.md, section 13.2).
     fn find(
         &self,
         bytes: &[u8],

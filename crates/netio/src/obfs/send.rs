@@ -16,7 +16,7 @@ use crate::sys::{self, Whole};
 impl Obfs {
     /// Sends a run, a segment for each datagram. See [`crate::UdpState::send`]; a peer of whom nothing was captured
     /// yet is [`Trouble::NoFlow`]. `src_ip` is not looked at: a context has its address. Without `ecn` packets say that
-    /// they are capable of it, as section 14.3 wants.
+    /// they are capable of it, as docs/spec/kcptun-libev.md, section 13.3 wants.
     ///
     /// Not ready means that [`Obfs::send_readiness`] is to be waited for.
     ///

@@ -15,7 +15,7 @@ use super::table::{Context, UNPROVED, key};
 use super::{Shared, local_of};
 use crate::sys::{self, Wanted};
 
-/// Connections that wait for the thread (section 14.4).
+/// Connections that wait for the thread (docs/spec/kcptun-libev.md, section 13.4).
 pub(super) const BACKLOG: i32 = 16;
 
 /// Bytes that our kernel says at most of a connection on which data follows: the answer to the request.

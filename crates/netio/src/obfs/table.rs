@@ -10,10 +10,10 @@ use super::flow::Flow;
 use super::options::{ObfsContext, ObfsState, ObfsTotals};
 use crate::addr::unmapped;
 
-/// How long a context lives that nothing has proved (section 14.4).
+/// How long a context lives that nothing has proved (docs/spec/kcptun-libev.md, section 13.4).
 pub(super) const UNPROVED: Duration = Duration::from_secs(30);
 
-/// From how many unproved contexts on a server that accepts connections refuses some, and all (section 14.4).
+/// From how many unproved contexts on a server that accepts connections refuses some, and all (section 13.4).
 const SOME: usize = 10;
 const ALL: usize = 60;
 
@@ -195,7 +195,7 @@ impl Table {
         false
     }
 
-    /// Whether a server accepts one more connection (section 14.4).
+    /// Whether a server accepts one more connection (section 13.4).
     pub(super) fn accepts(&mut self, most: usize) -> bool {
         let refused = self.contexts.len() >= most
             || self.unproved >= ALL

@@ -11,7 +11,7 @@
 //!   thereby advances as well.
 //!
 //! kcptun's acknowledgement number stops at the first lost segment and goes on only when a segment starts
-//! exactly there (spec/kcptun.md, section 12); going back to it, as above, is what sets it free again.
+//! exactly there (docs/spec/kcptun.md, section 13); going back to it, as above, is what sets it free again.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Datagrams as TCP segments, for paths that pass TCP only (spec/kcptun.md, section 12).
+//! Datagrams as TCP segments, for paths that pass TCP only (docs/spec/kcptun.md, section 13).
 //!
 //! Behind a flow is a real connection of the two kernels, which opens the way through NATs and firewalls.
 //! It stays idle. The datagrams travel in segments of our own making, one each, with the ports of that

@@ -1,4 +1,4 @@
-//! The texts of the status interface (section 16 of the specification of kcptun-libev), from plain data: of `/healthy`, of
+//! The texts of the status interface (docs/spec/kcptun-libev.md, section 15), from plain data: of `/healthy`, of
 //! `/stats`, which remembers the last POST for its rates, and of `/metrics` in Prometheus's format.
 
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use super::{Listed, StatsQuery};
 /// The answer of `/healthy`: status code and text.
 ///
 /// `listen`: this end is a client, which needs its peer. `rendezvous_pending`: the peer is not known yet. `last_heard`:
-/// how long ago a datagram that could be opened came from the peer (others do not count, section 19, number 13);
+/// how long ago a datagram that could be opened came from the peer (others do not count, section 17, number 13);
 /// `None`: never. `limit`: silence that is tolerated.
 #[must_use]
 pub fn health(
@@ -204,7 +204,7 @@ struct Sample {
 pub struct Rates(Mutex<Sample>);
 
 impl Rates {
-    /// The text of `/stats` (section 16). With `post` it has the rates since the last such call, or since the start.
+    /// The text of `/stats` (section 15). With `post` it has the rates since the last such call, or since the start.
     #[must_use]
     pub fn text(&self, view: &StatsView, query: StatsQuery, post: bool) -> String {
         let before = post.then(|| {
@@ -442,7 +442,7 @@ mod tests {
     use crate::http::http_date;
     use std::collections::HashSet;
 
-    /// The example of section 16.
+    /// The example of section 15.
     fn example() -> StatsView {
         StatsView {
             banner: "fulmar 1.2.3".into(),

@@ -50,7 +50,7 @@ impl Link {
         })
     }
 
-    /// `new` with what a reload never changes as in `old` (section 3.4).
+    /// `new` with what a reload never changes as in `old` (docs/spec/kcptun-libev.md, section 3.4).
     pub(super) fn keep(&self, old: &LibevConfig, mut new: LibevConfig) -> LibevConfig {
         new.crypto = old.crypto.clone();
         new.obfs = old.obfs;

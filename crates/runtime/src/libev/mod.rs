@@ -1,4 +1,4 @@
-//! kcptun-libev's processes: client, server and relay (spec/kcptun-libev.md).
+//! kcptun-libev's processes: client, server and relay (docs/spec/kcptun-libev.md).
 //!
 //! One driver owns the one socket of the process with all its sessions. What may take long goes on beside it: accepting,
 //! looking names up, answering the status page, reading the configuration again.
@@ -42,7 +42,7 @@ const MAX_WAITING: usize = 4096;
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Pause before a connection whose session was lost is carried again.
 const CARRY_AGAIN: Duration = Duration::from_millis(200);
-/// Pause before a socket that failed is opened again (spec section 12.3).
+/// Pause before a socket that failed is opened again (section 11.2).
 const REOPEN: Duration = Duration::from_secs(5);
 /// Least time from one dialling of `dpi/tcp` to the next that sessions without answers ask for.
 const DIAL_AGAIN: Duration = Duration::from_secs(10);
@@ -72,7 +72,7 @@ struct Addrs {
 pub type Reload = (LibevConfig, oneshot::Sender<Result<(), String>>);
 
 impl Libev {
-    /// Opens sockets and looks names up, in the order of section 15.1.
+    /// Opens sockets and looks names up, in the order of section 14.1.
     ///
     /// # Errors
     /// When an address cannot be had, or a name does not resolve.
@@ -462,7 +462,7 @@ impl Manager {
     }
 }
 
-/// Silence after which names are looked up again: T of section 12.3.
+/// Silence after which names are looked up again: T of section 11.2.
 fn silence_limit(config: &LibevConfig) -> Duration {
     let keepalive = config.keepalive.unwrap_or_default();
     (3 * keepalive + Duration::from_secs(4))

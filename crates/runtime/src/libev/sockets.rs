@@ -203,7 +203,7 @@ fn udp(local: SocketAddr, config: &LibevConfig) -> io::Result<(UdpSocket, Grante
     let bind = |options: &SocketOptions| fulmar_netio::bind(local, options);
     match bind(&options) {
         Err(e) if options.device.is_some() => {
-            // As upstream: a device that cannot be had is no reason not to run (section 3.2).
+            // As upstream: a device that cannot be had is no reason not to run (docs/spec/kcptun-libev.md, section 3.2).
             let without = SocketOptions {
                 device: None,
                 ..options

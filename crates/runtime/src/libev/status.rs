@@ -1,4 +1,4 @@
-//! What the status page says of a kcptun-libev process (spec/kcptun-libev.md, section 16).
+//! What the status page says of a kcptun-libev process (docs/spec/kcptun-libev.md, section 15).
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ struct State {
     driver: Option<mpsc::Sender<Command>>,
     /// It is a client.
     listens: bool,
-    /// Silence that is tolerated (section 12.3).
+    /// Silence that is tolerated (section 11.2).
     limit: Duration,
     /// A rendezvous client has not found its server.
     pending: bool,

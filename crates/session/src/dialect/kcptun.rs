@@ -1,9 +1,9 @@
-//! The kcptun dialect (spec/kcptun.md): smux streams, optionally snappy below them and QPP above, over KCP in stream
+//! The kcptun dialect (docs/spec/kcptun.md): smux streams, optionally snappy below them and QPP above, over KCP in stream
 //! mode, optionally with Reed-Solomon parity.
 //!
 //! # A server adapts
 //! The first byte of a client's stream is `0xFF` when it compresses, else the smux version; with compression, the first
-//! decompressed byte is the version (section 16.2). So a server builds the upper half when that byte is there, and what
+//! decompressed byte is the version (section 17). So a server builds the upper half when that byte is there, and what
 //! it was told about compression and version is only an expectation that is checked.
 
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ use crate::measuring;
 use crate::session::Parts;
 use crate::transmit::Path;
 
-/// How long a peer may be silent (section 8.6).
+/// How long a peer may be silent (section 9.6).
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of headers below a UDP payload, with IPv4.
 const IP_UDP_HEADERS: usize = 28;

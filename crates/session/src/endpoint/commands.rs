@@ -28,7 +28,7 @@ impl Endpoint {
         self.sessions.keys()
     }
 
-    /// Ends a session. The peer is told if the dialect has a word for it; kcptun has none (spec/kcptun.md, section 7.4).
+    /// Ends a session. The peer is told if the dialect has a word for it; kcptun has none (docs/spec/kcptun.md, section 8.3).
     pub fn close_session(&mut self, key: SessionKey) {
         self.remove(key, Reason::Closed);
     }

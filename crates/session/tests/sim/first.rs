@@ -56,7 +56,7 @@ fn number(v: &Value, key: &str) -> u64 {
 
 impl Capture {
     /// What variant BT makes of a session of variant C whose stream is in clear: the first message, which stands alone in its
-    /// packet, has the first half of its bytes (specification, section 14). All else is the same.
+    /// packet, has the first half of its bytes (docs/spec/kcptun2016.md, section 7). All else is the same.
     fn without_tuncrypt(mut of_c: Self) -> Self {
         let json = &mut of_c.json;
         let hex = |bytes: &[u8]| Value::from(to_hex(bytes));
@@ -467,7 +467,7 @@ fn a_client_that_ends_unused_breaks_no_rule() {
     }
 }
 
-/// With an empty key A and C leave packets in clear, and B and BT seal them with the hash of nothing (specification, section 14): one
+/// With an empty key A and C leave packets in clear, and B and BT seal them with the hash of nothing (docs/spec/kcptun2016.md, section 4): one
 /// server takes them all, at the same time.
 #[test]
 fn a_server_without_a_key_takes_bare_and_sealed_packets() {

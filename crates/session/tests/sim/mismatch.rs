@@ -185,7 +185,7 @@ fn no_server_at_all_is_named() {
 }
 
 /// What a server of the old kind does when smux version or compression differ: it acknowledges the first bytes, ends its
-/// session without a word, and answers what follows from a session that has nothing (spec/kcptun.md, section 14).
+/// session without a word, and answers what follows from a session that has nothing (docs/spec/kcptun.md, section 15).
 #[test]
 fn a_server_that_takes_the_datagrams_and_drops_the_streams_is_named() {
     let options = Options {

@@ -1,4 +1,4 @@
-//! A reference end that behaves like the Go program (spec/kcptun.md, section 8): simple, slow, and written from the
+//! A reference end that behaves like the Go program (docs/spec/kcptun.md, section 9): simple, slow, and written from the
 //! specification alone. No half-close: `FIN` is the end of a stream in both directions.
 
 use fulmar_wire::smux::{Command, HEADER_LEN, Header, Update, Version};

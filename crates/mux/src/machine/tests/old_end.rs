@@ -1,4 +1,4 @@
-//! A reference end that behaves like kcptun of April 2016 with the yamux of its time (spec/kcptun-2016.md, sections 8 and 9): simple, slow,
+//! A reference end that behaves like kcptun of April 2016 with the yamux of its time (docs/spec/kcptun2016.md, sections 9 and 10): simple, slow,
 //! and written from the specification alone, with everything that such a program dies of. No half-close: when either direction ends
 //! it closes the stream.
 

@@ -166,7 +166,7 @@ pub(crate) fn device_number(name: &str) -> io::Result<u32> {
     Ok(number)
 }
 
-/// Makes the window that the kernel announces for a connection as small as it can be (section 14.4).
+/// Makes the window that the kernel announces for a connection as small as it can be (docs/spec/kcptun-libev.md, section 13.4).
 pub(crate) fn narrow(socket: &Socket) -> io::Result<()> {
     socket.set_send_buffer_size(1)?;
     socket.set_recv_buffer_size(1)?;
@@ -218,7 +218,7 @@ pub(crate) fn wait(
 
 const RETURN: u16 = 0x06;
 
-/// A filter of whole IP packets (section 14.1): TCP right behind the IP header, no piece of a packet, for `local`, from
+/// A filter of whole IP packets (section 13.1): TCP right behind the IP header, no piece of a packet, for `local`, from
 /// the port if given, and not for another host.
 fn filter(v6: bool, local: SocketAddr, from_port: Option<u16>) -> Vec<SockFilter> {
     // Classic BPF, by its numbers: not every C library's headers have them.

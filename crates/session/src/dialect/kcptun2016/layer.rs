@@ -13,7 +13,7 @@ use crate::layer::{
     Writable,
 };
 
-/// After how much silence a peer that has spoken is given up, twice at most: one of that time pings every 30 s and waits 10 s (section 8).
+/// After how much silence a peer that has spoken is given up, twice at most: one of that time pings every 30 s and waits 10 s (docs/spec/kcptun2016.md, section 9).
 const KEEPALIVE_TIMEOUT: core::time::Duration = core::time::Duration::from_secs(40);
 /// Bytes that a stream holds for sending: what one run of datagrams carries, so that it is full when all of it leaves at once; where the
 /// sender measures, what the pace lets leave.

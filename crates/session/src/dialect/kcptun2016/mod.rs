@@ -1,4 +1,4 @@
-//! kcptun as it was in spring 2016 (spec/kcptun-2016.md): yamux streams, encrypted once more in most variants, over KCP in message
+//! kcptun as it was in spring 2016 (docs/spec/kcptun2016.md): yamux streams, encrypted once more in most variants, over KCP in message
 //! mode; no parity, no compression.
 //!
 //! | module | what |
@@ -8,7 +8,7 @@
 //!
 //! # A server adapts
 //! Four neighbouring states of the program differ in the first message of a client: its length, and whether the first frame behind it
-//! is encrypted, tell which one speaks (sections 9 and 14). Until that is known a server says nothing. What tells a session
+//! is encrypted, tell which one speaks (section 8). Until that is known a server says nothing. What tells a session
 //! from a recording, and who may move it, is as in today's kcptun: a conversation is drawn at random and begins once.
 
 mod layer;
@@ -35,7 +35,7 @@ pub use vectors::Vectors;
 /// Bytes of headers below a UDP payload, with IPv4.
 const IP_UDP_HEADERS: usize = 28;
 /// How long a client of that time may say nothing after its first message: it pings every 30 s, and its answer may take 10 s more
-/// (section 8).
+/// (section 9).
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// What sessions of this dialect are built from. Ranges are checked by the configuration; see there for defaults.

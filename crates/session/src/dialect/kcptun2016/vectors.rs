@@ -1,5 +1,4 @@
-//! What a client's first message means: which variant is spoken, and how the stream is encrypted (spec/kcptun-2016.md, sections 7, 9
-//! and 14).
+//! What a client's first message means: which variant is spoken, and how the stream is encrypted (docs/spec/kcptun2016.md, sections 7 and 8).
 
 use fulmar_cipher::{MasterKey, StreamCfb};
 use fulmar_wire::kcptun2016::{FIXED_IV, FirstMessage, IV_LEN, Variant};

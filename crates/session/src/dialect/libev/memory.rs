@@ -1,5 +1,5 @@
 //! What an endpoint of kcptun-libev remembers of what is over: nonces of datagrams that opened something, and
-//! conversations that have ended (spec/kcptun-libev.md, sections 5.4 and 10.5).
+//! conversations that have ended (docs/spec/kcptun-libev.md, sections 4.4 and 9.4).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! The kcptun-libev dialect (spec/kcptun-libev.md): one conversation of big-endian KCP for each stream, no parity, no
+//! The kcptun-libev dialect (docs/spec/kcptun-libev.md): one conversation of big-endian KCP for each stream, no parity, no
 //! compression; messages beside all conversations for liveness, resets and rendezvous.
 //!
 //! | module | what |
@@ -9,7 +9,7 @@
 //!
 //! # What opens a conversation
 //! A number belongs to an address and begins at any value. Who begins one has not heard anything yet, so a first flight has
-//! `una` 0 and, with the window that a peer has until it tells another, no segment beyond 128 (section 21). Anything else
+//! `una` 0 and, with the window that a peer has until it tells another, no segment beyond 128 (section 17). Anything else
 //! of an unknown conversation is of one that was lost: it follows its client to a new address if its state fits, else the
 //! sender is told that it is not known.
 
@@ -38,10 +38,10 @@ use control::{Control, Told};
 use memory::{Ended, Nonces};
 use stream::Layer;
 
-/// A client that has sent nothing of a conversation for so long sends a keep-alive in it (section 21): below the time after
+/// A client that has sent nothing of a conversation for so long sends a keep-alive in it (section 17): below the time after
 /// which an old server drops what it carries, if that has not sent anything.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
-/// How long the first answer may take (section 10.5).
+/// How long the first answer may take (section 9.4).
 const CONNECT: Duration = Duration::from_secs(30);
 /// Resets that may be sent at once, and how many more in a second. They are no longer than what they answer.
 const RESETS: u32 = 256;

@@ -1,5 +1,5 @@
 //! The upper half of kcptun-libev: a conversation is one stream, and its two ends are the conversation's
-//! (spec/kcptun-libev.md, sections 9 and 10).
+//! (docs/spec/kcptun-libev.md, sections 8 and 9).
 //!
 //! ```text
 //!            one direction ended                 both ended, all acknowledged, closed here

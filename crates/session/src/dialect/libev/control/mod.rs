@@ -1,5 +1,5 @@
-//! What is said beside conversations: whether the other end is there, and where it is (spec/kcptun-libev.md, sections 11
-//! to 13).
+//! What is said beside conversations: whether the other end is there, and where it is (docs/spec/kcptun-libev.md, sections 10
+//! to 12).
 //!
 //! A [`Control`] takes messages of conversation 0 and the passing of time, and gives messages to send and events. It does
 //! no I/O and reads no clock.
@@ -19,7 +19,7 @@
 //! ```
 //! A ping from an address that a relay has named proves as much as a pong: it is answered, and asked back at once. So one
 //! of the two first pings may get lost, which is what happens when it arrives before the other NAT has a mapping
-//! (section 13). Should the answer get lost as well, the pings of the plan go on until there is one.
+//! (section 12). Should the answer get lost as well, the pings of the plan go on until there is one.
 
 mod ping;
 mod punch;
@@ -65,7 +65,7 @@ const LONGEST_LISTEN: Duration = Duration::from_secs(25);
 /// A peer that does not answer is asked so often, at such intervals, before the relay is.
 const SUSPECT_PINGS: u32 = 3;
 const SUSPECT_EVERY: Duration = Duration::from_secs(1);
-/// How long a ping may take (section 12.1).
+/// How long a ping may take (section 11.1).
 const PING_TIMEOUT: Duration = Duration::from_secs(4);
 /// Peers whose hello is remembered.
 const HELLOS: usize = 1024;
@@ -459,7 +459,7 @@ impl Control {
         self.settings.keepalive.filter(|every| !every.is_zero())
     }
 
-    /// T of section 12.3.
+    /// T of section 11.2.
     fn patience(&self) -> Duration {
         let keepalive = self.keepalive().unwrap_or_default();
         keepalive
@@ -559,7 +559,7 @@ impl Control {
         self.schedule_ping(now);
     }
 
-    /// The next ping, when nothing is sent until then (section 12.1): 1 to 1.25 times the keep-alive.
+    /// The next ping, when nothing is sent until then (section 11.1): 1 to 1.25 times the keep-alive.
     fn schedule_ping(&mut self, now: Instant) {
         if !self.is_client() || self.suspect.is_some() {
             return;

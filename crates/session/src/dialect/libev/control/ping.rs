@@ -1,4 +1,4 @@
-//! Pings that are out (spec/kcptun-libev.md, section 12.1).
+//! Pings that are out (docs/spec/kcptun-libev.md, section 11.1).
 
 use core::time::Duration;
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! Addresses that a relay has named, and when each is pinged (spec/kcptun-libev.md, section 13, steps 4 and 5).
+//! Addresses that a relay has named, and when each is pinged (docs/spec/kcptun-libev.md, section 12, steps 4 and 5).
 
 use core::time::Duration;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -97,7 +97,7 @@ impl Punches {
 /// How long an address counts as named after its last ping.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// Whether a relay may make us ping `addr`: a global or a site-local address with a port (section 13, step 4);
+/// Whether a relay may make us ping `addr`: a global or a site-local address with a port (section 12, step 4);
 /// `loopback` allows those of this machine as well.
 #[must_use]
 pub fn may_punch(addr: SocketAddr, loopback: bool) -> bool {

@@ -1,4 +1,4 @@
-//! Services that servers have made known here (spec/kcptun-libev.md, section 13, steps 1 and 3).
+//! Services that servers have made known here (docs/spec/kcptun-libev.md, section 12, steps 1 and 3).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
