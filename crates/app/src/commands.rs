@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod genpsk;
 mod libev;
+mod man;
 mod shell;
 mod tunnel;
 
@@ -11,5 +12,6 @@ pub(crate) use check::check;
 pub(crate) use demo::demo;
 pub(crate) use genpsk::genpsk;
 pub(crate) use libev::persona as kcptun_libev;
-pub(crate) use shell::{completions, man, version};
+pub(crate) use man::man;
+pub(crate) use shell::{completions, version};
 pub(crate) use tunnel::{run, tunnel};

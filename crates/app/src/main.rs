@@ -85,7 +85,10 @@ fn dispatch(persona: Persona, args: &[OsString], environment: &Environment) -> R
         Some(("genpsk", m)) => commands::genpsk(text(m, "method"), m.get_one("out")),
         Some(("demo", m)) => commands::demo(m),
         Some(("completions", m)) => commands::completions(m),
-        Some(("man", m)) => commands::man(text(m, "command"), m.get_one("dir")),
+        Some(("man", m)) => commands::man(
+            text(m, "command"),
+            m.get_one("dir").map(std::path::PathBuf::as_path),
+        ),
         Some(("version", _)) => commands::version(persona),
         _ => Err(Exit::usage("no command is given")),
     }
