@@ -4,6 +4,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use fulmar_config::{Failure, Severity};
+use tracing::Level;
+
+use crate::logging;
 
 /// Why the program ends other than well.
 #[derive(Debug)]
@@ -71,8 +74,12 @@ pub(crate) fn say(severity: Severity, message: &str) {
         Severity::Mistake | Severity::Warning => "warning",
         Severity::Note => "note",
     };
-    // There is nowhere else to say that this failed.
-    let _ = writeln!(io::stderr(), "{word}: {message}");
+    let level = match severity {
+        Severity::Error => Level::ERROR,
+        Severity::Mistake | Severity::Warning => Level::WARN,
+        Severity::Note => Level::INFO,
+    };
+    logging::stderr(level, &format!("{word}: {message}"));
 }
 
 /// Writes to standard error as it is: what was asked for and is no problem.

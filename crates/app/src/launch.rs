@@ -13,9 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info};
 
 use crate::exit::print;
-use crate::logging::LogFile;
 use crate::process::daemon::Readiness;
-use crate::{process, signals};
+use crate::{logging, process, signals};
 
 /// Why a tunnel or the demonstration ended in failure.
 #[derive(Debug, thiserror::Error)]
@@ -50,18 +49,17 @@ pub(crate) struct Demo {
 }
 
 /// Runs the tunnel that `config` describes until it is told to stop.
-pub(crate) fn tunnel(config: Config, log_file: Option<LogFile>) -> Result<(), LaunchError> {
-    block_on(fulmar_runtime::threads(&config), run(config, log_file))
+pub(crate) fn tunnel(config: Config) -> Result<(), LaunchError> {
+    block_on(fulmar_runtime::threads(&config), run(config))
 }
 
-async fn run(config: Config, log_file: Option<LogFile>) -> Result<(), LaunchError> {
+async fn run(config: Config) -> Result<(), LaunchError> {
     if let Some(files) = fulmar_runtime::permit_open_files() {
         debug!("up to {files} open files: each stream is one");
     }
     let shutdown = signals::shutdown(config.sip003).map_err(LaunchError::Signals)?;
-    if let Some(file) = log_file {
-        tokio::spawn(signals::reopen_on_hangup(file).map_err(LaunchError::Signals)?);
-    }
+    let hangup = signals::on_hangup(reopen_log);
+    tokio::spawn(hangup.map_err(LaunchError::Signals)?);
     let tunnel = Tunnel::new(config);
     let hub = tunnel.hub();
     let dump = move || {
@@ -72,6 +70,24 @@ async fn run(config: Config, log_file: Option<LogFile>) -> Result<(), LaunchErro
     tokio::spawn(signals::on_user_signal(dump).map_err(LaunchError::Signals)?);
     tunnel.run(started, alive_until(shutdown)).await?;
     Ok(())
+}
+
+/// Opens the log file again, if there is one, so that it can be rotated.
+async fn reopen_log() {
+    /// How often the writer is asked how far it is.
+    const ASK: Duration = Duration::from_millis(20);
+    if !logging::reopen() {
+        return;
+    }
+    loop {
+        match logging::reopened() {
+            Some(Ok(())) => return info!("opened the log file anew"),
+            Some(Err(e)) => {
+                return error!("the log file cannot be opened anew, so the old one stays: {e}");
+            }
+            None => tokio::time::sleep(ASK).await,
+        }
+    }
 }
 
 /// The local addresses are open.

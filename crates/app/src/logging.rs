@@ -1,183 +1,47 @@
-//! Log lines, `YYYY/MM/DD HH:MM:SS LEVEL message` in local time as kcptun's plus the level, to standard error or
-//! to a file; for kcptun-libev's files to the sinks that those name, which can change while the program runs.
+//! The log: to standard error or to a file; for kcptun-libev's files to the sinks that those name, which can change while the
+//! program runs.
+//!
+//! Whoever logs formats a line and queues it; one thread writes ([`queue`]), so that no terminal, pipe or disk holds up a tunnel.
+//!
+//! | module | what |
+//! |---|---|
+//! | `levels` | which lines are shown |
+//! | `format` | what a line looks like |
+//! | `queue` | lines on their way, and the thread that writes them |
+//! | `outlets` | what is written to |
 
-use std::fmt;
-use std::fs::{File, OpenOptions};
+mod format;
+mod levels;
+mod outlets;
+mod queue;
+
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
-use fulmar_config::{Log, gotime, localtime};
-use tracing::level_filters::LevelFilter;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Level, Metadata};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::exit::Exit;
-#[cfg(unix)]
-use crate::process::syslog::Syslog;
+use crate::persona;
+use format::{Lines, Style};
+use outlets::{Journal, LogFile, Standard, write_all};
+use queue::{Output, Queue};
 
-/// The target of lines about single streams, which `--quiet` drops.
-const STREAMS: &str = "fulmar::stream";
-/// The variable that sets levels: `debug`, or `info,fulmar_session=trace`.
-const LEVELS: &str = "FULMAR_LOG";
-
-/// Starts logging; returns the file if there is one.
-pub(crate) fn start(log: &Log) -> Result<Option<LogFile>, Exit> {
-    let levels = filter(std::env::var(LEVELS).ok().as_deref(), log.quiet)?;
-    let file = match &log.file {
-        None => None,
-        Some(path) => Some(LogFile::open(path).map_err(|e| {
-            Exit::usage(format!(
-                "the log file {} cannot be opened: {e}; give a file that can be written",
-                path.display()
-            ))
-        })?),
-    };
-    let place = Place { file: file.clone() };
-    let layer = tracing_subscriber::fmt::layer()
-        .with_ansi(false)
-        .event_format(Lines)
-        .with_writer(place);
-    tracing_subscriber::registry()
-        .with(levels)
-        .with(layer)
-        .try_init()
-        .map_err(|e| Exit::failed(format!("logging cannot be started: {e}")))?;
-    Ok(file)
-}
-
-fn filter(levels: Option<&str>, quiet: bool) -> Result<Targets, Exit> {
-    let targets = match levels {
-        None => Targets::new().with_default(LevelFilter::INFO),
-        Some(text) => Targets::from_str(text).map_err(|e| {
-            Exit::usage(format!(
-                "environment, {LEVELS}: \"{text}\": {e}; write a level such as info or debug"
-            ))
-        })?,
-    };
-    Ok(match quiet {
-        true => targets.with_target(STREAMS, LevelFilter::OFF),
-        false => targets,
-    })
-}
-
-/// A log file that can be opened anew while it is written to.
-// Only systems with SIGHUP open it anew.
-#[cfg_attr(not(unix), allow(dead_code))]
-#[derive(Clone, Debug)]
-pub(crate) struct LogFile {
-    path: PathBuf,
-    file: Arc<Mutex<File>>,
-}
-
-impl LogFile {
-    fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            path: path.to_owned(),
-            file: Arc::new(Mutex::new(append(path)?)),
-        })
-    }
-
-    /// Opens the path again; without success the old file stays.
-    #[cfg_attr(not(unix), allow(dead_code))]
-    pub(crate) fn reopen(&self) -> io::Result<()> {
-        let file = append(&self.path)?;
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
-        Ok(())
-    }
-}
-
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
-}
+/// How long the end of the program waits for a log that is written to slowly.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// Where lines go.
-struct Place {
-    file: Option<LogFile>,
-}
-
-impl<'a> MakeWriter<'a> for Place {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        Line(self.file.as_ref())
-    }
-}
-
-/// Takes one line in one call.
-struct Line<'a>(Option<&'a LogFile>);
-
-impl Write for Line<'_> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.0 {
-            Some(file) => file
-                .file
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .write(line),
-            None => io::stderr().write(line),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The format of a line.
-struct Lines;
-
-impl<S, N> FormatEvent<S, N> for Lines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        ctx: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let text = message(ctx, event)?;
-        let now = timestamp();
-        writeln!(writer, "{now} {} {text}", event.metadata().level())
-    }
-}
-
-fn timestamp() -> String {
-    gotime::format("2006/01/02 15:04:05", &localtime::now())
-}
-
-/// What an event says, on one line.
-fn message<S, N>(ctx: &FmtContext<'_, S, N>, event: &Event<'_>) -> Result<String, fmt::Error>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    let mut text = String::new();
-    ctx.format_fields(Writer::new(&mut text), event)?;
-    // Names from elsewhere must not forge lines.
-    if text.contains(char::is_control) {
-        text = text.replace(char::is_control, "\u{fffd}");
-    }
-    Ok(text)
-}
-
-/// The name that the system's log knows the program by in kcptun-libev's place.
-#[cfg(unix)]
-const IDENT: &str = "kcptun-libev";
-
-/// Where lines go: the values of kcptun-libev's key `log`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sink {
+    /// The log file.
+    File,
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -190,25 +54,66 @@ pub(crate) enum Sink {
     Discard,
 }
 
-/// The way to change what [`start_libev`] began.
+impl Sink {
+    fn output(self) -> Option<Output> {
+        match self {
+            Self::File => Some(Output::File),
+            Self::Stdout => Some(Output::Stdout),
+            Self::Stderr | Self::Terminal => Some(Output::Stderr),
+            Self::Syslog => Some(Output::Syslog),
+            Self::Discard => None,
+        }
+    }
+}
+
+/// The log that is written, and the way to change it.
 struct Control {
     levels: reload::Handle<Targets, Registry>,
-    output: Output,
+    log: Log,
 }
 
 static CONTROL: OnceLock<Control> = OnceLock::new();
 
+/// Starts logging as kcptun's options say, to standard error or to a file.
+///
+/// To be called when the process will fork no more: a thread does the writing.
+pub(crate) fn start(log: &fulmar_config::Log) -> Result<(), Exit> {
+    let levels = environment_levels(log.quiet)?;
+    match &log.file {
+        None => install(levels, Sink::Stderr, None),
+        Some(path) => {
+            let file = LogFile::open(path).map_err(|e| {
+                Exit::usage(format!(
+                    "the log file {} cannot be opened: {e}; give a file that can be written",
+                    path.display()
+                ))
+            })?;
+            install(levels, Sink::File, Some(file))
+        }
+    }
+}
+
+fn environment_levels(quiet: bool) -> Result<Targets, Exit> {
+    levels::filter(std::env::var(levels::LEVELS).ok().as_deref(), quiet)
+}
+
 /// Starts logging for kcptun-libev's files: `level` 0 to 8 as their `loglevel` (docs/spec/kcptun-libev.md, section 3.2), greater ones are 8.
 /// [`change`] changes both later.
 pub(crate) fn start_libev(level: u8, sink: Sink) -> Result<(), Exit> {
-    let output = Output::new(sink);
-    let (filter, levels) = reload::Layer::new(levels_of(level));
+    install(levels::levels_of(level), sink, None)
+}
+
+fn install(levels: Targets, sink: Sink, file: Option<LogFile>) -> Result<(), Exit> {
+    let failed =
+        |e: &dyn std::fmt::Display| Exit::failed(format!("logging cannot be started: {e}"));
+    let log = Log::start(sink, file).map_err(|e| failed(&e))?;
+    let (filter, levels) = reload::Layer::new(levels);
     tracing_subscriber::registry()
-        .with(libev_layer(filter, output.clone()))
+        .with(log.layer().with_filter(filter))
         .try_init()
-        .map_err(|e| Exit::failed(format!("logging cannot be started: {e}")))?;
+        .map_err(|e| failed(&e))?;
     // Logging starts once, or the line above failed.
-    let _ = CONTROL.set(Control { levels, output });
+    let _ = CONTROL.set(Control { levels, log });
     Ok(())
 }
 
@@ -218,110 +123,200 @@ pub(crate) fn start_libev(level: u8, sink: Sink) -> Result<(), Exit> {
 /// When nothing was begun.
 pub(crate) fn change(level: u8, sink: Sink) -> Result<(), String> {
     let control = CONTROL.get().ok_or("logging was not started")?;
-    control.output.change(sink);
-    control
-        .levels
-        .reload(levels_of(level))
-        .map_err(|e| format!("the log's level cannot be changed: {e}"))
+    control.log.change(sink);
+    control.show(levels::levels_of(level))
 }
 
-fn libev_layer(
-    filter: reload::Layer<Targets, Registry>,
-    output: Output,
-) -> impl Layer<Registry> + Send + Sync {
-    tracing_subscriber::fmt::layer()
-        .with_ansi(false)
-        .event_format(SinkLines(output.clone()))
-        .with_writer(output)
-        .with_filter(filter)
-}
-
-/// What a `loglevel` shows. Notice (4) and info (5) share a level here: notice leaves out the lines about single
-/// streams.
-fn levels_of(level: u8) -> Targets {
-    let all = Targets::new().with_default(match level {
-        0 => LevelFilter::OFF,
-        1 | 2 => LevelFilter::ERROR,
-        3 => LevelFilter::WARN,
-        4 | 5 => LevelFilter::INFO,
-        6 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    });
-    match level {
-        4 => all.with_target(STREAMS, LevelFilter::WARN),
-        _ => all,
+impl Control {
+    fn show(&self, levels: Targets) -> Result<(), String> {
+        let changed = self.levels.reload(levels);
+        changed.map_err(|e| format!("the log's level cannot be changed: {e}"))
     }
 }
 
-/// The sink in use, shared by all who write.
-#[derive(Clone, Debug)]
-struct Output(Arc<Mutex<Open>>);
-
-#[derive(Debug)]
-struct Open {
-    sink: Sink,
-    #[cfg(unix)]
-    syslog: Syslog,
+/// Asks for the log file to be opened again, behind what has been logged so far. False when there is none. [`reopened`] tells how it
+/// went.
+#[cfg_attr(not(unix), allow(dead_code))]
+pub(crate) fn reopen() -> bool {
+    let log = CONTROL.get().map(|control| &control.log);
+    match log.filter(|log| log.sink() == Sink::File) {
+        Some(log) => {
+            log.0.queue.reopen();
+            true
+        }
+        None => false,
+    }
 }
 
-impl Output {
-    fn new(sink: Sink) -> Self {
-        Self(Arc::new(Mutex::new(Open {
-            sink,
-            #[cfg(unix)]
-            syslog: Syslog::new(IDENT),
+/// What became of [`reopen`], told once; `None` before it is done, which on a disk that hangs is long.
+#[cfg_attr(not(unix), allow(dead_code))]
+pub(crate) fn reopened() -> Option<io::Result<()>> {
+    CONTROL.get()?.log.0.queue.reopened()
+}
+
+/// Writes `text` to standard error, wherever the log goes: what a user is told when a command ends. Behind a log that is stuck it
+/// does not wait.
+pub(crate) fn stderr(level: Level, text: &str) {
+    let Some(control) = CONTROL.get() else {
+        // There is nowhere else to say that this failed.
+        let _ = write_all(
+            &io::stderr(),
+            prefixed(Journal::of_process(), level, text).as_bytes(),
+        );
+        return;
+    };
+    let log = &control.log.0;
+    let text = prefixed(log.journal, level, text);
+    log.queue.push_urgent(Output::Stderr, text.as_bytes());
+}
+
+/// `text` as it is written to standard error: a journal takes the level of each line from the line.
+fn prefixed(journal: Journal, level: Level, text: &str) -> String {
+    let begin = match journal.stderr {
+        true => Style::Journal.begin(level, ""),
+        false => String::new(),
+    };
+    text.lines()
+        .map(|line| format!("{begin}{line}\n"))
+        .collect()
+}
+
+/// Writes what is still to be written, for a second at most. To be called when the program ends.
+pub(crate) fn flush() {
+    if let Some(control) = CONTROL.get() {
+        control.log.0.queue.flush(FLUSH);
+    }
+}
+
+/// Makes a panic known as everything else is: on standard error, and in the log if that is elsewhere. Whoever panics does not wait.
+pub(crate) fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let text = panic_text(panic, &std::backtrace::Backtrace::capture());
+        stderr(Level::ERROR, &text);
+        if let Some(control) = CONTROL.get() {
+            control.log.tell_of_panic(&text);
+        }
+    }));
+}
+
+fn panic_text(
+    panic: &std::panic::PanicHookInfo<'_>,
+    backtrace: &std::backtrace::Backtrace,
+) -> String {
+    let thread = std::thread::current();
+    let mut text = format!("thread '{}' {panic}", thread.name().unwrap_or("?"));
+    if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+        text += &format!("\n{backtrace}");
+    }
+    text
+}
+
+/// A log: where lines go, and their way there.
+#[derive(Clone)]
+struct Log(Arc<Inner>);
+
+struct Inner {
+    sink: Mutex<Sink>,
+    journal: Journal,
+    /// The name that the system's log knows the program by: the one that it was called by.
+    ident: String,
+    queue: &'static Queue<Standard>,
+}
+
+impl Log {
+    fn start(sink: Sink, file: Option<LogFile>) -> io::Result<Self> {
+        Ok(Self(Arc::new(Inner {
+            sink: Mutex::new(sink),
+            journal: Journal::of_process(),
+            ident: called_by(),
+            queue: Queue::start(Standard::new(file))?,
         })))
     }
 
-    fn change(&self, sink: Sink) {
-        self.open().sink = sink;
+    fn layer(&self) -> impl Layer<Registry> + Send + Sync + use<> {
+        tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .event_format(Lines(self.clone()))
+            .with_writer(self.clone())
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sink(&self) -> Sink {
+        *self.0.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, sink: Sink) {
+        *self.0.sink.lock().unwrap_or_else(PoisonError::into_inner) = sink;
+    }
+
+    fn ident(&self) -> &str {
+        &self.0.ident
+    }
+
+    fn style(&self) -> Style {
+        match self.sink() {
+            Sink::Syslog => Style::Syslog,
+            Sink::Stdout if self.0.journal.stdout => Style::Journal,
+            Sink::Stderr | Sink::Terminal if self.0.journal.stderr => Style::Journal,
+            Sink::Terminal => Style::Colours,
+            Sink::File | Sink::Stdout | Sink::Stderr | Sink::Discard => Style::Plain,
+        }
+    }
+
+    /// Queues a line that is formatted.
+    fn push(&self, line: &[u8]) {
+        let Some(output) = self.sink().output() else {
+            return;
+        };
+        self.0.queue.push(output, line, |head| {
+            let style = match self.style() {
+                Style::Colours => Style::Plain,
+                style => style,
+            };
+            head.push_str(&style.begin(Level::WARN, self.ident()));
+        });
+    }
+
+    /// Not by way of an event: a panic may come from within one.
+    fn tell_of_panic(&self, text: &str) {
+        let style = self.style();
+        if self.sink().output() == Some(Output::Stderr) {
+            return;
+        }
+        let begin = style.begin(Level::ERROR, self.ident());
+        let text = text.replace(char::is_control, " ");
+        self.push(format!("{begin}{text}{}", style.end()).as_bytes());
     }
 }
 
-impl<'a> MakeWriter<'a> for Output {
-    type Writer = SinkWriter<'a>;
+/// The last part of the path that the program was called by.
+fn called_by() -> String {
+    let name = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&name).file_name().unwrap_or_default();
+    let name = name.to_string_lossy().replace(char::is_control, "?");
+    match name.is_empty() {
+        true => persona::FULMAR.to_owned(),
+        false => name,
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = LineWriter<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        SinkWriter {
-            output: self,
-            level: Level::INFO,
-        }
+        LineWriter(self)
     }
 
-    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
-        SinkWriter {
-            output: self,
-            level: *meta.level(),
-        }
+    fn make_writer_for(&'a self, _meta: &Metadata<'_>) -> Self::Writer {
+        LineWriter(self)
     }
 }
 
-/// Takes one line in one call. A sink that fails loses the line: there is nowhere else to say so.
-struct SinkWriter<'a> {
-    output: &'a Output,
-    level: Level,
-}
+/// Takes one line in one call.
+struct LineWriter<'a>(&'a Log);
 
-impl Write for SinkWriter<'_> {
+impl Write for LineWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // The lock also keeps lines apart.
-        let mut open = self.output.open();
-        let _ = match open.sink {
-            Sink::Stdout => {
-                let mut out = io::stdout().lock();
-                out.write_all(line).and_then(|()| out.flush())
-            }
-            Sink::Stderr | Sink::Terminal => io::stderr().write_all(line),
-            Sink::Syslog => {
-                open.syslog(self.level, line);
-                Ok(())
-            }
-            Sink::Discard => Ok(()),
-        };
+        self.0.push(line);
         Ok(line.len())
     }
 
@@ -330,77 +325,40 @@ impl Write for SinkWriter<'_> {
     }
 }
 
-impl Open {
-    #[cfg(unix)]
-    fn syslog(&mut self, level: Level, line: &[u8]) {
-        self.syslog.send(level, &String::from_utf8_lossy(line));
-    }
-
-    #[cfg(not(unix))]
-    fn syslog(&mut self, _level: Level, _line: &[u8]) {}
-}
-
-/// The format of a line for the sink in use: the system's log has its own time and level.
-struct SinkLines(Output);
-
-impl<S, N> FormatEvent<S, N> for SinkLines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        ctx: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let sink = self.0.open().sink;
-        let level = *event.metadata().level();
-        let text = message(ctx, event)?;
-        match sink {
-            Sink::Syslog => writeln!(writer, "{text}"),
-            Sink::Terminal => {
-                let (colour, now) = (colour(level), timestamp());
-                writeln!(writer, "\x1b[{colour}m{now} {level} {text}\x1b[0m")
-            }
-            Sink::Stdout | Sink::Stderr | Sink::Discard => {
-                writeln!(writer, "{} {level} {text}", timestamp())
-            }
-        }
-    }
-}
-
-/// The number of a terminal's colour.
-fn colour(level: Level) -> u8 {
-    match level {
-        Level::ERROR => 91,
-        Level::WARN => 93,
-        Level::INFO => 92,
-        Level::DEBUG => 96,
-        Level::TRACE => 37,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::levels::STREAMS;
     use super::*;
     use tracing::{debug, info, warn};
 
+    /// A log in a file, and how to read it.
+    struct Logged {
+        log: Log,
+        dir: tempfile::TempDir,
+    }
+
+    impl Logged {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("dir");
+            let file = LogFile::open(&dir.path().join("log")).expect("open");
+            let log = Log::start(Sink::File, Some(file)).expect("thread");
+            Self { log, dir }
+        }
+
+        fn lines(&self) -> Vec<String> {
+            assert!(self.log.0.queue.flush(Duration::from_secs(20)));
+            let text = std::fs::read_to_string(self.dir.path().join("log")).expect("read");
+            text.lines().map(str::to_owned).collect()
+        }
+    }
+
     /// The lines that `speak` logs.
     fn lines(levels: Option<&str>, quiet: bool, speak: impl FnOnce()) -> Vec<String> {
-        let dir = tempfile::tempdir().expect("dir");
-        let path = dir.path().join("log");
-        let file = LogFile::open(&path).expect("open");
-        let layer = tracing_subscriber::fmt::layer()
-            .with_ansi(false)
-            .event_format(Lines)
-            .with_writer(Place { file: Some(file) });
-        let subscriber = tracing_subscriber::registry()
-            .with(filter(levels, quiet).expect("levels"))
-            .with(layer);
-        tracing::subscriber::with_default(subscriber, speak);
-        let text = std::fs::read_to_string(&path).expect("read");
-        text.lines().map(str::to_owned).collect()
+        let logged = Logged::new();
+        let filter = levels::filter(levels, quiet).expect("levels");
+        let layer = logged.log.layer().with_filter(filter);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), speak);
+        logged.lines()
     }
 
     #[test]
@@ -436,91 +394,103 @@ mod tests {
         assert_eq!(words(None, true), ["plain"]);
         assert_eq!(words(Some("debug"), true), ["plain", "detail"]);
         assert_eq!(words(Some("fulmar::stream=info"), false), ["stream"]);
-        assert!(filter(Some("fulmar=loud"), false).is_err());
     }
 
     #[test]
-    fn levels_of_libevs_files() {
-        use tracing::level_filters::LevelFilter as L;
-        let most = |level| {
-            let of = levels_of(level);
-            [L::ERROR, L::WARN, L::INFO, L::DEBUG, L::TRACE]
-                .into_iter()
-                .filter(|l| {
-                    l.into_level()
-                        .is_some_and(|l| of.would_enable("fulmar", &l))
-                })
-                .count()
-        };
-        let all: Vec<_> = (0..=9).map(most).collect();
-        assert_eq!(all, [0, 1, 1, 2, 3, 3, 4, 5, 5, 5]);
-        assert!(!levels_of(4).would_enable(STREAMS, &Level::INFO));
-        assert!(levels_of(4).would_enable(STREAMS, &Level::WARN));
-        assert!(levels_of(5).would_enable(STREAMS, &Level::INFO));
-    }
-
-    /// What is written to the system's log, and how a line looks elsewhere.
-    #[test]
-    fn a_sink_changes_while_lines_are_written() {
-        let written = Arc::new(Mutex::new(Vec::new()));
-        /// Keeps lines as they are formatted.
-        #[derive(Clone)]
-        struct Keep(Arc<Mutex<Vec<u8>>>);
-        impl Write for Keep {
-            fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-                self.0.lock().expect("lock").extend_from_slice(line);
-                Ok(line.len())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let (output, keep) = (Output::new(Sink::Syslog), Keep(Arc::clone(&written)));
-        let (filter, levels) = reload::Layer::new(levels_of(3));
-        let layer = tracing_subscriber::fmt::layer()
-            .with_ansi(false)
-            .event_format(SinkLines(output.clone()))
-            .with_writer(move || keep.clone())
-            .with_filter(filter);
-        let subscriber = tracing_subscriber::registry().with(layer);
-        tracing::subscriber::with_default(subscriber, || {
-            warn!("one\nmore");
+    fn levels_change_while_lines_are_written() {
+        let logged = Logged::new();
+        let (filter, levels) = reload::Layer::new(levels::levels_of(3));
+        let layer = logged.log.layer().with_filter(filter);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             info!("hidden");
-            levels.reload(levels_of(5)).expect("reload");
-            output.change(Sink::Terminal);
-            info!("two");
-            output.change(Sink::Stdout);
-            info!("three");
+            levels.reload(levels::levels_of(5)).expect("reload");
+            info!("shown");
+            logged.log.change(Sink::Discard);
+            info!("nowhere");
+            logged.log.change(Sink::File);
+            info!("again");
         });
-        let text = String::from_utf8(written.lock().expect("lock").clone()).expect("text");
-        let lines: Vec<_> = text.lines().collect();
-        let [one, two, three] = lines[..] else {
-            panic!("{lines:?}");
-        };
-        assert_eq!(one, "one\u{fffd}more");
-        assert!(
-            two.starts_with("\x1b[92m2") && two.ends_with(" INFO two\x1b[0m"),
-            "{two}"
-        );
-        assert!(
-            three.starts_with('2') && three.ends_with(" INFO three"),
-            "{three}"
-        );
+        let lines = logged.lines();
+        let ends: Vec<_> = lines.iter().map(|line| &line[20..]).collect();
+        assert_eq!(ends, ["INFO shown", "INFO again"]);
     }
 
     #[test]
-    fn a_rotated_file_is_opened_anew() {
-        let dir = tempfile::tempdir().expect("dir");
-        let path = dir.path().join("log");
-        let file = LogFile::open(&path).expect("open");
-        let write = |text: &str| Line(Some(&file)).write_all(text.as_bytes()).expect("write");
-        write("1");
-        let old = dir.path().join("old");
-        std::fs::rename(&path, &old).expect("rename");
-        write("2");
-        file.reopen().expect("reopen");
-        write("3");
-        assert_eq!(std::fs::read_to_string(&old).expect("old"), "12");
-        assert_eq!(std::fs::read_to_string(&path).expect("new"), "3");
+    fn each_sink_has_its_style() {
+        let mut log = Logged::new().log;
+        let style = |log: &Log, sink| {
+            log.change(sink);
+            log.style()
+        };
+        let inner = |journal| {
+            let queue = Logged::new().log.0.queue;
+            Log(Arc::new(Inner {
+                sink: Mutex::new(Sink::Stderr),
+                journal,
+                ident: "a-name".into(),
+                queue,
+            }))
+        };
+        for sink in [Sink::File, Sink::Stdout, Sink::Stderr] {
+            assert_eq!(style(&log, sink), Style::Plain);
+        }
+        assert_eq!(style(&log, Sink::Terminal), Style::Colours);
+        log = inner(Journal {
+            stdout: false,
+            stderr: true,
+        });
+        assert_eq!(style(&log, Sink::Stdout), Style::Plain);
+        assert_eq!(style(&log, Sink::Stderr), Style::Journal);
+        assert_eq!(style(&log, Sink::Terminal), Style::Journal);
+        assert_eq!(style(&log, Sink::File), Style::Plain);
+        assert_eq!(style(&log, Sink::Syslog), Style::Syslog);
+
+        assert_eq!(Style::Journal.begin(Level::WARN, "a"), "<4>");
+        let coloured = Style::Colours.begin(Level::INFO, "a");
+        assert!(
+            coloured.starts_with("\x1b[92m2") && coloured.ends_with(" INFO "),
+            "{coloured}"
+        );
+        #[cfg(unix)]
+        {
+            let head = Style::Syslog.begin(Level::INFO, "a-name");
+            let from = format!(" a-name[{}]: ", std::process::id());
+            assert!(head.starts_with("<14>") && head.ends_with(&from), "{head}");
+        }
+        let journal = Journal {
+            stdout: false,
+            stderr: true,
+        };
+        assert_eq!(prefixed(journal, Level::ERROR, "a\nb\n"), "<3>a\n<3>b\n");
+        assert_eq!(prefixed(Journal::default(), Level::ERROR, "a\n"), "a\n");
+    }
+
+    #[test]
+    fn a_panic_says_who_where_and_why() {
+        let said = Arc::new(Mutex::new(String::new()));
+        let keep = Arc::clone(&said);
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let text = panic_text(panic, &std::backtrace::Backtrace::disabled());
+            *keep.lock().expect("lock") = text;
+        }));
+        let panicked = std::thread::Builder::new()
+            .name("a-thread".into())
+            .spawn(|| panic!("oh dear"))
+            .expect("thread")
+            .join();
+        std::panic::set_hook(before);
+        assert!(panicked.is_err());
+        let text = said.lock().expect("lock").clone();
+        assert!(text.starts_with("thread 'a-thread' panicked at "), "{text}");
+        assert!(text.ends_with("\noh dear"), "{text}");
+    }
+
+    #[test]
+    fn a_panic_is_in_a_log_file_too() {
+        let logged = Logged::new();
+        logged.log.tell_of_panic("thread 'x' panicked at\nwhy");
+        let lines = logged.lines();
+        assert_eq!(&lines[0][20..], "ERROR thread 'x' panicked at why");
     }
 }

@@ -6,9 +6,9 @@
 //! | `persona` | command lines taken over with a replaced program's name |
 //! | `commands` | one file per command |
 //! | `launch` | the way into the runtime |
-//! | `logging` | log lines and log files |
+//! | `logging` | the log: what is shown, how it looks, where it goes |
 //! | `process` | the background, the user, the system's log |
-//! | `signals` | when to stop, and when to open the log file anew |
+//! | `signals` | when to stop, to read the configuration again, to show counters |
 //! | `exit` | exit codes |
 #![forbid(unsafe_code)]
 
@@ -31,6 +31,8 @@ use crate::exit::Exit;
 use crate::persona::Persona;
 
 fn main() -> ExitCode {
+    logging::report_panics();
+    let _flushed = Flushed;
     let mut args = std::env::args_os();
     let persona = args
         .next()
@@ -48,6 +50,15 @@ fn main() -> ExitCode {
                 code
             }
         }
+    }
+}
+
+/// When the program ends, by a panic as well, what it has logged is written.
+struct Flushed;
+
+impl Drop for Flushed {
+    fn drop(&mut self) {
+        logging::flush();
     }
 }
 

@@ -1,12 +1,10 @@
-//! When to stop, when to open the log file anew, when to show the counters.
+//! When to stop, when to read the configuration again, when to show the counters.
 //!
 //! Each function takes its signals over when it is called, within a runtime; what it returns waits for them. So no
 //! signal that arrives later has the system's own effect, which is to kill the process.
 
 use std::future::Future;
 use std::io;
-
-use crate::logging::LogFile;
 
 /// Ready when the program is to stop: on SIGINT or SIGTERM, and, as a plugin, when its host is gone.
 #[cfg(unix)]
@@ -50,31 +48,6 @@ async fn orphaned() {
             return;
         }
     }
-}
-
-/// Opens the log file anew on every SIGHUP, so that it can be rotated.
-#[cfg(unix)]
-pub(crate) fn reopen_on_hangup(file: LogFile) -> io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut hangup = signal(SignalKind::hangup())?;
-    Ok(async move {
-        while hangup.recv().await.is_some() {
-            match file.reopen() {
-                Ok(()) => tracing::info!("opened the log file anew"),
-                Err(e) => {
-                    tracing::error!(
-                        "the log file cannot be opened anew, so the old one stays: {e}"
-                    );
-                }
-            }
-        }
-    })
-}
-
-/// There is no such signal here.
-#[cfg(not(unix))]
-pub(crate) fn reopen_on_hangup(_file: LogFile) -> io::Result<impl Future<Output = ()>> {
-    Ok(std::future::ready(()))
 }
 
 /// Does `work` on every SIGHUP, one after the other.

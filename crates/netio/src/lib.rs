@@ -80,3 +80,22 @@ pub fn permit_open_files() -> Option<u64> {
 pub fn cpu_time() -> Option<std::time::Duration> {
     sys::cpu_time()
 }
+
+/// What a thread of [`start_plain_thread`] does.
+pub trait PlainThread: Sync {
+    /// The whole life of the thread. A panic ends the process.
+    fn run(&self);
+}
+
+/// Starts a thread that takes no signals and costs no more address space than its stack, of `stack` bytes or the least that the
+/// system permits. It is not waited for: it ends with the process at the latest.
+///
+/// A thread of [`std::thread`] allocates before it does anything, and with glibc the first allocation of a thread reserves
+/// 64 MiB, which a limit on address space (`ulimit -v`) may not leave. So [`PlainThread::run`] must allocate and free nothing
+/// in its usual course, nor use thread-local values that have to be dropped.
+///
+/// # Errors
+/// When the system permits no further thread.
+pub fn start_plain_thread<T: PlainThread>(stack: usize, work: &'static T) -> std::io::Result<()> {
+    sys::start_plain_thread(stack, work)
+}

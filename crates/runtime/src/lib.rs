@@ -46,7 +46,7 @@ use std::sync::Arc;
 use fulmar_config::{Config, Role};
 
 pub use driver::STREAM_LOG;
-pub use fulmar_netio::permit_open_files;
+pub use fulmar_netio::{PlainThread, permit_open_files, start_plain_thread};
 pub use fulmar_session::Counters;
 pub use fulmar_session::counters::{About, Kind};
 pub use stats::{Hub, dump, dump_own};

@@ -43,8 +43,8 @@ pub(crate) fn run(file: &Path, role: Option<Side>, environment: &Environment) ->
 
 fn start(loaded: Loaded) -> Result<(), Exit> {
     let Loaded { config, problems } = loaded;
-    let log_file = logging::start(&config.log)?;
-    let to_file = log_file.is_some();
+    logging::start(&config.log)?;
+    let to_file = config.log.file.is_some();
     tracing::info!("{} {}", Persona::Fulmar.version(), config.role.name());
     for line in report::lines(&config) {
         tracing::info!("{line}");
@@ -55,7 +55,7 @@ fn start(loaded: Loaded) -> Result<(), Exit> {
     {
         tracing::warn!("{problem}");
     }
-    let result = launch::tunnel(config, log_file);
+    let result = launch::tunnel(config);
     result.map_err(|e| {
         if to_file {
             // Where its reader looks for it; standard error gets it anyway.

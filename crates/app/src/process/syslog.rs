@@ -1,57 +1,59 @@
-//! The system's log: datagrams of RFC 3164 to its socket, facility USER (docs/spec/kcptun-libev.md, section 14.6).
+//! The system's log: datagrams of RFC 3164 to its socket, facility USER (docs/spec/kcptun-libev.md, section 14.6). Whoever logs
+//! writes the [`head`] of a datagram, another thread sends it.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use fulmar_config::{gotime, localtime};
-use tracing::Level;
 
 /// Where the system's log listens.
 const SOCKET: &str = "/dev/log";
 /// Facility USER, as it stands in the priority.
 const FACILITY: u8 = 1 << 3;
 
+/// How a line of the program `ident` begins. `severity` is 0 to 7.
+pub(crate) fn head(severity: u8, ident: &str) -> String {
+    let time = gotime::format("Jan _2 15:04:05", &localtime::now());
+    let (priority, id) = (FACILITY | severity, std::process::id());
+    format!("<{priority}>{time} {ident}[{id}]: ")
+}
+
 /// A way to the system's log. A log that is not there, or does not keep up, loses lines; it stops nobody.
 #[derive(Debug)]
 pub(crate) struct Syslog {
     path: PathBuf,
-    ident: String,
     socket: Option<UnixDatagram>,
 }
 
 impl Syslog {
-    /// To the system's own socket; lines are said to come from `ident`.
-    pub(crate) fn new(ident: &str) -> Self {
-        Self::at(SOCKET, ident)
+    /// To the system's own socket.
+    pub(crate) fn new() -> Self {
+        Self::at(SOCKET)
     }
 
-    fn at(path: impl Into<PathBuf>, ident: &str) -> Self {
+    fn at(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
-            ident: ident.to_owned(),
             socket: None,
         }
     }
 
-    /// Sends one line. The socket is opened anew once if it has gone away, as after a restart of the log.
-    pub(crate) fn send(&mut self, level: Level, line: &str) {
-        let time = gotime::format("Jan _2 15:04:05", &localtime::now());
-        let datagram = format!(
-            "<{}>{time} {}[{}]: {}",
-            FACILITY | severity(level),
-            self.ident,
-            std::process::id(),
-            line.trim_end()
-        );
+    /// Sends one line with its [`head`]. The socket is opened anew once if it has gone away, as after a restart of the log.
+    ///
+    /// # Errors
+    /// When the log is not there, or does not keep up; the line is lost.
+    pub(crate) fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
+        let mut failed = io::ErrorKind::NotConnected.into();
         for _ in 0..2 {
-            match self.connected().and_then(|s| s.send(datagram.as_bytes())) {
-                Ok(_) => return,
+            match self.connected().and_then(|s| s.send(datagram)) {
+                Ok(_) => return Ok(()),
                 // Full: it does not keep up.
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => self.socket = None,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(e),
+                Err(e) => (self.socket, failed) = (None, e),
             }
         }
+        Err(failed)
     }
 
     fn connected(&mut self) -> io::Result<&UnixDatagram> {
@@ -65,16 +67,6 @@ impl Syslog {
             }
         };
         Ok(self.socket.insert(socket))
-    }
-}
-
-/// The severity of `level`: error 3, warning 4, info 6, the rest 7.
-fn severity(level: Level) -> u8 {
-    match level {
-        Level::ERROR => 3,
-        Level::WARN => 4,
-        Level::INFO => 6,
-        _ => 7,
     }
 }
 
@@ -100,18 +92,13 @@ mod tests {
     fn lines_arrive_also_at_the_next_log() {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("log");
-        let mut syslog = Syslog::at(&path, "kcptun-libev");
+        let mut syslog = Syslog::at(&path);
         // Nobody listens: lost, and no harm.
-        syslog.send(Level::ERROR, "lost");
-        for (level, priority) in [
-            (Level::ERROR, "<11>"),
-            (Level::WARN, "<12>"),
-            (Level::INFO, "<14>"),
-            (Level::DEBUG, "<15>"),
-            (Level::TRACE, "<15>"),
-        ] {
+        assert!(syslog.send(b"lost").is_err());
+        for (severity, priority) in [(3, "<11>"), (4, "<12>"), (6, "<14>"), (7, "<15>")] {
             let first = log(&path);
-            syslog.send(level, "a line\n");
+            let line = format!("{}a line", head(severity, "kcptun-libev"));
+            syslog.send(line.as_bytes()).expect("sent");
             let got = received(&first);
             let rest = got.strip_prefix(priority).expect("priority");
             let (time, rest) = rest.split_at(16);
@@ -137,10 +124,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("log");
         let log = log(&path);
-        let mut syslog = Syslog::at(&path, "x");
-        for _ in 0..5000 {
-            syslog.send(Level::INFO, "line");
-        }
+        let mut syslog = Syslog::at(&path);
+        let line = format!("{}line", head(6, "x"));
+        let lost = (0..5000).filter(|_| syslog.send(line.as_bytes()).is_err());
+        assert!(lost.count() > 0);
         assert!(received(&log).ends_with(": line"));
     }
 }

@@ -7,9 +7,11 @@
 mod errors;
 mod files;
 mod portable;
+mod thread;
 pub(crate) use errors::{is_fatal, trouble};
 pub(crate) use files::{cpu_time, permit_open_files};
 pub(crate) use portable::Portable;
+pub(crate) use thread::start_plain_thread;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
