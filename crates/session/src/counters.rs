@@ -176,7 +176,7 @@ counters! {
         Counter streams_opened = "StreamsOpened",
         /// Streams that ended by a reset.
         Counter streams_reset = "StreamsReset",
-        /// Segments of sparse flows, or lost before, that were sent once more beside the first.
+        /// Copies sent of segments of sparse flows, and of segments that were lost before.
         Counter copied_segs = "CopiedSegs",
         /// Ranges in acknowledgements sent, between two Fulmar ends in mode auto.
         Counter ack_ranges = "AckRanges",

@@ -24,7 +24,7 @@ const SPARE: Duration = Duration::from_secs(2);
 /// What is chosen when a session with such a sender is built.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// Most redundancy on bulk, percent of what it protects, 0 to 100; 0: no copies either.
+    /// Most parity, percent of what it protects, 0 to 100; 0: no copies either.
     pub redundancy: u8,
     /// Whether parity follows the path.
     pub parity: bool,

@@ -186,8 +186,8 @@ impl Redundancy {
         }
     }
 
-    /// How many more times, 0 to 3, a small segment of a sparse flow is to be sent: so many that it goes missing in no more than
-    /// one of 500 cases. That takes losses for independent, so copies should not leave in one row.
+    /// How many more times, 0 to 3, a small segment of a sparse flow is to be sent: so many that it stays missing in fewer than
+    /// 3 of 10,000 cases. That takes losses for independent, so copies should not leave together.
     #[must_use]
     pub const fn copies(&self) -> u8 {
         self.copies

@@ -317,3 +317,28 @@ fn every_golden_vector_is_named_by_its_specification() {
         }
     }
 }
+
+#[test]
+fn the_dependencies_of_crates_are_those_that_the_architecture_shows() {
+    let text = read(&root().join("docs/architecture.md"));
+    let mut shown = 0;
+    for line in text.lines().filter(|line| line.starts_with("crates/")) {
+        let name = line.split(' ').next().unwrap_or_default();
+        let manifest = read(&root().join(name).join("Cargo.toml"));
+        let (_, section) = manifest
+            .split_once("\n[dependencies]\n")
+            .unwrap_or_default();
+        let section = section.split("\n[").next().unwrap_or_default();
+        let has: BTreeSet<&str> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("fulmar-")?.split(['.', ' ']).next())
+            .collect();
+        let Some((_, told)) = line.split_once(" depends on ") else {
+            continue;
+        };
+        let told: BTreeSet<&str> = told.split(", ").filter(|name| *name != "nothing").collect();
+        assert_eq!(told, has, "{name}");
+        shown += 1;
+    }
+    assert!(shown > 10, "{shown} crates");
+}

@@ -285,7 +285,7 @@ pub const LIBEV_KEYS: [LibevKey; 41] = {
             "fulmar.redundancy",
             int(0, 100, 25, "percent"),
             Kcp,
-            "Most parity that mode auto may add, of the data",
+            "0: mode auto sends no copies of small messages. There is no parity in this format, so other values are alike",
         ),
         key(
             "fulmar.memory",

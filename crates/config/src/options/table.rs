@@ -247,8 +247,8 @@ pub const TABLE: [Opt; 49] = [
         client: Preset::Int(25),
         server: Preset::Int(25),
         group: Group::Speed,
-        help: "With --mode auto: most redundancy on bulk, in percent of it; 0: no parity, no copies",
-        note: "Takes effect with --mode auto: most parity and copies on bulk, in percent of the bytes that they protect; 0: none",
+        help: "With --mode auto: most parity, in percent of the data; 0: no parity, no copies of small messages",
+        note: "Takes effect with --mode auto: most parity, in percent of the bytes that it protects; 0: no parity and no copies of small messages",
         ..BASE
     },
     Opt {
