@@ -1,5 +1,7 @@
 //! What a program does with its process: the background, the user it runs as, the system's log.
 
+#[cfg(target_os = "linux")]
+pub(crate) mod command_line;
 #[cfg(unix)]
 pub(crate) mod daemon;
 #[cfg(not(unix))]

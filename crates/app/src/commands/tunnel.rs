@@ -18,6 +18,9 @@ pub(crate) fn tunnel(
     args: &[OsString],
     environment: &Environment,
 ) -> Result<(), Exit> {
+    // Where the system does not allow it the key stays visible, as the help says.
+    #[cfg(target_os = "linux")]
+    let _ = crate::process::command_line::hide_keys();
     match from_args(side, args, environment)? {
         Invocation::Help(compat) => {
             let name = match persona {
