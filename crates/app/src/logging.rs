@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use fulmar_config::text;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
@@ -85,7 +86,7 @@ pub(crate) fn start(log: &fulmar_config::Log) -> Result<(), Exit> {
             let file = LogFile::open(path).map_err(|e| {
                 Exit::usage(format!(
                     "the log file {} cannot be opened: {e}; give a file that can be written",
-                    path.display()
+                    text::path(path)
                 ))
             })?;
             install(levels, Sink::File, Some(file))
