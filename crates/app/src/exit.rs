@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use fulmar_config::{Failure, Severity};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use fulmar_config::{Failure, Severity, text};
 use tracing::Level;
 
 use crate::logging;
@@ -49,8 +50,20 @@ impl Exit {
                 ExitCode::from(2)
             }
             Self::Clap(e) => {
-                // A closed pipe is nobody's mistake.
-                let _ = e.print();
+                if !e.use_stderr() {
+                    // A closed pipe is nobody's mistake.
+                    let _ = e.print();
+                } else if is_bare_word(&e) {
+                    // It may be anything, also a key.
+                    say(
+                        Severity::Error,
+                        "one argument is neither a flag nor a flag's value; --help shows what there is",
+                    );
+                } else {
+                    let lines = e.render().to_string();
+                    let lines: Vec<_> = lines.lines().map(text::one_line).collect();
+                    note(&format!("{}\n", lines.join("\n")));
+                }
                 ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2))
             }
             Self::Failed(message) => {
@@ -59,6 +72,15 @@ impl Exit {
             }
         }
     }
+}
+
+/// Whether clap does not know what to do with an argument that has no hyphen.
+fn is_bare_word(error: &clap::Error) -> bool {
+    let word = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) => word,
+        _ => return false,
+    };
+    error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-')
 }
 
 impl From<Failure> for Exit {
@@ -79,7 +101,7 @@ pub(crate) fn say(severity: Severity, message: &str) {
         Severity::Mistake | Severity::Warning => Level::WARN,
         Severity::Note => Level::INFO,
     };
-    logging::stderr(level, &format!("{word}: {message}"));
+    logging::stderr(level, &format!("{word}: {}", text::one_line(message)));
 }
 
 /// Writes to standard error as it is: what was asked for and is no problem.

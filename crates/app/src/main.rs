@@ -69,9 +69,13 @@ fn dispatch(persona: Persona, args: &[OsString], environment: &Environment) -> R
         Persona::Fulmar => {}
     }
     // kcptun's flags are not clap's: one hyphen is enough, and what follows the first non-flag is ignored.
+    let is_plugin = || !matches!(plugin_side(environment), Ok(None));
     let side = match args.first().and_then(|arg| arg.to_str()) {
         Some("client") => Some(Side::Client),
         Some("server") => Some(Side::Server),
+        // Roles as other plugins have them.
+        Some("c") if is_plugin() => Some(Side::Client),
+        Some("s") if is_plugin() => Some(Side::Server),
         _ => None,
     };
     if let Some(side) = side {

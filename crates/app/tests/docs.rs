@@ -106,7 +106,6 @@ fn values(opt: &Opt) -> String {
             names.join(" ")
         }
         Kind::Int { min, max, unit } => {
-            let min = if min == i64::MIN { 0 } else { min };
             let max = if max == i64::from(i32::MAX) {
                 "2³¹−1".to_owned()
             } else {

@@ -1,6 +1,7 @@
 //! kcptun-libev's processes on the loopback device: the real program, as client and server.
 #![cfg(unix)]
 
+#[allow(dead_code, reason = "some of it is for the tests of others")]
 mod kit;
 
 use std::fs;

@@ -131,11 +131,11 @@ fn mistakes_end_with_2_and_say_what_to_write() {
     for (args, text) in [
         (
             &["client", "--nosuchflag"][..],
-            "error: command line: the client has no flag --nosuchflag; --help lists them\n",
+            "error: command line: the client has no flag \"--nosuchflag\"; --help lists them\n",
         ),
         (
-            &["server", "-mtu", "9000"],
-            "error: command line, -mtu: 9000 is too large; write 50 to 1500 bytes\n",
+            &["server", "-keepalive", "9000"],
+            "error: command line, -keepalive: 9000 is too large; write 1 to 30 seconds\n",
         ),
         (
             &["server", "-ds=1", "-datashard=2"],
@@ -187,8 +187,9 @@ fn an_unusable_log_file_is_named() {
     let ran = ran_with_levels("loud=loud");
     assert_eq!(ran.code, 2);
     assert!(
-        ran.err
-            .starts_with("error: environment, FULMAR_LOG: \"loud=loud\": "),
+        ran.err.starts_with(
+            "error: environment, FULMAR_LOG: \"loud\" is no part of the program that logs; "
+        ),
         "{}",
         ran.err
     );
@@ -315,8 +316,8 @@ fn check_knows_the_kcptun_of_2016_and_toml() {
             "error: FILE:3:1: \"mdoe\" is ignored: kcptun's server has no such key; did you mean \"mode\"?\n",
         ),
         (
-            "listen = \":1\"\nkey = \"k\"\nmtu = 9000\n",
-            "error: FILE:3:7, \"mtu\": 9000 is too large; write 50 to 1500 bytes\n",
+            "listen = \":1\"\nkey = \"k\"\nkeepalive = 9000\n",
+            "error: FILE:3:13, \"keepalive\": 9000 is too large; write 1 to 30 seconds\n",
         ),
     ] {
         let ran = check("c.toml", text);
@@ -406,7 +407,9 @@ fn a_plugin_knows_its_side() {
         plugin("server").arg("client"),
         "the options ask for a server, but this was started as a client",
     );
-    refused(&mut plugin("mtu=1;=x"), "an option without a name");
+    refused(&mut plugin("mtu=1;=x"), "option 2 has no name");
+    refused(plugin("listen=x").arg("s"), server);
+    refused(&mut plugin(" s ; listen=x"), server);
     let dir = TempDir::new().expect("dir");
     let mut as_server = command(&named(&dir, "kcptun-server"));
     for (name, value) in plugin("listen=x").get_envs() {
@@ -486,9 +489,9 @@ fn check_is_stricter_than_a_start() {
             "error: FILE:1:46, \"parityshard\": 250 data and 7 parity packets are more than 256 in a group; make their sum 256 or less\n",
         ),
         (
-            "{\"mtu\": 9000, \"key\":\"k\"}",
+            "{\"keepalive\": 9000, \"key\":\"k\"}",
             &["--role", "server"],
-            "error: FILE:1:9, \"mtu\": 9000 is too large; write 50 to 1500 bytes\n",
+            "error: FILE:1:15, \"keepalive\": 9000 is too large; write 1 to 30 seconds\n",
         ),
     ] {
         let ran = check(text, more);

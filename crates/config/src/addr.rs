@@ -5,6 +5,9 @@ use core::net::Ipv6Addr;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use crate::services;
+use crate::text::{self, quoted};
+
 /// Where a stream listener or a target is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StreamAddr {
@@ -20,25 +23,31 @@ pub enum StreamAddr {
 }
 
 impl StreamAddr {
-    /// Reads `text` as kcptun does: what does not split into host and port is the path of a Unix socket.
+    /// Reads `text` as kcptun does: what does not split into host and port is the path of a Unix socket. A port may be the
+    /// name of a service that this machine knows.
     ///
     /// # Errors
-    /// When it does split, but the port is not a number from 0 to 65535 (names of services are not looked up),
-    /// or when `text` is empty.
+    /// When it does split, but the port is neither a number from 0 to 65535 nor a service, or the host has a character that no
+    /// host has; when it does not split because of a character that only looks like a colon; and when `text` is empty.
     pub fn parse(text: &OsStr) -> Result<Self, AddrError> {
         if text.is_empty() {
             return Err(AddrError::Empty);
         }
         match text.to_str().and_then(split_host_port) {
-            None => Ok(Self::Unix(text.into())),
-            Some((host, port)) => match port.parse::<u16>() {
-                Ok(port) if !has_controls(host) => Ok(Self::Tcp {
+            None => {
+                let path = Self::Unix(text.into());
+                match text.to_str().and_then(text::first_lookalike) {
+                    Some((_, c)) if path.looks_mistaken() => Err(AddrError::Character(c)),
+                    _ => Ok(path),
+                }
+            }
+            Some((host, port)) => {
+                check_host(host)?;
+                Ok(Self::Tcp {
                     host: host.into(),
-                    port,
-                }),
-                Ok(_) => Err(AddrError::Controls),
-                Err(_) => Err(AddrError::Port(port.into())),
-            },
+                    port: self::port(port)?,
+                })
+            }
         }
     }
 
@@ -61,7 +70,7 @@ impl fmt::Display for StreamAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { host, port } => write!(f, "{}:{port}", Bracketed(host)),
-            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Unix(path) => f.write_str(&text::path(path)),
         }
     }
 }
@@ -84,9 +93,12 @@ impl PortRange {
     ///
     /// # Errors
     /// When there is no port, when the ports are not `1 <= min <= max <= 65535`, or when the host has a colon
-    /// without being an IPv6 address.
+    /// without being an IPv6 address, or a character that no host has.
     pub fn parse(text: &str) -> Result<(Self, &str), AddrError> {
-        let parts = Multiport::parse(text)?;
+        let parts = match Multiport::parse(text) {
+            Err(AddrError::NoPort) => by_service(text)?,
+            parts => parts?,
+        };
         let host = parts
             .host
             .strip_prefix('[')
@@ -97,9 +109,7 @@ impl PortRange {
         if host.contains(':') && address.parse::<Ipv6Addr>().is_err() || host.contains(['[', ']']) {
             return Err(AddrError::Host(parts.host.into()));
         }
-        if has_controls(host) {
-            return Err(AddrError::Controls);
-        }
+        check_host(host)?;
         let range = Self {
             host: host.into(),
             min: parts.min,
@@ -190,8 +200,8 @@ pub enum AddrError {
     },
     /// The host is neither a name nor an address.
     Host(String),
-    /// Control characters.
-    Controls,
+    /// A blank, a control character, or one that only looks like another.
+    Character(char),
 }
 
 impl fmt::Display for AddrError {
@@ -199,7 +209,11 @@ impl fmt::Display for AddrError {
         match self {
             Self::Empty => f.write_str("the address is empty"),
             Self::NoPort => f.write_str("the port is missing"),
-            Self::Port(port) => write!(f, "the port \"{port}\" is not a number from 0 to 65535"),
+            Self::Port(port) => write!(
+                f,
+                "the port {} is neither a number from 0 to 65535 nor a service that this machine knows",
+                quoted(port)
+            ),
             Self::Range { min, max } if min == max => {
                 write!(f, "the port {min} is not one of 1 to 65535")
             }
@@ -210,9 +224,13 @@ impl fmt::Display for AddrError {
                 write!(f, "the port range {min}-{max} does not lie in 1 to 65535")
             }
             Self::Host(host) => {
-                write!(f, "the host \"{host}\" is neither a name nor an IP address")
+                write!(
+                    f,
+                    "the host {} is neither a name nor an IP address",
+                    quoted(host)
+                )
             }
-            Self::Controls => f.write_str("the address has control characters"),
+            Self::Character(c) => write!(f, "it has {} in it", text::name(*c)),
         }
     }
 }
@@ -237,8 +255,44 @@ fn split_host_port(text: &str) -> Option<(&str, &str)> {
     (!host.contains(['[', ']']) && !port.contains(['[', ']'])).then_some((host, port))
 }
 
-fn has_controls(text: &str) -> bool {
-    text.chars().any(char::is_control)
+/// A port by its number or by the name of a service.
+fn port(text: &str) -> Result<u16, AddrError> {
+    let number = text.parse().ok();
+    // What begins like a number is none of the services.
+    let named = || {
+        let word = text.starts_with(|c: char| c.is_ascii_alphabetic());
+        word.then(|| services::system(text)).flatten()
+    };
+    number
+        .or_else(named)
+        .ok_or_else(|| AddrError::Port(text.into()))
+}
+
+/// `host:service`, which the pattern of section 3.4 does not know.
+fn by_service(text: &str) -> Result<Multiport<'_>, AddrError> {
+    if let Some((_, c)) = text::first_lookalike(text) {
+        return Err(AddrError::Character(c));
+    }
+    match text.rsplit_once(':') {
+        Some((host, word)) if !word.is_empty() => {
+            let port = port(word)?;
+            Ok(Multiport {
+                host,
+                min: port,
+                max: port,
+                rest: "",
+            })
+        }
+        _ => Err(AddrError::NoPort),
+    }
+}
+
+fn check_host(host: &str) -> Result<(), AddrError> {
+    let odd = |c: &char| c.is_control() || c.is_whitespace() || text::lookalike(*c).is_some();
+    match host.chars().find(odd) {
+        Some(c) => Err(AddrError::Character(c)),
+        None => Ok(()),
+    }
 }
 
 struct Bracketed<'a>(&'a str);
@@ -306,7 +360,13 @@ mod tests {
         assert_eq!(ok("h:5,6"), Ok(("h".into(), 5, ",6")));
         assert_eq!(ok("a:1:2"), Err(AddrError::Host("a:1".into())));
         assert_eq!(ok("[h:2"), Err(AddrError::Host("[h".into())));
-        assert_eq!(ok("h\n:2"), Err(AddrError::Controls));
+        assert_eq!(ok("h\n:2"), Err(AddrError::Character('\n')));
+        assert_eq!(ok(" h:2"), Err(AddrError::Character(' ')));
+        assert_eq!(ok("h\u{a0}:2"), Err(AddrError::Character('\u{a0}')));
+        assert_eq!(ok("h：2"), Err(AddrError::Character('：')));
+        assert_eq!(ok("h:https"), Ok(("h".into(), 443, "")));
+        assert_eq!(ok("h:htpp"), Err(AddrError::Port("htpp".into())));
+        assert_eq!(ok("h:"), Err(AddrError::NoPort));
     }
 
     #[test]
@@ -314,7 +374,11 @@ mod tests {
         assert_eq!(stream(":12948"), tcp("", 12948));
         assert_eq!(stream("127.0.0.1:0"), tcp("127.0.0.1", 0));
         assert_eq!(stream("[::1]:80"), tcp("::1", 80));
-        assert_eq!(stream("h:http"), Err(AddrError::Port("http".into())));
+        assert_eq!(stream("h:http"), tcp("h", 80));
+        assert_eq!(stream("h:htpp"), Err(AddrError::Port("htpp".into())));
+        assert_eq!(stream("h:80\r"), Err(AddrError::Port("80\r".into())));
+        assert_eq!(stream("127.0.0.1：80"), Err(AddrError::Character('：')));
+        assert_eq!(stream("h \u{a0}:80"), Err(AddrError::Character(' ')));
         assert_eq!(stream("h:"), Err(AddrError::Port(String::new())));
         assert_eq!(stream(""), Err(AddrError::Empty));
         for path in [
@@ -331,6 +395,16 @@ mod tests {
         let mistaken = |text| stream(text).is_ok_and(|addr| addr.looks_mistaken());
         assert!(mistaken("localhost") && mistaken("::1:80") && mistaken("[::1]"));
         assert!(!mistaken("/run/app") && !mistaken("@name") && !mistaken("app.sock"));
+    }
+
+    #[test]
+    fn errors_show_no_control_characters() {
+        for text in ["h:80\r", "h\u{1b}[2J:80", "a\r:1:2", "[h\n:2", "h:\u{202e}"] {
+            for error in [stream(text).err(), PortRange::parse(text).err()] {
+                let shown = error.map(|e| e.to_string()).unwrap_or_default();
+                assert!(!shown.contains(char::is_control), "{shown:?}");
+            }
+        }
     }
 
     proptest! {

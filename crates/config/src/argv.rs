@@ -6,7 +6,8 @@ use crate::golang::parse_bool;
 use crate::options::{self, Kind, Opt, Side};
 use crate::origin::Origin;
 use crate::problem::{Place, Problem, Severity};
-use crate::values::{Raw, Values, meant, printable, wanted};
+use crate::text::{self, printable, quoted};
+use crate::values::{Raw, Values, meant, wanted};
 
 /// What a command line asks for.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -23,12 +24,13 @@ pub(crate) fn read(args: &[OsString], values: &mut Values, problems: &mut Vec<Pr
     let mut seen: Vec<(&'static Opt, String)> = Vec::new();
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
+        let number = args.len() - rest.len();
         let token = match Token::read(arg) {
             Token::Positional => {
                 if matches!(arg.to_str(), Some("help" | "h")) {
                     return Asked::Help;
                 }
-                problems.extend(ignored(arg, rest.as_slice(), seen.last()));
+                problems.push(ignored(number, arg, rest.as_slice(), seen.last()));
                 break;
             }
             Token::End => {
@@ -36,7 +38,7 @@ pub(crate) fn read(args: &[OsString], values: &mut Values, problems: &mut Vec<Pr
                     if matches!(first.to_str(), Some("help" | "h")) {
                         return Asked::Help;
                     }
-                    problems.extend(ignored(first, more, None));
+                    problems.push(ignored(number + 1, first, more, None));
                 }
                 break;
             }
@@ -44,7 +46,7 @@ pub(crate) fn read(args: &[OsString], values: &mut Values, problems: &mut Vec<Pr
                 problems.push(
                     Problem::error(
                         Place::CommandLine,
-                        format!("\"{}\" is not a flag", printable(arg)),
+                        format!("{} is not a flag", quoted(before_value(arg))),
                     )
                     .hint("write --name value or --name=value"),
                 );
@@ -67,7 +69,7 @@ pub(crate) fn read(args: &[OsString], values: &mut Values, problems: &mut Vec<Pr
                 }
                 _ => {
                     // Whether it takes a value is unknown, so nothing behind it can be read.
-                    problems.push(unknown(side, &printable(&token.name), &spelled));
+                    problems.push(unknown(side, &token.name.to_string_lossy(), &spelled));
                     break;
                 }
             }
@@ -176,45 +178,102 @@ fn names_differ(a: &str, b: &str) -> bool {
     a.trim_start_matches('-') != b.trim_start_matches('-')
 }
 
+/// `arg` up to an equals sign: what may stand behind it is nobody's business.
+fn before_value(arg: &OsStr) -> OsString {
+    let bytes = arg.as_encoded_bytes();
+    match bytes.iter().position(|b| *b == b'=') {
+        Some(at) => os(&bytes[..=at]),
+        None => arg.into(),
+    }
+}
+
 fn unknown(side: Side, name: &str, spelled: &str) -> Problem {
+    let near = find(side.other(), name).or_else(|| meant(side, name));
+    // A value that sticks to the flag, as in -keySECRET, must not be shown.
+    let shown = match name.to_ascii_lowercase().strip_prefix("key") {
+        Some(rest) if near.is_none() && !rest.is_empty() => {
+            let hyphens = spelled.len() - spelled.trim_start_matches('-').len();
+            format!("\"{}key…\"", "-".repeat(hyphens))
+        }
+        _ => quoted(spelled),
+    };
     let problem = Problem::error(
         Place::CommandLine,
-        format!("the {} has no flag {spelled}", side.name()),
+        format!("the {} has no flag {shown}", side.name()),
     );
-    if let Some(opt) = find(side.other(), name) {
-        return problem.hint(format!(
+    match near {
+        Some(opt) if find(side.other(), name).is_some() => problem.hint(format!(
             "--{} is a flag of the {}",
             opt.flag,
             side.other().name()
-        ));
-    }
-    match meant(side, name) {
+        )),
         Some(opt) => problem.hint(format!("did you mean --{}?", opt.flag)),
         None => problem.hint("--help lists them"),
     }
 }
 
-/// kcptun ignores the first argument that is no flag and all behind it.
+/// kcptun ignores the first argument that is no flag and all behind it. What is said names flags only: anything else may
+/// be a key. `number`: which argument `first` is, from 1.
 fn ignored(
+    number: usize,
     first: &OsStr,
     rest: &[OsString],
     last: Option<&(&'static Opt, String)>,
-) -> Option<Problem> {
-    let mut all: Vec<String> = rest.iter().take(4).map(printable).collect();
-    all.insert(0, printable(first));
-    if rest.len() > 4 {
-        all.push("…".into());
-    }
-    let problem = Problem::new(
-        Severity::Mistake,
-        Place::CommandLine,
-        format!("ignored: {}", all.join(" ")),
-    );
+) -> Problem {
+    let dash = first
+        .to_str()
+        .and_then(|word| word.chars().next())
+        .filter(|c| text::lookalike(*c).is_some_and(|(_, meant)| meant == '-'));
+    let flags = flags_among(first, rest);
+    let what = match (rest.is_empty() && flags.is_empty(), dash) {
+        (true, _) => format!("ignored: argument {number}, which is no flag"),
+        (false, None) => format!("ignored from argument {number} on, which is no flag"),
+        (false, Some(c)) => format!(
+            "ignored from argument {number} on, which begins with {} and so is no flag",
+            text::name(c)
+        ),
+    };
+    let what = if flags.is_empty() {
+        what
+    } else {
+        format!("{what}: {}", flags.join(", "))
+    };
+    let problem = Problem::new(Severity::Mistake, Place::CommandLine, what);
     let switch = last.filter(|(opt, _)| opt.kind == Kind::Bool);
-    Some(match (switch, first.to_str().and_then(parse_bool)) {
+    match (switch, first.to_str().and_then(parse_bool)) {
         (Some((_, spelled)), Some(value)) => problem.hint(format!("write {spelled}={value}")),
+        _ if dash.is_some() => problem.hint("write a hyphen: -"),
         _ => problem.hint("everything is a flag; write --name value"),
-    })
+    }
+}
+
+/// The flags that `first` and `rest` would be, in their order: only names that one of the sides has, without their values.
+fn flags_among(first: &OsStr, rest: &[OsString]) -> Vec<String> {
+    let known = |name: &str| find(Side::Client, name).or_else(|| find(Side::Server, name));
+    let mut flags = Vec::new();
+    let mut words = core::iter::once(first).chain(rest.iter().map(OsString::as_os_str));
+    while let Some(word) = words.next() {
+        let Some(word) = word.to_str() else { continue };
+        let dashed = |c: char| c == '-' || text::lookalike(c).is_some_and(|(_, c)| c == '-');
+        let name = word.trim_start_matches(dashed);
+        let (name, value) = match name.split_once('=') {
+            Some((name, _)) => (name, true),
+            None => (name, false),
+        };
+        if !word.starts_with(dashed) {
+            continue;
+        }
+        if let Some(opt) = known(name) {
+            flags.push(format!(
+                "{}{name}",
+                if name.len() == 1 { "-" } else { "--" }
+            ));
+            if opt.kind != Kind::Bool && !value {
+                words.next();
+            }
+        }
+    }
+    flags
 }
 
 #[cfg(test)]
@@ -300,7 +359,9 @@ mod tests {
         assert_eq!(number(&values, Id::Mtu), 1350);
         assert_eq!(
             problems,
-            ["Mistake command line: ignored: false --mtu 1000; write --nocomp=false"]
+            [
+                "Mistake command line: ignored from argument 2 on, which is no flag: --mtu; write --nocomp=false"
+            ]
         );
     }
 
@@ -342,15 +403,15 @@ mod tests {
         for (args, text) in [
             (
                 &["--nosuchflag"][..],
-                "Error command line: the client has no flag --nosuchflag; --help lists them",
+                "Error command line: the client has no flag \"--nosuchflag\"; --help lists them",
             ),
             (
                 &["-sndwdn", "3"],
-                "Error command line: the client has no flag -sndwdn; did you mean --sndwnd?",
+                "Error command line: the client has no flag \"-sndwdn\"; did you mean --sndwnd?",
             ),
             (
                 &["--target=x"],
-                "Error command line: the client has no flag --target; --target is a flag of the server",
+                "Error command line: the client has no flag \"--target\"; --target is a flag of the server",
             ),
             (
                 &["--mtu", "x"],
@@ -374,15 +435,62 @@ mod tests {
             ),
             (
                 &["-=1"],
-                "Error command line: \"-=1\" is not a flag; write --name value or --name=value",
+                "Error command line: \"-=\" is not a flag; write --name value or --name=value",
             ),
         ] {
             assert_eq!(client(args).1, [text], "{args:?}");
         }
         assert_eq!(
             run(Side::Server, &["-conn=3"]).1,
-            ["Error command line: the server has no flag -conn; --conn is a flag of the client"]
+            [
+                "Error command line: the server has no flag \"-conn\"; --conn is a flag of the client"
+            ]
         );
+    }
+
+    #[test]
+    fn what_is_ignored_is_told_without_values_and_words() {
+        for (args, text) in [
+            (
+                &["-l", ":1", "oops", "--key", "S3CRET"][..],
+                "ignored from argument 3 on, which is no flag: --key; everything is a flag; write --name value",
+            ),
+            (
+                &[
+                    "oops",
+                    "-key=S3CRET",
+                    "S3CRET",
+                    "-S3CRET",
+                    "--mtu",
+                    "-r",
+                    "-listen",
+                ],
+                "ignored from argument 1 on, which is no flag: --key, --mtu, --listen; everything is a flag; write --name value",
+            ),
+            (
+                &["S3CRET"],
+                "ignored: argument 1, which is no flag; everything is a flag; write --name value",
+            ),
+            (
+                &["--", "--key", "--S3CRET"],
+                "ignored from argument 2 on, which is no flag: --key; everything is a flag; write --name value",
+            ),
+            (
+                &["–key", "S3CRET", "—mtu=9"],
+                "ignored from argument 1 on, which begins with a typographic dash (U+2013) and so is no flag: --key, --mtu; write a hyphen: -",
+            ),
+            (
+                &["-nocomp", "true", "-mode", "fast2"],
+                "ignored from argument 2 on, which is no flag: --mode; write -nocomp=true",
+            ),
+        ] {
+            assert_eq!(client(args).1, [format!("Mistake command line: {text}")]);
+        }
+        for args in [&["-keyS3CRET"][..], &["--=S3CRET"], &["---key=S3CRET"]] {
+            let problems = client(args).1;
+            assert_eq!(problems.len(), 1);
+            assert!(!problems[0].contains("S3CRET"), "{problems:?}");
+        }
     }
 
     #[cfg(unix)]

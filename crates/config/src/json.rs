@@ -7,6 +7,8 @@
 use core::cell::Cell;
 use core::fmt;
 
+use crate::text;
+
 /// A position in a text: line and column, both from 1, columns in characters.
 pub(crate) type Position = (u32, u32);
 
@@ -77,7 +79,9 @@ pub(crate) struct SyntaxError {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum What {
     Empty,
-    ByteOrderMark,
+    Utf16,
+    /// A character that only looks like one of JSON's.
+    Lookalike(char),
     Comment,
     TrailingComma,
     MissingComma,
@@ -98,7 +102,8 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "the file is empty",
-            Self::ByteOrderMark => "the file starts with a byte order mark",
+            Self::Utf16 => "the file is in UTF-16",
+            Self::Lookalike(c) => return write!(f, "{}", text::name(*c)),
             Self::Comment => "a comment",
             Self::TrailingComma => "a comma with nothing behind it",
             Self::MissingComma => "a comma is missing",
@@ -119,10 +124,15 @@ impl fmt::Display for What {
 
 impl What {
     /// What to do about it.
-    pub(crate) const fn hint(self) -> &'static str {
+    pub(crate) fn hint(self) -> &'static str {
         match self {
             Self::Empty => "write {} for all defaults",
-            Self::ByteOrderMark => "save it as UTF-8 without one",
+            Self::Utf16 => "save it as UTF-8",
+            Self::Lookalike(c) => match text::lookalike(c) {
+                Some((_, '"')) => "write texts and keys in plain double quotes",
+                Some((_, ' ')) | None => "remove it, or write an ordinary blank",
+                Some(_) => "write ASCII's own character",
+            },
             Self::Comment => "JSON has no comments; remove it",
             Self::TrailingComma => "remove the comma",
             Self::MissingComma => "write one between two entries",
@@ -145,6 +155,23 @@ impl What {
 const DEEPEST: usize = 10_000;
 /// The same where nested objects are kept (docs/spec/kcptun-libev.md, section 3.1).
 const DEEPEST_NESTED: usize = 256;
+
+/// `bytes` without the mark that some editors put in front of UTF-8, and whether it was there.
+pub(crate) fn without_mark(bytes: &[u8]) -> (&[u8], bool) {
+    match bytes.strip_prefix(b"\xef\xbb\xbf") {
+        Some(rest) => (rest, true),
+        None => (bytes, false),
+    }
+}
+
+/// Whether `bytes` are text in UTF-16: by its mark, or because every other byte of what begins it is zero.
+pub(crate) fn is_utf16(bytes: &[u8]) -> bool {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [a, b, ..] => (*a == 0) != (*b == 0),
+        _ => false,
+    }
+}
 
 /// Reads the first value in `bytes`.
 pub(crate) fn read(bytes: &[u8]) -> Result<Document, SyntaxError> {
@@ -209,8 +236,8 @@ impl<'a> Scanner<'a> {
     }
 
     fn document(mut self) -> Result<Document, SyntaxError> {
-        if self.bytes.starts_with(b"\xef\xbb\xbf") {
-            return Err(self.error(What::ByteOrderMark));
+        if is_utf16(self.bytes) {
+            return Err(self.error(What::Utf16));
         }
         self.blank();
         let top = match self.peek() {
@@ -253,8 +280,21 @@ impl<'a> Scanner<'a> {
             None => What::Ends,
             Some(b'/' | b'#') => What::Comment,
             Some(b'\'') => What::SingleQuotes,
-            Some(_) => otherwise,
+            Some(_) => self.lookalike().unwrap_or(otherwise),
         })
+    }
+
+    /// What is here if it is a character that only looks like one of JSON's.
+    fn lookalike(&self) -> Option<What> {
+        const LONGEST_CHARACTER: usize = 4;
+        let rest = &self.bytes[self.at..];
+        let rest = rest.get(..LONGEST_CHARACTER).unwrap_or(rest);
+        let valid = match core::str::from_utf8(rest) {
+            Ok(text) => text,
+            Err(e) => core::str::from_utf8(&rest[..e.valid_up_to()]).unwrap_or_default(),
+        };
+        let c = valid.chars().next()?;
+        text::lookalike(c).map(|_| What::Lookalike(c))
     }
 
     /// An object; with `keep` the objects in it are kept, too.
@@ -292,9 +332,18 @@ impl<'a> Scanner<'a> {
             }
             _ => return Err(self.unexpected(What::KeyExpected)),
         }
+        let start = self.at + 1;
         let (key, _) = self.string()?;
         self.blank();
         if self.peek() != Some(b':') {
+            // A typographic quote does not end a text, so what follows looks odd instead.
+            let written = core::str::from_utf8(&self.bytes[start..self.at]).unwrap_or_default();
+            if let Some((offset, c)) = text::first_lookalike(written) {
+                return Err(SyntaxError {
+                    at: self.position(start + offset),
+                    what: What::Lookalike(c),
+                });
+            }
             return Err(self.unexpected(What::MissingColon));
         }
         self.at += 1;
@@ -625,7 +674,6 @@ mod tests {
         for (text, at, what) in [
             ("", (1, 1), What::Empty),
             (" \n ", (2, 2), What::Empty),
-            ("\u{feff}{}", (1, 1), What::ByteOrderMark),
             ("{\"a\":1, // x\n}", (1, 9), What::Comment),
             ("{\"a\":1 /* x */}", (1, 8), What::Comment),
             ("# x\n{}", (1, 1), What::Comment),
@@ -649,6 +697,15 @@ mod tests {
             ("{\"a\":yes}", (1, 6), What::Word),
             ("{\"a\":True}", (1, 6), What::Word),
             ("not json", (1, 1), What::Word),
+            ("{“a”: 1}", (1, 2), What::Lookalike('“')),
+            ("{\"a”: \"b\"}", (1, 4), What::Lookalike('”')),
+            ("{\"a\": “b”}", (1, 7), What::Lookalike('“')),
+            ("{\"a\"：1}", (1, 5), What::Lookalike('：')),
+            ("{\"a\":1，\"b\":2}", (1, 7), What::Lookalike('，')),
+            ("{\u{a0}\"a\":1}", (1, 2), What::Lookalike('\u{a0}')),
+            ("{\"a\":\u{a0}1}", (1, 6), What::Lookalike('\u{a0}')),
+            ("｛\"a\":1}", (1, 1), What::Lookalike('｛')),
+            ("{\u{0}\"\u{0}a\u{0}", (1, 1), What::Utf16),
             ("{\"a\":\"x\ny\"}", (1, 8), What::Control),
             ("{\"a\":\"\\x\"}", (1, 7), What::Escape),
             ("{\"a\":\"\\u12+4\"}", (1, 7), What::Escape),

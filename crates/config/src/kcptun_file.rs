@@ -9,7 +9,8 @@ use crate::kcptun_toml;
 use crate::options::{self, Kind, Opt, Side};
 use crate::origin::Origin;
 use crate::problem::{Place, Problem, Severity};
-use crate::values::{Raw, Values, meant, printable, wanted};
+use crate::text::{self, printable};
+use crate::values::{Raw, Values, meant, wanted};
 
 /// Files above this size, in bytes, are no configuration. Kcptun's own are below 1 KiB.
 const LARGEST: u64 = 1 << 20;
@@ -20,7 +21,6 @@ const MOST_PROBLEMS: usize = 100;
 const ROLE: &str = "role";
 
 /// A file that is one JSON object (or `null`), or a table of TOML.
-#[derive(Debug)]
 pub(crate) struct SettingsFile<'a> {
     path: &'a Path,
     members: Vec<Member>,
@@ -39,11 +39,16 @@ impl<'a> SettingsFile<'a> {
 
     /// Reads `text`, the content of the file at `path`. Its content tells which syntax it has, not its name.
     pub(crate) fn parse(path: &'a Path, text: &[u8]) -> Result<Self, Problem> {
-        if kcptun_toml::meant(text) {
+        let (text, marked) = json::without_mark(text);
+        let mut file = if kcptun_toml::meant(text) {
             Self::parse_toml(path, text)
         } else {
             Self::parse_json(path, text)
+        }?;
+        if marked {
+            file.problems.push(mark_skipped(path));
         }
+        Ok(file)
     }
 
     fn parse_toml(path: &'a Path, text: &[u8]) -> Result<Self, Problem> {
@@ -52,8 +57,12 @@ impl<'a> SettingsFile<'a> {
             at,
         };
         let mut members = kcptun_toml::read(text).map_err(|e| {
-            Problem::error(place(e.at), format!("this is not TOML: {}", e.what))
-                .hint("write key = value, texts in double quotes")
+            let what = match e.lookalike {
+                Some(c) => format!("{} in the line", text::name(c)),
+                None => printable(e.what),
+            };
+            Problem::error(place(e.at), format!("this is not TOML: {what}"))
+                .hint("write key = value, texts in plain double quotes")
         })?;
         let role = members.iter().position(|member| member.key == ROLE);
         let role = match role.map(|index| members.remove(index)) {
@@ -320,6 +329,20 @@ fn unknown(side: Side, key: &str, place: Place) -> Problem {
     }
 }
 
+/// The note about a byte-order mark at the beginning of the file at `path`.
+pub(crate) fn mark_skipped(path: &Path) -> Problem {
+    let place = Place::File {
+        path: path.into(),
+        at: None,
+    };
+    Problem::new(
+        Severity::Note,
+        place,
+        "the byte-order mark at its beginning is skipped",
+    )
+    .hint("save it as UTF-8 without one: kcptun refuses it")
+}
+
 /// The content of a configuration file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     let place = || Place::File {
@@ -374,6 +397,56 @@ mod tests {
         assert_eq!(values.given(Id::SndWnd).raw, Raw::Int(9));
         assert_eq!(values.given(Id::NoComp).raw, Raw::Bool(true));
         assert!(values.given(Id::Mtu).origin.is_default());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_with_a_note() {
+        let note = "Note c.json: the byte-order mark at its beginning is skipped; save it as UTF-8 without one: kcptun refuses it";
+        for text in ["\u{feff}{\"mtu\":1100}", "\u{feff}mtu = 1100"] {
+            let (values, problems) = apply(Side::Client, text);
+            assert_eq!(problems, [note]);
+            assert_eq!(values.given(Id::Mtu).raw, Raw::Int(1100));
+        }
+        // Columns count without it.
+        assert!(client("\u{feff}{\"mtu\":x}")[0].starts_with("Error c.json:1:8: a word"));
+    }
+
+    #[test]
+    fn what_editors_make_of_quotes_blanks_and_encodings_is_named() {
+        for (text, problem) in [
+            (
+                "{“mtu”: 1}",
+                "Error c.json:1:2: a typographic quote (U+201C); write texts and keys in plain double quotes",
+            ),
+            (
+                "{\"mtu\"：1}",
+                "Error c.json:1:7: a full-width colon (U+FF1A); write ASCII's own character",
+            ),
+            (
+                "{\u{a0}\"mtu\": 1}",
+                "Error c.json:1:2: a no-break space (U+00A0); remove it, or write an ordinary blank",
+            ),
+            (
+                "mtu = 1\nkey = “x”\n",
+                "Error c.json:2:7: this is not TOML: a typographic quote (U+201C) in the line; write key = value, texts in plain double quotes",
+            ),
+        ] {
+            assert_eq!(client(text), [problem]);
+        }
+        for utf16 in [
+            &b"\xff\xfe{\0}\0"[..],
+            b"\xfe\xff\0{\0}",
+            b"{\0}\0",
+            b"\xff\xfem\0t\0u\0=\0",
+        ] {
+            let Err(problem) = SettingsFile::parse(Path::new("c.json"), utf16) else {
+                panic!("{utf16:?}");
+            };
+            assert_eq!(
+                problem.to_string(),
+                "c.json:1:1: the file is in UTF-16; save it as UTF-8"
+            );
+        }
     }
 
     #[test]
@@ -485,7 +558,9 @@ mod tests {
 
     #[test]
     fn unreadable_files_are_named() {
-        let problem = SettingsFile::open(Path::new("/nonexistent/c.json")).expect_err("missing");
+        let problem = SettingsFile::open(Path::new("/nonexistent/c.json"))
+            .err()
+            .expect("missing");
         let text = problem.to_string();
         assert!(
             text.starts_with("/nonexistent/c.json: the file cannot be read: "),
@@ -497,7 +572,8 @@ mod tests {
         std::fs::write(&large, vec![b' '; 1 << 21]).expect("write");
         assert!(
             SettingsFile::open(&large)
-                .expect_err("large")
+                .err()
+                .expect("large")
                 .message
                 .contains("1 MiB")
         );

@@ -6,21 +6,21 @@ use ::toml::Spanned;
 use ::toml::de::{DeTable, DeValue};
 
 use crate::json::{Member, Position, Positions, Value};
-
-/// What may stand in front of a UTF-8 text and says only that it is one.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+use crate::text;
 
 /// Why a text is not TOML.
 #[derive(Debug)]
 pub(crate) struct NotToml {
     pub(crate) at: Option<Position>,
+    /// What the parser says. It may show a part of the text.
     pub(crate) what: String,
+    /// A character in that line that only looks like one of TOML's.
+    pub(crate) lookalike: Option<char>,
 }
 
 /// Whether `content` is meant as TOML: its first line that is neither empty nor a comment begins with a key and an equals
 /// sign, or is the heading of a table; or there are only comments, which JSON does not have.
 pub(crate) fn meant(content: &[u8]) -> bool {
-    let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
     let mut lines = content
         .split(|b| *b == b'\n')
         .map(<[u8]>::trim_ascii)
@@ -54,14 +54,20 @@ pub(crate) fn meant(content: &[u8]) -> bool {
 /// The entries of the top table of `content`, in order.
 pub(crate) fn read(content: &[u8]) -> Result<Vec<Member>, NotToml> {
     let positions = Positions::new(content);
-    let text = core::str::from_utf8(content).map_err(|e| NotToml {
+    let source = core::str::from_utf8(content).map_err(|e| NotToml {
         at: Some(positions.of(e.valid_up_to())),
         what: "bytes that are not UTF-8".into(),
+        lookalike: None,
     })?;
-    let table = DeTable::parse(text).map_err(|e| NotToml {
+    let table = DeTable::parse(source).map_err(|e| NotToml {
         at: e.span().map(|span| positions.of(span.start)),
         // One line, whatever the parser says.
         what: e.message().split_whitespace().collect::<Vec<_>>().join(" "),
+        lookalike: e.span().and_then(|span| {
+            let from = source.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);
+            let line = source.get(from..)?.lines().next()?;
+            text::first_lookalike(line).map(|(_, c)| c)
+        }),
     })?;
     let mut entries: Vec<_> = table.into_inner().into_iter().collect();
     // The parser's order is that of the alphabet. Places are found quickest in the order of the file.
@@ -119,7 +125,6 @@ mod tests {
             "key = \"k\"",
             "\n\n  # words\n\tmode='auto'\n",
             "# nothing is set",
-            "\u{feff}mtu = 1",
             "\"mtu\" = 1",
             "[client]\nmtu = 1",
             "[[client]]",

@@ -16,8 +16,9 @@
 //! | [`golang`], [`gotime`] | Go's integers, booleans and time layouts |
 //! | [`localtime`] | the local time that layouts and log lines show |
 //! | [`hint`] | "did you mean" |
+//! | [`text`] | text of others as it appears in messages |
 //!
-//! Private: `argv`, `kcptun_file` (with `json` and `kcptun_toml`), `sip003` (front ends), `values` (what they write into), `resolve` (the checks).
+//! Private: `argv`, `kcptun_file` (with `json` and `kcptun_toml`), `sip003` (front ends), `services` (names of ports), `values` (what they write into), `resolve` (the checks).
 #![forbid(unsafe_code)]
 
 pub mod addr;
@@ -38,7 +39,9 @@ pub mod problem;
 pub mod report;
 mod resolve;
 pub mod secret;
+mod services;
 mod sip003;
+pub mod text;
 mod values;
 
 pub use addr::{PortRange, StreamAddr};

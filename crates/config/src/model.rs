@@ -64,8 +64,9 @@ pub struct Client {
     pub conn: u16,
     /// A session older than this gets no new stream. `None` (kcptun's default): never.
     pub autoexpire: Option<Duration>,
-    /// How long after `autoexpire` an old session is closed with what it still carries. Kcptun's default: 600 s.
-    pub scavenge_ttl: Duration,
+    /// How long after `autoexpire` an old session is closed with what it still carries. `None`: it ends with its last
+    /// stream. Kcptun's default: 600 s.
+    pub scavenge_ttl: Option<Duration>,
 }
 
 /// The server's own settings (section 3.2).
@@ -73,6 +74,8 @@ pub struct Client {
 pub struct Server {
     /// One UDP socket per port. An empty host means every address of this machine.
     pub listen: PortRange,
+    /// Further addresses to listen on, as a shadowsocks host may give them.
+    pub also: Vec<PortRange>,
     /// Where streams go. The host is never empty, the port never 0.
     pub target: StreamAddr,
 }

@@ -4,6 +4,8 @@ use core::fmt;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::text;
+
 /// Whose default a value is.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Program {
@@ -68,7 +70,7 @@ impl Origin {
     #[must_use]
     pub fn brief(&self) -> String {
         match self {
-            Self::Json { file, line, .. } => format!("{}:{line}", file.display()),
+            Self::Json { file, line, .. } => format!("{}:{line}", text::path(file)),
             Self::PluginOption(_) => "SS_PLUGIN_OPTIONS".into(),
             other => other.to_string(),
         }
@@ -86,7 +88,7 @@ impl fmt::Display for Origin {
                 key,
                 line,
                 column,
-            } => write!(f, "{}:{line}:{column}, \"{key}\"", file.display()),
+            } => write!(f, "{}:{line}:{column}, \"{key}\"", text::path(file)),
             Self::PluginOption(name) => write!(f, "SS_PLUGIN_OPTIONS, {name}"),
         }
     }

@@ -4,6 +4,7 @@ use core::fmt;
 use std::path::PathBuf;
 
 use crate::origin::Origin;
+use crate::text;
 
 /// How bad a [`Problem`] is.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -45,11 +46,11 @@ impl fmt::Display for Place {
             Self::NotGiven(flag) => write!(f, "--{flag} is not given"),
             Self::CommandLine => f.write_str("command line"),
             Self::Environment => f.write_str("environment"),
-            Self::File { path, at: None } => write!(f, "{}", path.display()),
+            Self::File { path, at: None } => f.write_str(&text::path(path)),
             Self::File {
                 path,
                 at: Some((line, column)),
-            } => write!(f, "{}:{line}:{column}", path.display()),
+            } => write!(f, "{}:{line}:{column}", text::path(path)),
         }
     }
 }

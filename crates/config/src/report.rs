@@ -6,6 +6,7 @@ use core::time::Duration;
 use crate::model::{Auto, Config, Crypt, First, Kcptun, Mode, Role};
 use crate::options::{self, Group, Id, Opt, Side, first};
 use crate::origin::Origin;
+use crate::text;
 
 pub use crate::libev::libev_lines;
 
@@ -117,11 +118,12 @@ fn value(config: &Config, id: Id) -> Option<String> {
         }
         Id::LocalAddr => client?.listen.to_string(),
         Id::RemoteAddr => client?.remote.to_string(),
-        Id::Listen => format!(
-            "{}/{}",
-            server?.listen,
-            if tunnel.tcp { "udp and tcp" } else { "udp" }
-        ),
+        Id::Listen => {
+            let all = core::iter::once(&server?.listen).chain(&server?.also);
+            let all: Vec<_> = all.map(ToString::to_string).collect();
+            let kind = if tunnel.tcp { "udp and tcp" } else { "udp" };
+            format!("{}/{kind}", all.join(", "))
+        }
         Id::Target => server?.target.to_string(),
         Id::Key => key(tunnel),
         // Shown with the key.
@@ -131,7 +133,7 @@ fn value(config: &Config, id: Id) -> Option<String> {
             Crypt::Method(method) => method.name().into(),
         },
         Id::Qpp => on_off(tunnel.qpp.is_some()),
-        Id::QppCount => format!("{} pads", tunnel.qpp?.count),
+        Id::QppCount => text::count(tunnel.qpp?.count, "pad"),
         Id::QppCompat => tunnel.qpp?.generation.name().into(),
         Id::Mode => mode(tunnel),
         Id::Redundancy => redundancy(tunnel.auto.as_ref()?, first.is_none()),
@@ -144,13 +146,13 @@ fn value(config: &Config, id: Id) -> Option<String> {
         Id::NoDelay | Id::Interval | Id::Resend | Id::Nc => return None,
         Id::SndWnd => window(tunnel.snd_wnd, tunnel.auto.map(|auto| auto.snd_wnd)),
         Id::RcvWnd => window(tunnel.rcv_wnd, tunnel.auto.map(|auto| auto.rcv_wnd)),
-        Id::RateLimit => tunnel
-            .rate_limit
-            .map_or("none".into(), |rate| format!("{rate} bytes/s")),
+        Id::RateLimit => tunnel.rate_limit.map_or("none".into(), |rate| {
+            format!("{}/s", text::count(rate, "byte"))
+        }),
         Id::Threads => config
             .threads
             .map_or_else(|| per_core(client.is_some()).into(), |n| n.to_string()),
-        Id::Mtu => format!("{} bytes", tunnel.mtu),
+        Id::Mtu => text::count(tunnel.mtu as u64, "byte"),
         Id::DataShard => shards(tunnel, tunnel.fec.map(|fec| fec.data)),
         Id::ParityShard => shards(tunnel, tunnel.fec.map(|fec| fec.parity)),
         Id::Dscp => tunnel.dscp.to_string(),
@@ -158,7 +160,10 @@ fn value(config: &Config, id: Id) -> Option<String> {
         Id::Tcp => on_off(tunnel.tcp),
         Id::Conn => client?.conn.to_string(),
         Id::AutoExpire => client?.autoexpire.map_or("never".into(), seconds),
-        Id::ScavengeTtl => seconds(client?.autoexpire.and(Some(client?.scavenge_ttl))?),
+        Id::ScavengeTtl => {
+            client?.autoexpire?;
+            client?.scavenge_ttl.map_or("no limit".into(), seconds)
+        }
         Id::NoComp => if tunnel.compression {
             "no (compression on)"
         } else {
@@ -167,17 +172,17 @@ fn value(config: &Config, id: Id) -> Option<String> {
         .into(),
         Id::SmuxVer => tunnel.smux.version.to_string(),
         Id::SmuxBuf => buffer(config, id, tunnel.smux.buffer, Id::Memory),
-        Id::FrameSize => format!("{} bytes", tunnel.smux.frame_size),
+        Id::FrameSize => text::count(tunnel.smux.frame_size, "byte"),
         Id::StreamBuf => buffer(config, id, tunnel.smux.stream_buffer, Id::SmuxBuf),
         Id::KeepAlive => seconds(tunnel.smux.keep_alive),
         Id::CloseWait => seconds(tunnel.close_wait),
-        Id::SnmpLog => config.stats.snmp_log.clone()?,
+        Id::SnmpLog => text::path(config.stats.snmp_log.as_ref()?),
         Id::SnmpPeriod => {
             config.stats.snmp_log.as_ref()?;
             seconds(config.stats.period)
         }
         Id::HttpListen => config.stats.http_listen.as_ref()?.to_string(),
-        Id::Log => config.log.file.as_ref()?.display().to_string(),
+        Id::Log => text::path(config.log.file.as_ref()?),
         Id::Quiet => on_off(config.log.quiet),
         Id::Pprof | Id::Config | Id::AndroidVpn | Id::FastOpen => return None,
     })
@@ -189,7 +194,7 @@ fn key(tunnel: &Kcptun) -> String {
     } else {
         ""
     };
-    format!("({} bytes{public})", tunnel.key.len())
+    format!("({}{public})", text::count(tunnel.key.len() as u64, "byte"))
 }
 
 fn kcptun_of_2016(first: First, client: bool) -> String {
@@ -217,13 +222,7 @@ fn mode(tunnel: &Kcptun) -> String {
     }
     format!(
         "{}: nodelay {}, interval {} ms, resend {}, nc {}",
-        tunnel
-            .mode
-            .name()
-            .chars()
-            .map(|c| if c.is_control() { '?' } else { c })
-            .take(40)
-            .collect::<String>(),
+        text::printable(tunnel.mode.name()),
         u8::from(tunnel.nodelay),
         tunnel.interval.as_millis(),
         tunnel.resend,
@@ -274,14 +273,14 @@ fn redundancy(auto: &Auto, parity: bool) -> String {
 /// `follows`: with mode auto, whether the window follows the path.
 fn window(packets: u32, follows: Option<bool>) -> String {
     match follows {
-        None => format!("{packets} packets"),
-        Some(true) => format!("follows the path, up to {packets} packets"),
-        Some(false) => format!("{packets} packets, fixed"),
+        None => text::count(packets, "packet"),
+        Some(true) => format!("follows the path, up to {}", text::count(packets, "packet")),
+        Some(false) => format!("{}, fixed", text::count(packets, "packet")),
     }
 }
 
 fn shards(tunnel: &Kcptun, count: Option<u8>) -> String {
-    let text = count.map_or("no parity".into(), |count| format!("{count} packets"));
+    let text = count.map_or("no parity".into(), |n| text::count(n, "packet"));
     match &tunnel.auto {
         Some(auto) if parity_follows(auto) => "follows the path".into(),
         Some(auto) if !auto.parity => text + ", fixed",
@@ -322,6 +321,6 @@ pub(crate) fn bytes(n: u64) -> String {
     match n {
         n if n >= 1 << 20 && n.is_multiple_of(1 << 20) => format!("{} MiB", n >> 20),
         n if n >= 1 << 10 && n.is_multiple_of(1 << 10) => format!("{} KiB", n >> 10),
-        n => format!("{n} bytes"),
+        n => text::count(n, "byte"),
     }
 }

@@ -1,7 +1,8 @@
 //! From raw values to the checked [`Config`]: every rule of docs/spec/kcptun.md, section 3.5, before anything is opened. The
-//! rules of the kcptun of 2016 are in `first`.
+//! rules of the kcptun of 2016 are in `first`, and `leniency` has what kcptun makes of numbers that are none.
 
 mod first;
+mod leniency;
 
 use core::num::NonZeroU16;
 use core::time::Duration;
@@ -12,6 +13,7 @@ use fulmar_wire::kcptun::{Method, kcp_mtu};
 
 use crate::addr::{AddrError, PortRange, StreamAddr};
 use crate::hint::nearest;
+use crate::json;
 use crate::kcptun_file;
 use crate::model::{
     Auto, Client, Compat, Config, Crypt, Kcptun, Log, Mode, Qpp, QppGeneration, Role, Server,
@@ -21,8 +23,13 @@ use crate::options::{self, DEFAULT_KEY, Id, Kind, Opt, Side};
 use crate::origin::{Origin, Provenance};
 use crate::problem::{Failure, Place, Problem, Severity};
 use crate::secret::Key;
-use crate::values::{Raw, Values, printable, wanted};
+use crate::text::{self, count, printable, quoted};
+use crate::values::{Raw, Values, wanted};
 
+/// The largest UDP payload of the format, and the one that kcptun keeps when the one that is given is too small
+/// (section 3.5), in bytes.
+const LARGEST_MTU: usize = 1500;
+const FIRST_MTU: usize = 1400;
 /// The bounds of KCP's flush interval in milliseconds; it clamps to them.
 const INTERVAL_MS: core::ops::RangeInclusive<u64> = 10..=5000;
 /// What QPP asks of a key, in bytes, and of the number of pads, before it is content (section 3.5).
@@ -107,9 +114,12 @@ impl Resolver<'_> {
                 let listen = self.stream_addr(Id::LocalAddr);
                 let remote = self.port_range(Id::RemoteAddr);
                 let conn = self.int(Id::Conn);
-                let autoexpire = self.duration(Id::AutoExpire);
-                let scavenge_ttl = self.duration(Id::ScavengeTtl);
-                if !autoexpire.is_zero() && scavenge_ttl > autoexpire {
+                let autoexpire = self.autoexpire();
+                let scavenge_ttl = self.scavenge_ttl();
+                if let Some(scavenge_ttl) = scavenge_ttl
+                    && !autoexpire.is_zero()
+                    && scavenge_ttl > autoexpire
+                {
                     self.warn(
                         Id::ScavengeTtl,
                         format!(
@@ -156,8 +166,10 @@ impl Resolver<'_> {
                     }
                     _ => {}
                 }
+                let also = self.listen_also();
                 Some(Role::Server(Server {
                     listen: listen?,
+                    also: also?,
                     target: target?,
                 }))
             }
@@ -204,11 +216,11 @@ impl Resolver<'_> {
         };
         let snd_wnd = match auto {
             Some(auto) if auto.snd_wnd => LARGEST_WINDOW,
-            _ => self.int(Id::SndWnd),
+            _ => self.window(Id::SndWnd),
         };
         let rcv_wnd = match auto {
             Some(auto) if auto.rcv_wnd => window_of(auto.memory),
-            _ => self.int(Id::RcvWnd),
+            _ => self.window(Id::RcvWnd),
         };
         Some(Kcptun {
             compat: first.map_or(Compat::Current, Compat::First),
@@ -227,14 +239,14 @@ impl Resolver<'_> {
             snd_wnd,
             rcv_wnd,
             fec,
-            dscp: self.int(Id::Dscp),
+            dscp: self.dscp(),
             compression: first.is_none() && !self.bool(Id::NoComp),
             smux,
             qpp,
             rate_limit: self.rate_limit(),
-            sock_buf: self.int(Id::SockBuf),
+            sock_buf: self.sock_buf(),
             tcp: first.is_none() && self.bool(Id::Tcp),
-            close_wait: self.duration(Id::CloseWait),
+            close_wait: self.close_wait(),
             close_wait_explicit: !self.origin(Id::CloseWait).is_default(),
         })
     }
@@ -278,6 +290,7 @@ impl Resolver<'_> {
         if first {
             self.first_protection(&key, id);
         }
+        self.odd_ends(&key, id);
         if id == Id::Key && matches!(self.origin(Id::Key), Origin::Flag(_)) {
             self.note(
                 id,
@@ -288,20 +301,49 @@ impl Resolver<'_> {
         Some((key, public))
     }
 
+    /// Warns of a key that begins or ends with what people hardly mean.
+    fn odd_ends(&mut self, key: &Key, id: Id) {
+        let Ok(text) = core::str::from_utf8(key.as_bytes()) else {
+            return;
+        };
+        let odd = |c: &char| c.is_whitespace() || c.is_control() || text::lookalike(*c).is_some();
+        let ends = [text.chars().next(), text.chars().next_back()];
+        if let Some(c) = ends.into_iter().flatten().find(|c| odd(c)) {
+            self.warn(
+                id,
+                format!(
+                    "the key begins or ends with {}, which is part of it",
+                    text::name(c)
+                ),
+                "remove it at both ends unless it is meant",
+            );
+        }
+    }
+
+    /// The name of the file is not shown: somebody may have written the key in its place.
     fn key_file(&mut self) -> Option<Key> {
         let path = self.path(Id::KeyFile)?;
         let key = match kcptun_file::read(&path) {
             Ok(content) => Key::new(content),
             Err(problem) => {
-                let message = format!("{}: {}", path.display(), problem.message);
                 self.error(
                     Id::KeyFile,
-                    message,
+                    problem.message,
                     "give a file that holds the key and nothing else",
                 );
                 return None;
             }
         };
+        let marked = json::without_mark(key.as_bytes()).1;
+        if marked || json::is_utf16(key.as_bytes()) {
+            let what = if marked {
+                "the file begins with a byte-order mark, which would be part of the key"
+            } else {
+                "the file is in UTF-16, whose zeros would be part of the key"
+            };
+            self.error(Id::KeyFile, what, "save it as UTF-8 without such a mark");
+            return None;
+        }
         if let Some(at) = key
             .as_bytes()
             .iter()
@@ -311,12 +353,9 @@ impl Resolver<'_> {
                 .iter()
                 .all(|b| matches!(b, b'\n' | b'\r'))
             {
-                format!(
-                    "{} ends in a newline, which would be part of the key",
-                    path.display()
-                )
+                "the file ends in a newline, which would be part of the key"
             } else {
-                format!("{} has more than one line", path.display())
+                "the file has more than one line"
             };
             self.error(
                 Id::KeyFile,
@@ -350,10 +389,7 @@ impl Resolver<'_> {
                     Some(meant) => format!("did you mean {meant}? Otherwise write aes"),
                     None => format!("write one of {}", methods().collect::<Vec<_>>().join(", ")),
                 };
-                let message = format!(
-                    "\"{}\" is no cipher, and means aes as in kcptun",
-                    printable(&name)
-                );
+                let message = format!("{} is no cipher, and means aes as in kcptun", quoted(&name));
                 self.mistake(Id::Crypt, message, hint);
                 return (Crypt::Method(Method::Aes), Some(name));
             }
@@ -378,10 +414,10 @@ impl Resolver<'_> {
             Some("20251219") => QppGeneration::V20251219,
             Some("2024") => QppGeneration::V2024,
             _ => {
-                let given = printable(self.text(Id::QppCompat));
+                let given = quoted(self.text(Id::QppCompat));
                 self.error(
                     Id::QppCompat,
-                    format!("\"{given}\" is none of them"),
+                    format!("{given} is none of them"),
                     wanted(options::get(Id::QppCompat)),
                 );
                 QppGeneration::Current
@@ -391,11 +427,11 @@ impl Resolver<'_> {
             // kcptun does not look at the number then.
             return None;
         }
-        let count: u16 = self.int(Id::QppCount);
+        let pads: u16 = self.int(Id::QppCount);
         if key.len() < QPP_KEY {
             let message = format!(
-                "QPP: the key has {} bytes, {QPP_KEY} are advised",
-                key.len()
+                "QPP: the key has {}, {QPP_KEY} are advised",
+                count(key.len() as u64, "byte")
             );
             self.warn(
                 Id::Key,
@@ -403,21 +439,24 @@ impl Resolver<'_> {
                 "give a longer key (fulmar genpsk qpp makes one)",
             );
         }
-        if count < QPP_PADS {
+        if pads < QPP_PADS {
             self.warn(
                 Id::QppCount,
-                format!("QPP: {count} pads, {QPP_PADS} are advised"),
+                format!("QPP: {}, {QPP_PADS} are advised", count(pads, "pad")),
                 "write 61",
             );
         }
-        if count.is_multiple_of(2) {
+        if pads.is_multiple_of(2) {
             self.warn(
                 Id::QppCount,
-                format!("QPP: {count} pads, a prime number is advised"),
+                format!("QPP: {}, a prime number is advised", count(pads, "pad")),
                 "write 61",
             );
         }
-        Some(Qpp { count, generation })
+        Some(Qpp {
+            count: pads,
+            generation,
+        })
     }
 
     fn mode(&mut self) -> (Mode, Profile) {
@@ -496,13 +535,13 @@ impl Resolver<'_> {
                 Some(meant) => format!("did you mean {meant}? Otherwise write manual"),
                 None => wanted(options::get(Id::Mode)),
             };
-            let message = format!(
-                "\"{}\" is no mode, and means manual as in kcptun",
-                printable(name)
-            );
+            let message = format!("{} is no mode, and means manual as in kcptun", quoted(name));
             self.mistake(Id::Mode, message, hint);
         }
-        let given: u64 = self.int(Id::Interval);
+        let given = match u64::try_from(self.number(Id::Interval)) {
+            Ok(given) => given,
+            Err(_) => self.manual_number(Id::Interval),
+        };
         let millis = given.clamp(*INTERVAL_MS.start(), *INTERVAL_MS.end());
         if millis != given {
             self.mistake(
@@ -512,16 +551,16 @@ impl Resolver<'_> {
             );
         }
         Profile {
-            nodelay: self.int::<u32>(Id::NoDelay) != 0,
+            nodelay: self.manual_number(Id::NoDelay) != 0,
             interval: Duration::from_millis(millis),
-            resend: self.int(Id::Resend),
-            congestion_control: self.int::<u32>(Id::Nc) == 0,
+            resend: u32::try_from(self.manual_number(Id::Resend)).unwrap_or(u32::MAX),
+            congestion_control: self.manual_number(Id::Nc) == 0,
         }
     }
 
     fn shards(&mut self) -> Option<Shards> {
         let [data, parity] = [Id::DataShard, Id::ParityShard].map(|id| {
-            let count: i64 = self.int(id);
+            let count = self.number(id);
             if count < 0 {
                 self.mistake(
                     id,
@@ -534,50 +573,55 @@ impl Resolver<'_> {
         if data <= 0 || parity <= 0 {
             return None;
         }
-        let shards = u8::try_from(data).ok().zip(u8::try_from(parity).ok());
-        match shards {
-            Some((data, parity)) if u16::from(data) + u16::from(parity) <= 256 => {
-                Some(Shards { data, parity })
-            }
-            _ => {
-                let id = match self.origin(Id::ParityShard) {
-                    Origin::Default(_) => Id::DataShard,
-                    _ => Id::ParityShard,
-                };
-                let message =
-                    format!("{data} data and {parity} parity packets are more than 256 in a group");
-                self.error(id, message, "make their sum 256 or less");
-                // The header is there in any case.
-                Some(Shards { data: 1, parity: 1 })
-            }
+        // A number that is too large alone is an error of its own.
+        let (data, parity): (u8, u8) = (self.int(Id::DataShard), self.int(Id::ParityShard));
+        if u16::from(data) + u16::from(parity) > 256 {
+            let id = match self.origin(Id::ParityShard) {
+                Origin::Default(_) => Id::DataShard,
+                _ => Id::ParityShard,
+            };
+            let message = format!(
+                "{data} data and {} are more than 256 in a group",
+                count(parity, "parity packet")
+            );
+            self.error(id, message, "make their sum 256 or less");
         }
+        // The header is there in any case.
+        Some(Shards { data, parity })
     }
 
+    /// The size of a UDP payload. What kcptun makes of one that cannot be: the largest, or what it begins with.
     fn mtu(&mut self, crypt: Crypt, fec: bool) -> usize {
-        let mtu: usize = self.int(Id::Mtu);
+        let given = self.number(Id::Mtu);
         let (methods, name): (&[Method], _) = match &crypt {
             Crypt::Auto => (&Method::ALL, "auto"),
             Crypt::Method(method) => (core::slice::from_ref(method), method.name()),
         };
-        if methods
-            .iter()
-            .any(|method| kcp_mtu(*method, fec, mtu).is_none())
-        {
-            let smallest = (50..=1500)
-                .find(|&mtu| {
-                    methods
-                        .iter()
-                        .all(|method| kcp_mtu(*method, fec, mtu).is_some())
-                })
-                .unwrap_or(1500);
-            let parity = if fec { " and parity" } else { "" };
-            let message = format!("{mtu} leaves no room beside the headers of {name}{parity}");
-            // Out of range was said already.
-            if self.in_range(Id::Mtu) {
-                self.error(Id::Mtu, message, format!("write {smallest} to 1500 bytes"));
+        let fits = |mtu: usize| {
+            methods
+                .iter()
+                .all(|method| kcp_mtu(*method, fec, mtu).is_some())
+        };
+        let smallest = (50..=LARGEST_MTU)
+            .find(|&mtu| fits(mtu))
+            .unwrap_or(LARGEST_MTU);
+        let hint = format!("write {smallest} to {LARGEST_MTU} bytes");
+        match usize::try_from(given) {
+            Ok(mtu) if mtu > LARGEST_MTU => {
+                let message = format!("{given} counts as {LARGEST_MTU}, as in kcptun");
+                self.mistake(Id::Mtu, message, hint);
+                LARGEST_MTU
+            }
+            Ok(mtu) if fits(mtu) => mtu,
+            _ => {
+                let parity = if fec { " and parity" } else { "" };
+                let message = format!(
+                    "{given} leaves no room beside the headers of {name}{parity} and counts as {FIRST_MTU}, as in kcptun"
+                );
+                self.mistake(Id::Mtu, message, hint);
+                FIRST_MTU
             }
         }
-        mtu
     }
 
     fn smux(&mut self, auto: Option<&Auto>) -> Smux {
@@ -596,7 +640,7 @@ impl Resolver<'_> {
             buffer,
             frame_size: self.int(Id::FrameSize),
             stream_buffer,
-            keep_alive: self.duration(Id::KeepAlive),
+            keep_alive: Duration::from_secs(self.int(Id::KeepAlive)),
         };
         if smux.stream_buffer > smux.buffer {
             let given = !self.origin(Id::SmuxBuf).is_default();
@@ -615,26 +659,14 @@ impl Resolver<'_> {
         smux
     }
 
-    fn rate_limit(&mut self) -> Option<u64> {
-        let rate: i64 = self.int(Id::RateLimit);
-        if rate < 0 {
-            self.mistake(
-                Id::RateLimit,
-                format!("{rate} means no limit, as in kcptun"),
-                "write 0 for that",
-            );
-        }
-        u64::try_from(rate).ok().filter(|rate| *rate > 0)
-    }
-
     fn stats(&mut self) -> Stats {
-        let period = self.duration(Id::SnmpPeriod);
+        let period = self.snmp_period();
         let log = self.text(Id::SnmpLog);
         let snmp_log = match log.to_str() {
             Some("") => None,
             Some(path) => Some(path.to_owned()),
             None => {
-                let message = format!("\"{}\" is not UTF-8", printable(log));
+                let message = format!("{} is not UTF-8", quoted(log));
                 self.error(Id::SnmpLog, message, "write a path in UTF-8");
                 None
             }
@@ -662,7 +694,7 @@ impl Resolver<'_> {
         match StreamAddr::parse(text) {
             Ok(addr @ StreamAddr::Tcp { .. }) => Some(addr),
             Ok(StreamAddr::Unix(_)) | Err(_) => {
-                let message = format!("\"{}\" is no address with a port", printable(text));
+                let message = format!("{} is no address with a port", quoted(text));
                 self.error(Id::HttpListen, message, "write it like 127.0.0.1:9100");
                 None
             }
@@ -699,8 +731,8 @@ impl Resolver<'_> {
             Ok(addr) => {
                 if addr.looks_mistaken() {
                     let message = format!(
-                        "\"{}\" has no port and is taken for the path of a Unix socket",
-                        printable(self.text(id))
+                        "{} has no port and is taken for the path of a Unix socket",
+                        quoted(self.text(id))
                     );
                     self.mistake(
                         id,
@@ -711,34 +743,47 @@ impl Resolver<'_> {
                 Some(addr)
             }
             Err(e) => {
-                self.bad_addr(id, &e, "host:port, or the path of a Unix socket");
+                let text = self.text(id).to_owned();
+                self.bad_addr(id, &text, &e, "host:port, or the path of a Unix socket");
                 None
             }
         }
     }
 
     fn port_range(&mut self, id: Id) -> Option<PortRange> {
-        let text = self.text(id);
+        let text = self.text(id).to_owned();
+        self.port_range_of(id, &text)
+    }
+
+    /// Addresses that a server listens on besides the one of its option; `None` with an error.
+    fn listen_also(&mut self) -> Option<Vec<PortRange>> {
+        let also = self.values.also().iter();
+        also.map(|text| self.port_range_of(Id::Listen, OsStr::new(text)))
+            .collect()
+    }
+
+    /// `text`, which is the value of option `id`, or one of them.
+    fn port_range_of(&mut self, id: Id, text: &OsStr) -> Option<PortRange> {
         let parsed = text
             .to_str()
-            .ok_or_else(|| AddrError::Host(printable(text)));
+            .ok_or_else(|| AddrError::Host(text.to_string_lossy().into_owned()));
         match parsed.and_then(PortRange::parse) {
             Ok((range, "")) => Some(range),
             Ok((range, rest)) => {
-                let message = format!("\"{}\" behind the ports is ignored", printable(rest));
+                let message = format!("{} behind the ports is ignored", quoted(rest));
                 self.mistake(id, message, format!("write {range}"));
                 Some(range)
             }
             Err(e) => {
-                self.bad_addr(id, &e, "host:port or host:min-max");
+                self.bad_addr(id, text, &e, "host:port or host:min-max");
                 None
             }
         }
     }
 
-    fn bad_addr(&mut self, id: Id, error: &AddrError, form: &str) {
-        let given = printable(self.text(id));
-        self.error(id, format!("\"{given}\": {error}"), format!("write {form}"));
+    fn bad_addr(&mut self, id: Id, text: &OsStr, error: &AddrError, form: &str) {
+        let given = quoted(text);
+        self.error(id, format!("{given}: {error}"), format!("write {form}"));
     }
 
     fn given(&self, id: Id) -> &Raw {
@@ -788,8 +833,12 @@ impl Resolver<'_> {
         T::try_from(n.clamp(min, max)).unwrap_or_default()
     }
 
-    fn duration(&mut self, id: Id) -> Duration {
-        Duration::from_secs(self.int(id))
+    /// The number as given, in or out of its range.
+    fn number(&self, id: Id) -> i64 {
+        match self.given(id) {
+            Raw::Int(n) => *n,
+            _ => 0,
+        }
     }
 
     fn error(&mut self, id: Id, message: impl Into<String>, hint: impl Into<String>) {

@@ -2,15 +2,19 @@
 //!
 //! A shadowsocks host starts its plugin with four variables that say where to listen and where to connect, and
 //! `SS_PLUGIN_OPTIONS`: `name=value;name;…` with `\` before a byte that is meant literally. The plugin is a server
-//! when the options have `server`, or when it was started as one.
+//! when the options have `server` (or `s`), or when it was started as one. A host with several addresses has `|` between
+//! them.
 
+use core::fmt;
+use core::net::IpAddr;
 use std::ffi::OsString;
 
 use crate::golang;
 use crate::options::{self, Id, Kind, Side};
 use crate::origin::Origin;
 use crate::problem::{Place, Problem, Severity};
-use crate::values::{Raw, Values, meant, printable};
+use crate::text::{count, printable, quoted};
+use crate::values::{Raw, Values, meant};
 
 /// The names that say where to listen and where to connect.
 pub(crate) const VARIABLES: [&str; 4] = [
@@ -22,12 +26,70 @@ pub(crate) const VARIABLES: [&str; 4] = [
 /// The name of the options.
 pub(crate) const OPTIONS: &str = "SS_PLUGIN_OPTIONS";
 
+/// The options that say which end it is. Other plugins have the short ones.
+const ROLES: [(&str, Side); 4] = [
+    ("server", Side::Server),
+    ("s", Side::Server),
+    ("client", Side::Client),
+    ("c", Side::Client),
+];
+
 /// What a shadowsocks host says.
-#[derive(Clone, PartialEq, Eq, Debug)]
+///
+/// The options may have a key: [`fmt::Debug`] shows only how many there are.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Plugin {
-    remote: String,
-    local: String,
+    remote: Address,
+    local: Address,
     options: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            remote,
+            local,
+            options,
+        } = self;
+        let options = options.len();
+        write!(f, "Plugin({remote:?}, {local:?}, {options} options)")
+    }
+}
+
+/// Hosts and a port, as two of the variables say them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Address {
+    hosts: Vec<String>,
+    port: String,
+}
+
+impl Address {
+    fn new(hosts: &str, port: String) -> Self {
+        let hosts = hosts.split('|').map(str::trim);
+        let mut hosts: Vec<String> = hosts
+            .filter(|host| !host.is_empty())
+            .map(str::to_owned)
+            .collect();
+        let any = |host: &String| host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        // Every address of both families: one socket serves them.
+        if hosts.len() > 1 && hosts.iter().all(any) {
+            hosts = vec![String::new()];
+        }
+        Self { hosts, port }
+    }
+
+    /// The first host and the port, and further ones.
+    fn texts(&self) -> (String, Vec<String>) {
+        let mut all = self.hosts.iter().map(|host| {
+            if host.contains(':') && !host.starts_with('[') {
+                format!("[{host}]:{}", self.port)
+            } else {
+                format!("{host}:{}", self.port)
+            }
+        });
+        let first = all.next().unwrap_or_else(|| format!(":{}", self.port));
+        (first, all.collect())
+    }
 }
 
 impl Plugin {
@@ -37,38 +99,40 @@ impl Plugin {
         for name in VARIABLES {
             match get(name).filter(|value| !value.is_empty()) {
                 None => return Ok(None),
-                Some(value) => address.push(text(name, value)?),
+                Some(value) => {
+                    let value = value.into_string().map_err(|value| {
+                        not_utf8(name, format!("{} is not UTF-8", quoted(value)))
+                    })?;
+                    address.push(value);
+                }
             }
         }
-        let options = match get(OPTIONS) {
+        let options = match get(OPTIONS).map(OsString::into_string) {
             None => Vec::new(),
-            Some(value) => split(&text(OPTIONS, value)?)?,
+            Some(Ok(value)) => split(&value)?,
+            // There may be a key in it.
+            Some(Err(_)) => return Err(not_utf8(OPTIONS, "the options are not UTF-8".into())),
         };
-        let join = |host: &str, port: &str| {
-            if host.contains(':') && !host.starts_with('[') {
-                format!("[{host}]:{port}")
-            } else {
-                format!("{host}:{port}")
-            }
+        let mut address = address.into_iter();
+        let mut next = || {
+            let hosts = address.next().unwrap_or_default();
+            Address::new(&hosts, address.next().unwrap_or_default())
         };
+        let (remote, local) = (next(), next());
         Ok(Some(Self {
-            remote: join(&address[0], &address[1]),
-            local: join(&address[2], &address[3]),
+            remote,
+            local,
             options,
         }))
     }
 
     /// Which side the options ask for, if they say.
     pub(crate) fn side(&self) -> Option<Side> {
-        self.options
-            .iter()
-            .rev()
-            .find_map(|(name, value)| match name.as_str() {
-                "server" => {
-                    golang::parse_bool(value).map(|on| if on { Side::Server } else { Side::Client })
-                }
-                _ => None,
-            })
+        self.options.iter().rev().find_map(|(name, value)| {
+            let on = golang::parse_bool(value)?;
+            let side = role(name)?;
+            Some(if on { side } else { side.other() })
+        })
     }
 
     /// Writes addresses and options into `values`; they override everything else.
@@ -78,27 +142,38 @@ impl Plugin {
             Side::Client => (Id::LocalAddr, Id::RemoteAddr),
             Side::Server => (Id::Target, Id::Listen),
         };
-        let origin = |name: &str| Origin::Environment(name.into());
-        values.set(
-            local,
-            Raw::Text(self.local.into()),
-            origin("SS_LOCAL_HOST and SS_LOCAL_PORT"),
-        );
-        values.set(
-            remote,
-            Raw::Text(self.remote.into()),
-            origin("SS_REMOTE_HOST and SS_REMOTE_PORT"),
-        );
-        for (name, value) in self.options {
-            let spelled = printable(&name);
-            let origin = Origin::PluginOption(spelled.clone());
+        for (id, address, variables) in [
+            (local, &self.local, "SS_LOCAL_HOST and SS_LOCAL_PORT"),
+            (remote, &self.remote, "SS_REMOTE_HOST and SS_REMOTE_PORT"),
+        ] {
+            let origin = Origin::Environment(variables.into());
+            let (first, more) = address.texts();
+            if !more.is_empty() && id == Id::Listen {
+                values.listen_also(more);
+            } else if !more.is_empty() {
+                problems.push(
+                    Problem::new(
+                        Severity::Warning,
+                        Place::Value(origin.clone()),
+                        format!(
+                            "of {} only the first is used here: {}",
+                            count(address.hosts.len() as u64, "host"),
+                            quoted(&first)
+                        ),
+                    )
+                    .hint("write one host"),
+                );
+            }
+            values.set(id, Raw::Text(first.into()), origin);
+        }
+        for (index, (name, value)) in self.options.into_iter().enumerate() {
             let canonical = match name.as_str() {
-                "server" => {
+                name if role(name).is_some() => {
                     if golang::parse_bool(&value).is_none() {
                         problems.push(
                             Problem::error(
-                                Place::Value(origin),
-                                format!("\"{}\" is neither true nor false", printable(&value)),
+                                Place::Value(Origin::PluginOption(printable(name))),
+                                format!("{} is neither true nor false", quoted(&value)),
                             )
                             .hint("write server on the server, and nothing on the client"),
                         );
@@ -111,35 +186,65 @@ impl Plugin {
             let opt = options::of(side)
                 .find(|opt| opt.plugin && opt.flags().chain(opt.key).any(|flag| flag == canonical));
             let problem = match opt {
-                Some(opt) => values.set_text(opt, value.into(), origin).err(),
-                None => {
-                    let problem = Problem::new(
-                        Severity::Mistake,
-                        Place::Value(origin),
-                        format!("ignored: the {} has no such option", side.name()),
-                    );
-                    Some(match meant(side, &name).filter(|opt| opt.plugin) {
-                        Some(opt) if opt.kind == Kind::Bool => {
-                            problem.hint(format!("did you mean {}?", opt.flag))
-                        }
-                        Some(opt) => problem.hint(format!("did you mean {}=…?", opt.flag)),
-                        None => problem,
-                    })
+                Some(opt) => {
+                    let origin = Origin::PluginOption(printable(&name));
+                    // Only texts may have blanks at their ends.
+                    let value = match opt.kind {
+                        Kind::Text | Kind::Path => value,
+                        _ => value.trim().to_owned(),
+                    };
+                    if opt.id == Id::Listen {
+                        // It takes the place of all that the host gave.
+                        values.listen_also(Vec::new());
+                    }
+                    values.set_text(opt, value.into(), origin).err()
                 }
+                None => Some(unknown(side, index + 1, &name)),
             };
             problems.extend(problem);
         }
     }
 }
 
-fn text(name: &str, value: OsString) -> Result<String, Problem> {
-    value.into_string().map_err(|value| {
-        let message = format!("\"{}\" is not UTF-8", printable(value));
-        Problem::error(Place::Value(Origin::Environment(name.into())), message)
-    })
+/// The side that the option `name` asks for, if it is one of those.
+fn role(name: &str) -> Option<Side> {
+    ROLES
+        .into_iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, side)| side)
 }
 
-/// Names and values; a name alone has the value `1`.
+/// An option that there is not. Its name may be the rest of a key with a semicolon in it, so it is shown only where it
+/// resembles a name.
+fn unknown(side: Side, number: usize, name: &str) -> Problem {
+    let say = |place: String, hint: String| {
+        Problem::new(
+            Severity::Mistake,
+            Place::Value(Origin::PluginOption(place)),
+            format!("ignored: the {} has no such option", side.name()),
+        )
+        .hint(hint)
+    };
+    match meant(side, name).filter(|opt| opt.plugin) {
+        Some(opt) => {
+            let value = if opt.kind == Kind::Bool { "" } else { "=…" };
+            say(
+                printable(name),
+                format!("did you mean {}{value}?", opt.flag),
+            )
+        }
+        None => say(
+            format!("option {number}"),
+            "remove it; a semicolon in a value is written \\;".into(),
+        ),
+    }
+}
+
+fn not_utf8(name: &str, message: String) -> Problem {
+    Problem::error(Place::Value(Origin::Environment(name.into())), message)
+}
+
+/// Names and values; a name alone has the value `1`. Blanks around a name are not part of it.
 fn split(text: &str) -> Result<Vec<(String, String)>, Problem> {
     let mut options = Vec::new();
     let mut rest = text.chars().peekable();
@@ -149,19 +254,21 @@ fn split(text: &str) -> Result<Vec<(String, String)>, Problem> {
             Some('=') => until(&mut rest, &[';']).0,
             _ => "1".into(),
         };
+        let name = name.trim();
+        if name.is_empty() && end.is_none() {
+            // Blanks at the end.
+            break;
+        }
         if name.is_empty() {
             return Err(Problem::error(
                 Place::Value(Origin::Environment(OPTIONS.into())),
-                format!(
-                    "\"{}\" has an option without a name",
-                    printable(redacted(text))
-                ),
+                format!("option {} has no name", options.len() + 1),
             )
             .hint(
                 "write name=value;name=value, and \\; \\= \\\\ for these characters in a value",
             ));
         }
-        options.push((name, value));
+        options.push((name.to_owned(), value));
     }
     Ok(options)
 }
@@ -177,14 +284,6 @@ fn until(text: &mut impl Iterator<Item = char>, ends: &[char]) -> (String, Optio
         }
     }
     (out, None)
-}
-
-/// `text` up to a key in it.
-fn redacted(text: &str) -> String {
-    match text.find("key") {
-        None => text.into(),
-        Some(at) => format!("{}…", &text[..at]),
-    }
 }
 
 #[cfg(test)]
@@ -233,7 +332,7 @@ mod tests {
                 let get = |name: &str| {
                     if name == missing { value } else { Some("1") }.map(OsString::from)
                 };
-                assert_eq!(Plugin::read(get), Ok(None));
+                assert!(Plugin::read(get).expect("read").is_none());
             }
         }
     }
@@ -276,9 +375,75 @@ mod tests {
             ("mode=fast;server;key=x", Some(Side::Server)),
             ("server=false", Some(Side::Client)),
             ("server=maybe", None),
+            ("s", Some(Side::Server)),
+            (" s ; mode=fast", Some(Side::Server)),
+            ("c", Some(Side::Client)),
+            ("client", Some(Side::Client)),
         ] {
             assert_eq!(plugin(options).side(), side, "{options}");
         }
+    }
+
+    #[test]
+    fn blanks_around_names_are_no_part_of_them() {
+        let (values, problems) = apply(Side::Client, " mode =fast3; mtu = 1200 ;key= k ; nocomp; ");
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(shown(&values, Id::Mode), "fast3");
+        assert_eq!(shown(&values, Id::Mtu), "1200");
+        assert_eq!(shown(&values, Id::Key), " k ");
+        assert_eq!(shown(&values, Id::NoComp), "true");
+    }
+
+    #[test]
+    fn a_host_with_several_addresses() {
+        for (hosts, listen, more) in [
+            ("::0|0.0.0.0", ":8388", &[][..]),
+            ("0.0.0.0 | ::", ":8388", &[]),
+            ("::0", "[::0]:8388", &[]),
+            (
+                "192.0.2.1|2001:db8::1",
+                "192.0.2.1:8388",
+                &["[2001:db8::1]:8388"],
+            ),
+            ("0.0.0.0|192.0.2.1", "0.0.0.0:8388", &["192.0.2.1:8388"]),
+        ] {
+            let get = |name: &str| match name {
+                "SS_REMOTE_HOST" => Some(hosts.into()),
+                "SS_PLUGIN_OPTIONS" => None,
+                "SS_LOCAL_HOST" => Some("127.0.0.1".into()),
+                _ => Some("8388".into()),
+            };
+            for side in [Side::Server, Side::Client] {
+                let plugin = Plugin::read(get).expect(hosts).expect("plugin mode");
+                let (mut values, mut problems) = (Values::defaults(side, true), Vec::new());
+                plugin.apply(&mut values, &mut problems);
+                let server = side == Side::Server;
+                let id = if server { Id::Listen } else { Id::RemoteAddr };
+                assert_eq!(shown(&values, id), listen);
+                let expected = if server { more } else { &[] };
+                assert_eq!(values.also(), expected);
+                assert_eq!(problems.len(), usize::from(!server && !more.is_empty()));
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn no_message_shows_a_key() {
+        use std::os::unix::ffi::OsStringExt;
+        let get = |name: &str| {
+            Some(match name {
+                "SS_PLUGIN_OPTIONS" => OsString::from_vec(b"key=S3CRET\xff".to_vec()),
+                _ => "1".into(),
+            })
+        };
+        let problem = Plugin::read(get).expect_err("no text").to_string();
+        assert!(!problem.contains("S3CRET"), "{problem}");
+        for options in ["key=S3CRET;=", "S3CRET;=x", "key=a\\;S3CRET;;"] {
+            let problem = split(options).expect_err("no name").to_string();
+            assert!(!problem.contains("S3CRET"), "{problem}");
+        }
+        assert!(!format!("{:?}", plugin("key=S3CRET")).contains("S3CRET"));
     }
 
     #[test]
@@ -297,8 +462,8 @@ mod tests {
                 "Mistake SS_PLUGIN_OPTIONS, no-comp: ignored: the client has no such option; did you mean nocomp?",
             ),
             (
-                "c=/etc/x",
-                "Mistake SS_PLUGIN_OPTIONS, c: ignored: the client has no such option",
+                "mtu=9;key=pass;S3CRET;mode=fast",
+                "Mistake SS_PLUGIN_OPTIONS, option 3: ignored: the client has no such option; remove it; a semicolon in a value is written \\;",
             ),
             (
                 "server=maybe",
@@ -308,13 +473,7 @@ mod tests {
             assert_eq!(apply(Side::Client, options).1, [problem], "{options}");
         }
         let error = split("mode=fast;;x").expect_err("no name").to_string();
-        assert!(error.contains("without a name"), "{error}");
-        assert!(
-            !split("key=secret;=")
-                .expect_err("no name")
-                .to_string()
-                .contains("secret")
-        );
+        assert!(error.contains("option 2 has no name"), "{error}");
     }
 
     proptest! {
@@ -327,7 +486,7 @@ mod tests {
         }
 
         #[test]
-        fn escaped_options_round_trip(name in ".{1,6}", value in ".{0,6}") {
+        fn escaped_options_round_trip(name in "[^ \\s]{1,6}", value in ".{0,6}") {
             let escape = |text: &str| -> String {
                 text.chars().flat_map(|c| if matches!(c, ';' | '=' | '\\') { vec!['\\', c] } else { vec![c] }).collect()
             };

@@ -1,5 +1,6 @@
 //! What all front ends write into: one raw value per option, the last writer wins, and everybody signs.
 
+use core::fmt;
 use std::ffi::OsString;
 
 use fulmar_wire::kcptun2016::Variant;
@@ -9,13 +10,26 @@ use crate::hint::nearest;
 use crate::options::{self, Id, Kind, Opt, Preset, Side, TABLE, first};
 use crate::origin::{Origin, Program};
 use crate::problem::{Place, Problem};
+use crate::text::quoted;
 
 /// A value of the right type, its range not yet checked.
-#[derive(Clone, PartialEq, Eq, Debug)]
+///
+/// Its text may be the key: [`fmt::Debug`] does not show it.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Raw {
     Text(OsString),
     Int(i64),
     Bool(bool),
+}
+
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Self::Int(n) => write!(f, "Int({n})"),
+            Self::Bool(on) => write!(f, "Bool({on})"),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -29,6 +43,8 @@ pub(crate) struct Given {
 pub(crate) struct Values {
     side: Side,
     slots: Vec<Given>,
+    /// Addresses that a server listens on besides the one of its option.
+    also: Vec<String>,
 }
 
 impl Values {
@@ -41,7 +57,11 @@ impl Values {
                 origin: Origin::Default(opt.program),
             })
             .collect();
-        let mut values = Self { side, slots };
+        let mut values = Self {
+            side,
+            slots,
+            also: Vec::new(),
+        };
         if plugin {
             values.set(
                 Id::SmuxVer,
@@ -82,6 +102,16 @@ impl Values {
         self.slots[id as usize] = Given { raw, origin };
     }
 
+    /// Further addresses to listen on, instead of those given before.
+    pub(crate) fn listen_also(&mut self, addresses: Vec<String>) {
+        self.also = addresses;
+    }
+
+    /// Addresses to listen on besides that of [`Id::Listen`].
+    pub(crate) fn also(&self) -> &[String] {
+        &self.also
+    }
+
     pub(crate) fn given(&self, id: Id) -> &Given {
         &self.slots[id as usize]
     }
@@ -118,11 +148,7 @@ fn raw(preset: Preset) -> Raw {
 }
 
 fn unreadable(opt: &Opt, text: &OsString, origin: Origin, what: &str) -> Problem {
-    Problem::error(
-        Place::Value(origin),
-        format!("\"{}\" is {what}", printable(text)),
-    )
-    .hint(wanted(opt))
+    Problem::error(Place::Value(origin), format!("{} is {what}", quoted(text))).hint(wanted(opt))
 }
 
 /// What may be written for `opt`, as the hint of an error.
@@ -132,33 +158,10 @@ pub(crate) fn wanted(opt: &Opt) -> String {
         Kind::Name { names, .. } => format!("write one of {}", names.join(", ")),
         Kind::Path => "write the path of a file".into(),
         Kind::Int { min, max, unit } => {
-            // Where negative numbers are accepted they mean 0.
-            let min = if min == i64::MIN { 0 } else { min };
             format!("write {min} to {max} {unit}").trim_end().to_owned()
         }
         Kind::Bool => "write true or false".into(),
     }
-}
-
-/// `text` fit for a line of a message: no control characters, not endless.
-pub(crate) fn printable(text: impl AsRef<std::ffi::OsStr>) -> String {
-    const LONGEST: usize = 80;
-    let text = text.as_ref().to_string_lossy();
-    let mut out: String = text
-        .chars()
-        .take(LONGEST)
-        .map(|c| {
-            if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            }
-        })
-        .collect();
-    if text.chars().nth(LONGEST).is_some() {
-        out.push('…');
-    }
-    out
 }
 
 /// The option of `side` that a misspelt `name` most likely means; flags and JSON keys both count.
@@ -177,7 +180,18 @@ pub(crate) fn meant(side: Side, name: &str) -> Option<&'static Opt> {
         .iter()
         .map(|(known, _)| *known)
         .filter(|known| known.len() > 2);
-    find(name).or_else(|| nearest(name, long).and_then(find))
+    find(name)
+        .or_else(|| nearest(name, long.clone()).and_then(find))
+        .or_else(|| beginning(name, long).and_then(find))
+}
+
+/// The only one of `names` that begins with `word`, as `remote` for `remoteaddr`.
+fn beginning<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const SHORTEST: usize = 3;
+    let mut fitting = names.filter(|name| word.len() >= SHORTEST && name.starts_with(word));
+    let first = fitting.next()?;
+    // A flag and its key are often the same.
+    fitting.all(|name| name == first).then_some(first)
 }
 
 #[cfg(test)]
@@ -203,11 +217,7 @@ mod tests {
         assert_eq!(name(Side::Client, "local-addr"), Some("localaddr"));
         assert_eq!(name(Side::Server, "localaddr"), None);
         assert_eq!(name(Side::Server, "xyzzy"), None);
-    }
-
-    #[test]
-    fn messages_stay_on_their_line() {
-        assert_eq!(printable("a\nb\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
-        assert_eq!(printable("x".repeat(200)).chars().count(), 81);
+        assert_eq!(name(Side::Client, "remote"), Some("remoteaddr"));
+        assert_eq!(name(Side::Client, "snmp"), None);
     }
 }

@@ -186,8 +186,8 @@ fn mistakes_have_their_place() {
             "c.json:2:7, \"mtu\": 1300.5 is not a whole number; write 50 to 1500 bytes, without quotes, fraction or exponent",
         ),
         (
-            "role = \"client\"\nmtu = 9000\n",
-            "c.json:2:7, \"mtu\": 9000 is too large; write 50 to 1500 bytes",
+            "role = \"client\"\nkeepalive = 9000\n",
+            "c.json:2:13, \"keepalive\": 9000 is too large; write 1 to 30 seconds",
         ),
         (
             "role = \"client\"\nmtu = 99999999999999999999\n",
@@ -223,7 +223,7 @@ fn mistakes_have_their_place() {
     ] {
         let problems = read(text, None).expect_err(text);
         assert!(problems[0].starts_with(problem), "{problems:?}");
-        assert!(problems[0].ends_with("; write key = value, texts in double quotes"));
+        assert!(problems[0].ends_with("; write key = value, texts in plain double quotes"));
         assert_eq!(problems.len(), 1);
     }
 }

@@ -210,7 +210,7 @@ impl Manager {
                 streams: 0,
                 suspect: false,
                 expires,
-                dies: expires.map(|at| at + client.scavenge_ttl),
+                dies: expires.zip(client.scavenge_ttl).map(|(at, ttl)| at + ttl),
             });
             Dialed {
                 slot: index,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fulmar_config::{Config, Server, StreamAddr};
+use fulmar_config::{Config, PortRange, Server, StreamAddr};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
@@ -38,10 +38,11 @@ pub(crate) async fn run(
     let mut names = Vec::new();
     let mut all = Vec::new();
     let link = Link::new(&config);
-    let ports = server.listen.count() as usize;
+    let ranges = || std::iter::once(&server.listen).chain(&server.also);
+    let ports = ranges().map(|range| range.count() as usize).sum();
     let each = drivers_per_port(crate::threads(&config), ports);
-    for port in server.listen.ports() {
-        let addr = addr(&server, port).await?;
+    for (range, port) in ranges().flat_map(|range| range.ports().map(move |port| (range, port))) {
+        let addr = addr(range, port).await?;
         if config.tunnel.tcp {
             for addr in raw_addrs(addr) {
                 match open::raw_server(&config, addr).await {
@@ -272,13 +273,13 @@ impl Ends {
 }
 
 /// The local address of `port`. An empty host is every address, of both families where the system has both.
-async fn addr(server: &Server, port: u16) -> Result<SocketAddr, Error> {
-    if server.listen.host.is_empty() {
+async fn addr(range: &PortRange, port: u16) -> Result<SocketAddr, Error> {
+    if range.host.is_empty() {
         return Ok(([0u16; 8], port).into());
     }
-    let found = dial::resolve(&server.listen.host, port).await;
+    let found = dial::resolve(&range.host, port).await;
     found.map(|all| all[0]).map_err(|e| Error::Resolve {
-        host: server.listen.host.clone(),
+        host: range.host.clone(),
         source: e,
     })
 }

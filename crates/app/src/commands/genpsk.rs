@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use fulmar_config::hint::nearest;
+use fulmar_config::text;
 use fulmar_wire::kcptun::Method;
 use fulmar_wire::libev;
 
@@ -34,7 +35,8 @@ pub(crate) fn genpsk(method: Option<&str>, out: Option<&PathBuf>) -> Result<(), 
                 None => format!("write one of {}", names.collect::<Vec<_>>().join(", ")),
             };
             return Err(Exit::usage(format!(
-                "genpsk: \"{name}\" is no cipher; {hint}"
+                "genpsk: {} is no cipher; {hint}",
+                text::quoted(name)
             )));
         }
         _ => ORDINARY,
@@ -51,7 +53,7 @@ fn give(key: &str, out: Option<&PathBuf>) -> Result<(), Exit> {
         None => print(&format!("{key}\n")),
         // Without a line end: every byte of a key file is part of the key.
         Some(path) => write_new(path, key)
-            .map_err(|e| Exit::failed(format!("{} cannot be written: {e}", path.display()))),
+            .map_err(|e| Exit::failed(format!("{} cannot be written: {e}", text::path(path)))),
     }
 }
 

@@ -7,6 +7,7 @@ use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 use fulmar_config::hint::nearest;
+use fulmar_config::text;
 
 use crate::cli;
 use crate::exit::{Exit, print};
@@ -225,7 +226,7 @@ pub(crate) fn man(command: Option<&str>, dir: Option<&Path>) -> Result<(), Exit>
             std::fs::write(&path, render(&page, name)?).map_err(|e| {
                 Exit::failed(format!(
                     "cannot write the manual page {}: {e}",
-                    path.display()
+                    text::path(path)
                 ))
             })?;
         }
@@ -257,7 +258,8 @@ fn of(program: &Command, name: Option<&str>) -> Result<Command, Exit> {
         None => format!("write one of {}", names.join(", ")),
     };
     Err(Exit::usage(format!(
-        "man: there is no command \"{name}\"; {hint}"
+        "man: there is no command {}; {hint}",
+        text::quoted(name)
     )))
 }
 

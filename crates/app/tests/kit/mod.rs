@@ -50,8 +50,18 @@ pub(crate) struct Program {
 impl Program {
     /// Starts `command`, whose standard error is its log.
     pub(crate) fn start(mut command: Command) -> Self {
+        command.env_remove("FULMAR_LOG");
+        Self::spawn(command)
+    }
+
+    /// The same with other levels of the log.
+    pub(crate) fn start_with_levels(mut command: Command, levels: &str) -> Self {
+        command.env("FULMAR_LOG", levels);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
         let mut child = command
-            .env_remove("FULMAR_LOG")
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -90,6 +100,11 @@ impl Program {
 
     pub(crate) fn line(&self, text: &str) -> String {
         self.line_from(0, text, SOON)
+    }
+
+    /// The log so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lines.lock().expect("log").join("\n")
     }
 
     /// Lines in the log so far.

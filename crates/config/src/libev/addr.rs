@@ -1,16 +1,13 @@
-//! kcptun-libev's addresses (docs/spec/kcptun-libev.md, section 3.3), and the names of services as ports.
+//! kcptun-libev's addresses (docs/spec/kcptun-libev.md, section 3.3).
 
 use std::net::Ipv6Addr;
-use std::sync::OnceLock;
 
 use crate::libev::model::{HostPort, Port};
-use crate::values::printable;
+use crate::services::Services;
+use crate::text::{self, printable, quoted};
 
 /// Longest address, in bytes.
 const LONGEST: usize = 260;
-
-/// Looks up the number of a service by name.
-pub(super) type Services<'a> = &'a dyn Fn(&str) -> Option<u16>;
 
 /// What is wrong with an address, and what to write instead.
 pub(super) struct AddrError {
@@ -34,6 +31,17 @@ pub(super) fn parse(
                 text.len()
             ),
             "write \"host:port\"",
+        );
+    }
+    if let Some((_, c)) = text::first_lookalike(text) {
+        let (_, meant) = text::lookalike(c).unwrap_or(("", ' '));
+        return fail(
+            format!("\"{shown}\" has {} in it", text::name(c)),
+            if meant == ' ' {
+                "remove it"
+            } else {
+                "write ASCII's own character"
+            },
         );
     }
     let Some((host, port)) = text.rsplit_once(':') else {
@@ -110,8 +118,8 @@ pub(super) fn parse(
             _ => {
                 return fail(
                     format!(
-                        "\"{shown}\": this machine knows no service \"{}\"",
-                        printable(port)
+                        "\"{shown}\": this machine knows no service {}",
+                        quoted(port)
                     ),
                     "write the port as a number",
                 );
@@ -131,39 +139,13 @@ fn is_word(text: &str) -> bool {
         .any(|c| c.is_control() || c.is_whitespace() || matches!(c, '[' | ']' | '"' | '/'))
 }
 
-/// The services that this machine knows, read once.
-pub(super) fn system_services(name: &str) -> Option<u16> {
-    static TABLE: OnceLock<String> = OnceLock::new();
-    #[cfg(not(windows))]
-    const FILE: &str = "/etc/services";
-    #[cfg(windows)]
-    const FILE: &str = r"C:\Windows\System32\drivers\etc\services";
-    let table = TABLE.get_or_init(|| {
-        std::fs::read(FILE).map_or(String::new(), |bytes| {
-            String::from_utf8_lossy(&bytes).into_owned()
-        })
-    });
-    service(table, name)
-}
-
-/// The port of the first service in `table` that is called `name`, whatever its protocol: they hardly ever differ.
-fn service(table: &str, name: &str) -> Option<u16> {
-    table.lines().find_map(|line| {
-        let line = line.split('#').next().unwrap_or_default();
-        let mut words = line.split_ascii_whitespace();
-        let first = words.next()?;
-        let number = words.next()?.split('/').next()?.parse().ok()?;
-        (first == name || words.any(|alias| alias == name)).then_some(number)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     fn services(name: &str) -> Option<u16> {
-        service(
+        crate::services::find(
             "# x\nhttp 80/tcp www # web\nnone\nbad x/tcp\nhttp 81/udp\nzero 0/tcp",
             name,
         )

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use fulmar_wire::libev::Method;
 
 use crate::hint::nearest;
-use crate::values::printable;
+use crate::text::printable;
 
 /// What a command line asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,7 +48,7 @@ impl LibevArgs {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LibevArgsError {
     /// An argument that there is not, with what to write instead.
-    Unknown(String, Option<&'static str>),
+    Unknown(String, Option<String>),
     /// An option without its value.
     NoValue(&'static str),
     /// A method that there is not, with the nearest.
@@ -183,16 +183,30 @@ fn genpsk(name: &OsStr) -> Result<LibevInvocation, LibevArgsError> {
 fn unknown(arg: &OsStr) -> LibevArgsError {
     let text = arg.to_string_lossy();
     let letters = text.strip_prefix('-').filter(|rest| !rest.is_empty());
-    let hint = if text.starts_with("--") && text.contains('=') {
-        Some("write the value as an argument of its own")
+    let names = OPTIONS
+        .iter()
+        .flat_map(|(names, ..)| names.split(", "))
+        .map(str::trim)
+        .filter(|name| name.len() > 2);
+    let near = nearest(&text, names).filter(|_| text.starts_with('-'));
+    let hint = if let Some((name, _)) = text.split_once('=').filter(|_| text.starts_with("--")) {
+        let known = OPTIONS.iter().any(|(names, ..)| names.ends_with(name));
+        known.then(|| "write the value as an argument of its own".to_owned())
+    } else if let Some(near) = near {
+        Some(format!("did you mean {near}?"))
     } else if letters.is_some_and(|rest| rest.chars().all(|c| "hcduvs".contains(c))) {
-        Some("write each letter with its own hyphen")
+        Some("write each letter with its own hyphen".into())
     } else if text.starts_with('-') {
         None
     } else {
-        Some("write -c before the file")
+        Some("write -c before the file".into())
     };
-    LibevArgsError::Unknown(printable(arg), hint)
+    // No option of its takes a value behind an equals sign, and what stands there may be a key.
+    let shown = match text.split_once('=') {
+        Some((name, _)) => format!("{name}=…"),
+        None => text.into_owned(),
+    };
+    LibevArgsError::Unknown(printable(shown), hint)
 }
 
 #[cfg(test)]
@@ -278,6 +292,11 @@ mod tests {
             ),
             (&["--version"], "unknown argument: \"--version\""),
             (&["-x", "-h"], "unknown argument: \"-x\""),
+            (&["--key=k"], "unknown argument: \"--key=…\""),
+            (
+                &["-c", "a", "--daemonise"],
+                "unknown argument: \"--daemonise\"; did you mean --daemonize?",
+            ),
             (&["-"], "unknown argument: \"-\""),
             (
                 &["-vv"],
@@ -285,7 +304,7 @@ mod tests {
             ),
             (
                 &["--config=a.json"],
-                "unknown argument: \"--config=a.json\"; write the value as an argument of its own",
+                "unknown argument: \"--config=…\"; write the value as an argument of its own",
             ),
             (
                 &["a.json"],

@@ -5,16 +5,17 @@ use std::path::Path;
 
 use crate::hint::nearest;
 use crate::json::{self, Document, Member, Top, Value};
+use crate::kcptun_file::mark_skipped;
 use crate::libev::keys::{self, LIBEV_KEYS, LibevKey, LibevKind, OBJECTS, OLD_NAMES};
 use crate::origin::Origin;
 use crate::problem::{Place, Problem, Severity};
-use crate::values::printable;
+use crate::text::printable;
 
 /// Reading a file ends after so many problems.
 const MOST_PROBLEMS: usize = 100;
 
-/// A value as written, of the type that its key has.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A value as written, of the type that its key has. It may be a key.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Raw {
     Text(String),
     Int(u64),
@@ -22,14 +23,12 @@ pub(super) enum Raw {
 }
 
 /// A value that somebody gave.
-#[derive(Debug)]
 pub(super) struct Given {
     pub(super) raw: Raw,
     pub(super) origin: Origin,
 }
 
 /// What a file says.
-#[derive(Debug)]
 pub(super) struct LibevFile<'a> {
     pub(super) path: &'a Path,
     pub(super) given: BTreeMap<&'static str, Given>,
@@ -45,6 +44,7 @@ impl<'a> LibevFile<'a> {
             path: path.into(),
             at,
         };
+        let (text, marked) = json::without_mark(text);
         let Document { top, trailing } = json::read_nested(text).map_err(|e| {
             Problem::error(place(Some(e.at)), e.what.to_string()).hint(e.what.hint())
         })?;
@@ -56,6 +56,9 @@ impl<'a> LibevFile<'a> {
                     problems: Vec::new(),
                     seen: BTreeSet::new(),
                 };
+                if marked {
+                    file.problems.push(mark_skipped(path));
+                }
                 file.members("", members);
                 return Ok(file);
             }

@@ -3,7 +3,7 @@
 use crate::libev::keys::LIBEV_KEYS;
 use crate::libev::model::{Crypto, HostPort, LibevConfig, LibevRole, Mode, Place, Secret};
 use crate::report::{Row, block, bytes, on_off, seconds};
-use crate::values::printable;
+use crate::text::{count, printable, quoted};
 
 /// The block at start, one string per line: a heading per group, then its keys, aligned, with where each came from.
 /// Keys that have no effect are left out. Never the key.
@@ -70,7 +70,7 @@ fn value(config: &LibevConfig, name: &str) -> Option<String> {
             if id.is_empty() {
                 "none".into()
             } else {
-                format!("\"{}\"", printable(&*id))
+                quoted(&*id)
             }
         }
         "http_listen" => config.http_listen.as_ref()?.to_string(),
@@ -83,7 +83,7 @@ fn value(config: &LibevConfig, name: &str) -> Option<String> {
             Crypto::Sealed {
                 secret: Secret::Password(key),
                 ..
-            } => format!("({} bytes)", key.len()),
+            } => format!("({})", count(key.len() as u64, "byte")),
             _ => return None,
         },
         "psk" => match &config.crypto {

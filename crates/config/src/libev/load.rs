@@ -4,7 +4,6 @@ use std::path::Path;
 
 use crate::json::{self, Top, Value};
 use crate::kcptun_file;
-use crate::libev::addr;
 use crate::libev::file::LibevFile;
 use crate::libev::model::LibevRole;
 use crate::libev::resolve::{LibevLoaded, resolve};
@@ -12,6 +11,7 @@ use crate::load::{self, Environment};
 use crate::options::Side;
 use crate::problem::{Failure, Place, Problem};
 use crate::resolve::Loaded;
+use crate::services;
 
 /// Reads kcptun-libev's configuration file at `path`.
 ///
@@ -28,7 +28,7 @@ pub fn libev_from_file(path: &Path) -> Result<LibevLoaded, Failure> {
 /// # Errors
 /// Every mistake of the file and its values.
 pub fn libev_from_bytes(path: &Path, content: &[u8]) -> Result<LibevLoaded, Failure> {
-    resolve(LibevFile::parse(path, content)?, &addr::system_services)
+    resolve(LibevFile::parse(path, content)?, &services::system)
 }
 
 /// Whose file it is.
@@ -73,6 +73,7 @@ pub fn recognise(content: &[u8]) -> Dialect {
         "loglevel",
         "netdev",
     ];
+    let (content, _) = json::without_mark(content);
     let Ok(document) = json::read(content) else {
         return Dialect::Kcptun;
     };

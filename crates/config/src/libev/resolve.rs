@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use fulmar_wire::libev::{MAX_SERVICE_ID, Method};
 
 use crate::hint::nearest;
-use crate::libev::addr::{self, Services};
+use crate::libev::addr;
 use crate::libev::file::{Given, LibevFile, Raw};
 use crate::libev::keys::{self, LIBEV_KEYS, LibevKind};
 use crate::libev::model::{
@@ -17,7 +17,8 @@ use crate::libev::psk;
 use crate::origin::{Origin, Provenance};
 use crate::problem::{Failure, Place, Problem, Severity};
 use crate::secret::{Key, Psk};
-use crate::values::printable;
+use crate::services::Services;
+use crate::text::printable;
 
 /// The key that kcptun-libev has without being given one (section 4.2).
 const KEYLESS: [u8; 32] = [0xdb; 32];

@@ -71,7 +71,7 @@ pub const TABLE: [Opt; 49] = [
         client: Preset::Text(":12948"),
         group: Group::Addresses,
         help: "Listen here for TCP connections: host:port, or the path of a Unix socket",
-        note: "Ports are numbers; a text without a port is a Unix path as in kcptun, with a warning where it looks unintended",
+        note: "A port may be the name of a service; a text without a port is a Unix path as in kcptun, with a warning where it looks unintended",
         ..BASE
     },
     Opt {
@@ -85,7 +85,7 @@ pub const TABLE: [Opt; 49] = [
         client: Preset::Text("vps:29900"),
         group: Group::Addresses,
         help: "The server: host:port or host:min-max",
-        note: "Checked before anything is opened; text behind the ports is ignored as in kcptun, with a warning",
+        note: "Checked before anything is opened; the port may be the name of a service; text behind the ports is ignored as in kcptun, with a warning",
         ..BASE
     },
     Opt {
@@ -125,8 +125,8 @@ pub const TABLE: [Opt; 49] = [
         client: Preset::Text(DEFAULT_KEY),
         server: Preset::Text(DEFAULT_KEY),
         group: Group::Security,
-        help: "Pre-shared secret; the flag is visible in process lists, KCPTUN_KEY and --key-file are not",
-        note: "KCPTUN_KEY is the flag's default; the public default is a warning at start",
+        help: "Pre-shared secret; better KCPTUN_KEY or --key-file, which no process list shows",
+        note: "KCPTUN_KEY is the flag's default; the public default is a warning at start. On Linux the flag's value is overwritten in the process list, some milliseconds after the start",
         ..BASE
     },
     Opt {
@@ -285,7 +285,7 @@ pub const TABLE: [Opt; 49] = [
         group: Group::Manual,
         hidden: true,
         help: "Retransmit with a short minimum timeout and a slow back-off",
-        note: "Takes effect with --mode manual, as in kcptun",
+        note: "Takes effect with --mode manual, as in kcptun; a negative number leaves KCP's default of 0",
         ..BASE
     },
     Opt {
@@ -313,7 +313,7 @@ pub const TABLE: [Opt; 49] = [
         group: Group::Manual,
         hidden: true,
         help: "Resend a segment once N later ones were acknowledged; 0: wait for the timeout",
-        note: "Takes effect with --mode manual, as in kcptun",
+        note: "Takes effect with --mode manual, as in kcptun; a negative number leaves KCP's default of 0",
         ..BASE
     },
     Opt {
@@ -327,7 +327,7 @@ pub const TABLE: [Opt; 49] = [
         group: Group::Manual,
         hidden: true,
         help: "1: no congestion window",
-        note: "Takes effect with --mode manual, as in kcptun",
+        note: "Takes effect with --mode manual, as in kcptun; a negative number leaves KCP's default of 0",
         ..BASE
     },
     Opt {
@@ -340,6 +340,7 @@ pub const TABLE: [Opt; 49] = [
         server: Preset::Int(1024),
         group: Group::Speed,
         help: "Send window: packets on their way at once",
+        note: "0 and less count as 32 as in kcptun, more as 65535; both with a warning",
         ..BASE
     },
     Opt {
@@ -352,20 +353,20 @@ pub const TABLE: [Opt; 49] = [
         server: Preset::Int(1024),
         group: Group::Speed,
         help: "Receive window: packets that the other end may have on their way",
-        note: "65536 and more are refused: the packet format has 16 bits for it, and kcptun announces the remainder",
+        note: "0 and less count as 32 as in kcptun, more as 65535: the packet format has 16 bits for it, and kcptun announces the remainder; both with a warning",
         ..BASE
     },
     Opt {
         id: Id::RateLimit,
         flag: "ratelimit",
         key: Some("ratelimit"),
-        kind: int(i64::MIN, u32::MAX as i64, "bytes per second"),
+        kind: int(0, u32::MAX as i64, "bytes per second"),
         value_name: "BYTES/S",
         client: Preset::Int(0),
         server: Preset::Int(0),
         group: Group::Speed,
         help: "Largest rate of one session in bytes of UDP payload per second; 0: no limit",
-        note: "A negative number means no limit as in kcptun, with a warning",
+        note: "A negative number means no limit, and of one above 32 bits these count, as in kcptun, with a warning",
         ..BASE
     },
     Opt {
@@ -392,7 +393,7 @@ pub const TABLE: [Opt; 49] = [
         server: Preset::Int(1350),
         group: Group::Packets,
         help: "Largest UDP payload",
-        note: "Refused outside 50 to 1500, or when the headers leave less than 50 bytes; kcptun then keeps 1400",
+        note: "More counts as 1500, and less than the headers and 50 bytes need as 1400, as in kcptun, with a warning",
         ..BASE
     },
     Opt {
@@ -400,13 +401,13 @@ pub const TABLE: [Opt; 49] = [
         flag: "datashard",
         aliases: &["ds"],
         key: Some("datashard"),
-        kind: int(i64::MIN, 255, "packets"),
+        kind: int(0, 255, "packets"),
         value_name: "N",
         client: Preset::Int(10),
         server: Preset::Int(10),
         group: Group::Packets,
         help: "Packets per parity group; 0: no parity",
-        note: "Sums above 256 are refused: no parity would be sent",
+        note: "A negative number means none, with a warning. Sums above 256 are refused: no parity would be sent",
         ..BASE
     },
     Opt {
@@ -414,7 +415,7 @@ pub const TABLE: [Opt; 49] = [
         flag: "parityshard",
         aliases: &["ps"],
         key: Some("parityshard"),
-        kind: int(i64::MIN, 255, "packets"),
+        kind: int(0, 255, "packets"),
         value_name: "N",
         client: Preset::Int(3),
         server: Preset::Int(3),
@@ -433,6 +434,7 @@ pub const TABLE: [Opt; 49] = [
         server: Preset::Int(0),
         group: Group::Packets,
         help: "DSCP value of our packets, 0 to 63",
+        note: "Of other numbers the lowest six bits are sent, as by kcptun, with a warning",
         ..BASE
     },
     Opt {
@@ -445,6 +447,7 @@ pub const TABLE: [Opt; 49] = [
         server: Preset::Int(4_194_304),
         group: Group::Packets,
         help: "Send and receive buffer of a UDP socket; the size that the system grants is logged",
+        note: "0 means the system's smallest as in kcptun, and a negative number or one above 2³¹−1 the default, with a warning",
         ..BASE
     },
     Opt {
@@ -478,6 +481,7 @@ pub const TABLE: [Opt; 49] = [
         client: Preset::Int(0),
         group: Group::Streams,
         help: "Start a new session for new streams after this time; 0: never",
+        note: "A negative number means never, as in kcptun, with a warning",
         ..BASE
     },
     Opt {
@@ -490,6 +494,7 @@ pub const TABLE: [Opt; 49] = [
         client: Preset::Int(600),
         group: Group::Streams,
         help: "Close an expired session after this time",
+        note: "A negative number means no limit, as in kcptun's manual, with a warning: an expired session ends with its last stream",
         ..BASE
     },
     Opt {
@@ -573,7 +578,7 @@ pub const TABLE: [Opt; 49] = [
         server: Preset::Int(30),
         group: Group::Streams,
         help: "How long one direction of a stream may live on after the other ended",
-        note: "See the section on half-close",
+        note: "See the section on half-close. A negative number means 0, as in kcptun, with a warning",
         ..BASE
     },
     Opt {
@@ -598,7 +603,7 @@ pub const TABLE: [Opt; 49] = [
         server: Preset::Int(60),
         group: Group::Observation,
         help: "Time between two lines of --snmplog; 0: none",
-        note: "Negative numbers are refused; kcptun crashes on them",
+        note: "Negative numbers are refused together with --snmplog, where kcptun crashes on them, and otherwise have no effect, with a warning",
         ..BASE
     },
     Opt {

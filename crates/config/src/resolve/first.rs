@@ -10,7 +10,8 @@ use crate::hint::nearest;
 use crate::model::{First, Mode, Smux};
 use crate::options::{self, Id, Side, TABLE, first};
 use crate::secret::Key;
-use crate::values::{Raw, printable, wanted};
+use crate::text::printable;
+use crate::values::{Raw, wanted};
 
 /// What a stream of yamux may send before it has heard anything, in bytes (section 9).
 const FIRST_CREDIT: u32 = 262_144;
