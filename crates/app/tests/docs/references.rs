@@ -342,3 +342,79 @@ fn the_dependencies_of_crates_are_those_that_the_architecture_shows() {
     }
     assert!(shown > 10, "{shown} crates");
 }
+
+/// The parts of a line that stand in the source as they are: what is between values, which a page writes as "…", in capitals, in
+/// quotes, or as an option.
+fn fixed_parts(line: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    for (i, piece) in line.split('"').enumerate() {
+        if i % 2 == 1 {
+            parts.push(String::new());
+            continue;
+        }
+        for word in piece.split(' ') {
+            let bare = word.trim_end_matches([':', ',', ';']);
+            let is_value = bare == "…"
+                || bare.starts_with("--")
+                || !bare.is_empty() && bare.chars().all(|c| c.is_ascii_uppercase());
+            match parts.last_mut() {
+                Some(part) if !is_value => {
+                    part.push(' ');
+                    part.push_str(word);
+                }
+                _ => parts.push(String::new()),
+            }
+        }
+    }
+    let parts = parts
+        .iter()
+        .map(|part| part.trim().trim_end_matches([':', ',']));
+    parts
+        .filter(|part| part.len() > 5)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn a_log_line_in_a_guide_is_one_of_the_program() {
+    let mut program = String::new();
+    for path in sources(".rs") {
+        if path.components().any(|part| part.as_os_str() == "src") {
+            // Texts that go on in the next line of the source.
+            let text = read(&path).replace("\\\"", "\"");
+            for (i, line) in text.split("\\\n").enumerate() {
+                program.push_str(if i == 0 { line } else { line.trim_start() });
+            }
+        }
+    }
+    let (mut wrong, mut all) = (Vec::new(), 0);
+    let mut guides = Vec::new();
+    files(&root().join("docs/guide"), ".md", &mut guides);
+    for page in guides {
+        let text = read(&page);
+        let mut in_table = false;
+        for line in text.lines() {
+            in_table = line.starts_with("| line |")
+                || line.starts_with("| what you see |")
+                || in_table && line.starts_with('|');
+            let cell = line
+                .split('|')
+                .nth(1)
+                .filter(|_| in_table)
+                .unwrap_or_default();
+            for said in cell.split('`').skip(1).step_by(2) {
+                all += 1;
+                for part in fixed_parts(said) {
+                    if !program.contains(&part) {
+                        wrong.push(format!(
+                            "{}: {said}: nothing says \"{part}\"",
+                            page.display()
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(all > 12, "{all} lines");
+}

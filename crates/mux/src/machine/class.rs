@@ -6,22 +6,20 @@
 
 use fulmar_wire::time::Instant;
 
-/// Redundancy that a stream has when it is opened, and can save up at most: bytes of copies.
+/// Tokens that a stream has when it is opened, and can save up at most. A sparse frame takes two for each byte.
 pub const SPARSE_BURST: u32 = 16 * 1024;
-/// Redundancy that a stream gains, bytes of copies per second: 128 kbit/s, twice the rate of a telephone call or a
-/// game.
+/// Tokens that a stream gains per second. Half of it in own bytes is 64 kbit/s, the rate of a telephone call or a game.
 pub const SPARSE_RATE: u32 = 16_000;
-/// Copies of a frame that the budget pays for.
-const COPIES: u32 = 2;
+/// Tokens for a byte of a frame.
+const PRICE: u32 = 2;
 /// Bytes gained in a millisecond: a whole number, so that counting in milliseconds loses nothing.
 const PER_MILLI: u32 = SPARSE_RATE / 1000;
 
 /// Whether copies of a frame are worth their bytes.
 ///
-/// This is the budget of redundancy for sparse flows (`--redundancy`): whoever carries a sparse frame may carry it twice
-/// more. Copies of the data of one stream then never exceed twice its own bytes (headers included), nor
-/// [`SPARSE_RATE`] on average and one [`SPARSE_BURST`]; data beyond that is bulk. A frame with more than 8184 bytes of
-/// data always is: it costs more than a full budget.
+/// A stream is sparse while its own bytes (headers included) stay below half of [`SPARSE_RATE`] on average, with half of
+/// [`SPARSE_BURST`] at once; data beyond that is bulk. A frame with more than 8184 bytes of data always is: it costs more than
+/// a full budget. How many copies a sparse frame gets, up to three, is decided below by what the path loses.
 ///
 /// `SYN` and `FIN` are paid for from the same budget, but are sparse even when it is used up: they are 8 bytes, once per
 /// stream. What is said without data (window updates, keep-alives, resets) is sparse and costs nothing.
@@ -34,7 +32,7 @@ pub enum Class {
     Bulk,
 }
 
-/// The tokens of one stream, one for each byte of copies.
+/// The tokens of one stream.
 #[derive(Debug)]
 pub(crate) struct Budget {
     tokens: u32,
@@ -52,7 +50,7 @@ impl Budget {
         }
     }
 
-    /// Pays for copies of a frame of `len` bytes; `false`, and nothing is paid, if it cannot.
+    /// Pays for a sparse frame of `len` bytes; `false`, and nothing is paid, if it cannot.
     pub(crate) const fn pay(&mut self, now: Instant, len: usize) -> bool {
         let cost = self.gain(now, len);
         match self.tokens.checked_sub(cost) {
@@ -64,13 +62,13 @@ impl Budget {
         }
     }
 
-    /// Pays for copies of a frame of `len` bytes what it can.
+    /// Pays for a sparse frame of `len` bytes what it can.
     pub(crate) const fn pay_anyhow(&mut self, now: Instant, len: usize) {
         let cost = self.gain(now, len);
         self.tokens = self.tokens.saturating_sub(cost);
     }
 
-    /// Counts what was gained since the last time; returns what copies of a frame of `len` bytes cost.
+    /// Counts what was gained since the last time; returns what a frame of `len` bytes costs.
     const fn gain(&mut self, now: Instant, len: usize) -> u32 {
         let millis = now.as_millis() as u32;
         let gained = millis.wrapping_sub(self.at).saturating_mul(PER_MILLI);
@@ -82,6 +80,6 @@ impl Budget {
         };
         self.at = millis;
         // A frame has no more than 65543 bytes.
-        COPIES * len as u32
+        PRICE * len as u32
     }
 }

@@ -103,7 +103,7 @@ fn a_game_stays_sparse_for_an_hour() {
 }
 
 #[test]
-fn copies_never_exceed_the_budget() {
+fn sparse_data_never_exceeds_the_budget() {
     // Messages that each would be a tail, at ten times the rate.
     let (mut a, id) = opener(8192);
     let mut sparse = 0;
