@@ -39,9 +39,9 @@ pub(crate) fn program() -> Command {
         )
         .subcommand(
             Command::new("check")
-                .about("Say what is wrong in a configuration file, where, and what to write instead")
+                .about("Validate a configuration file and suggest fixes")
                 .long_about(
-                    "Say what is wrong in a configuration file, where, and what to write instead.\n\n\
+                    "Validate a configuration file and suggest fixes.\n\n\
                      Stricter than a start: unknown keys, unknown names of ciphers and modes, and whatever else \
                      kcptun passes over in silence are errors here. Exit code 2 if there is one.",
                 )
