@@ -13,8 +13,8 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use kit::{
-    Program, SOON, Service, connect, download, echo, file, fulmar, pattern, run, service, signal,
-    try_echo, wait_for,
+    Program, SOON, Service, connect, download, echo, file, fulmar, http, pattern, run, service,
+    signal, try_echo, wait_for,
 };
 use tempfile::TempDir;
 
@@ -214,17 +214,6 @@ fn expect(conn: &mut TcpStream, name: &str) {
     assert_eq!(String::from_utf8_lossy(&said), name);
 }
 
-/// The status and the body of an answer.
-fn http(addr: SocketAddr, method: &str, path: &str) -> (u16, String) {
-    let mut conn = connect(addr);
-    write!(conn, "{method} {path} HTTP/1.1\r\nHost: here\r\n\r\n").expect("asked");
-    let mut answer = String::new();
-    conn.read_to_string(&mut answer).expect("answered");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    let status = head.split(' ').nth(1).expect("status");
-    (status.parse().expect("number"), body.to_owned())
-}
-
 #[test]
 fn the_status_page() {
     let dir = TempDir::new().expect("dir");
@@ -254,7 +243,13 @@ fn the_status_page() {
     let (_, text) = http(page, "POST", "/stats");
     assert!(text.contains("[rx,tx]") && text.contains("load:"), "{text}");
     assert_eq!(http(page, "DELETE", "/stats").0, 405);
-    assert_eq!(http(page, "GET", "/").0, 404);
+    assert_eq!(http(page, "GET", "/nothing").0, 404);
+    let (status, text) = http(page, "GET", "/");
+    assert_eq!(status, 200);
+    for link in ["/healthy", "/stats", "/stats?sessions=all", "/metrics"] {
+        let link = format!("href=\"{link}\"");
+        assert!(text.contains(&link), "{link}: {text}");
+    }
 
     let (status, text) = http(page, "GET", "/metrics");
     assert_eq!(status, 200);

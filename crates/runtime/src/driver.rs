@@ -18,14 +18,17 @@ use fulmar_session::dialect::PathEvent;
 use fulmar_session::dialect::libev::Settings;
 use fulmar_session::endpoint::Event;
 use fulmar_session::layer::{Notice, StreamEvent, StreamId};
+use fulmar_session::session::Session;
 use fulmar_session::transmit::{Path, Run};
 use fulmar_session::{Endpoint, Reason, SessionKey};
 use fulmar_wire::seq::Seq;
 use fulmar_wire::time::Instant;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
+use crate::access::{AccessLog, Opened};
 use crate::clock::Clock;
+use crate::describe::{Description, Questions, SessionInfo};
 use crate::dial::Dial;
 use crate::pump::{self, Ended, Orphan, Pump, Turn};
 use crate::registry::Exchange;
@@ -68,8 +71,6 @@ pub(crate) enum Command {
         Option<Duration>,
         Option<(Box<dyn Fn() -> Dial + Send>, String)>,
     ),
-    /// Tell about all sessions.
-    Describe(oneshot::Sender<Description>),
     /// End: the session has expired or the program stops.
     Stop,
 }
@@ -86,35 +87,6 @@ pub(crate) enum Report {
     Streams(usize),
     /// Something was found out about the path beside conversations.
     Path(PathEvent),
-}
-
-/// What the status page says of a driver.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Description {
-    pub(crate) sessions: Vec<SessionInfo>,
-    /// What stands behind datagrams in the clothes of TCP, if they wear any.
-    pub(crate) obfs: Option<Vec<fulmar_netio::ObfsContext>>,
-}
-
-/// A session, for the status page.
-#[derive(Clone, Debug)]
-pub(crate) struct SessionInfo {
-    /// Its conversation.
-    pub(crate) conv: u32,
-    /// Where its peer is.
-    pub(crate) peer: SocketAddr,
-    /// Whether something of the peer has arrived, and how long ago the latest has.
-    pub(crate) seen: Option<Duration>,
-    /// Whether it carries nothing any more.
-    pub(crate) lingers: bool,
-    /// Smoothed round-trip time, if measured.
-    pub(crate) rtt: Option<Duration>,
-    /// Retransmission timeout.
-    pub(crate) rto: Duration,
-    /// Segments that wait or are in flight.
-    pub(crate) waiting: usize,
-    /// Bytes received from the peer and given to it, of the application's.
-    pub(crate) bytes: (u64, u64),
 }
 
 /// Which end it is, and what belongs to that.
@@ -134,6 +106,8 @@ pub(crate) enum Side {
         dial: Box<dyn Fn() -> Dial + Send>,
         /// Its name, for the log.
         target: String,
+        /// Where clients of streams are named.
+        access: AccessLog,
         /// Where reports go, if somebody wants them, and what they are signed with.
         reports: Option<(mpsc::UnboundedSender<(u64, Report)>, u64)>,
     },
@@ -159,6 +133,7 @@ pub(crate) struct Driver {
     endpoint: Endpoint,
     side: Side,
     commands: mpsc::Receiver<Command>,
+    questions: Questions,
     exchange: Option<Exchange>,
     hub: Hub,
     published: Arc<Published>,
@@ -204,7 +179,7 @@ impl Driver {
             hub,
             close_wait,
         } = setup;
-        let published = hub.register();
+        let (published, questions) = hub.register();
         let buffers = RecvBuffers::default();
         Self {
             traffic: 0,
@@ -214,6 +189,7 @@ impl Driver {
             endpoint,
             side,
             commands,
+            questions,
             exchange,
             hub,
             published,
@@ -240,6 +216,7 @@ impl Driver {
     /// One round: `Ok(true)` when anything was done.
     fn round(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut worked = self.take_commands(cx);
+        worked |= self.take_questions(cx);
         if let Some(exchange) = &mut self.exchange {
             worked |= exchange.take(cx, &mut self.endpoint, self.clock.now());
         }
@@ -276,17 +253,24 @@ impl Driver {
                         (*dial, *target) = to;
                     }
                 }
-                Some(Command::Describe(to)) => {
-                    let now = self.clock.now();
-                    let sessions = self.endpoint.sessions();
-                    // Who asked may have gone.
-                    let _ = to.send(Description {
-                        sessions: sessions.filter_map(|key| self.describe(key, now)).collect(),
-                        obfs: self.socket.obfs_contexts(),
-                    });
-                }
                 Some(Command::Stop) | None => self.ending = Some(Reason::Closed),
             }
+        }
+        worked
+    }
+
+    /// Tells the status page about all sessions.
+    fn take_questions(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut worked = false;
+        while let Poll::Ready(Some(to)) = self.questions.poll_recv(cx) {
+            let now = self.clock.now();
+            let sessions = self.endpoint.sessions();
+            // Who asked may have gone.
+            let _ = to.send(Description {
+                sessions: sessions.filter_map(|key| self.describe(key, now)).collect(),
+                obfs: self.socket.obfs_contexts(),
+            });
+            worked = true;
         }
         worked
     }
@@ -569,10 +553,13 @@ impl Driver {
                     }
                     self.report(Report::Recovered);
                 }
-                Event::Moved(_, path) => info!(
-                    "a session follows its client to another address: {}",
-                    path.remote
-                ),
+                Event::Moved(key, path) => {
+                    let conv = self.endpoint.session(key).map_or(0, Session::conv);
+                    info!(
+                        "session {conv:08X} follows its client to another address: {}",
+                        path.remote
+                    );
+                }
                 Event::Beside(event) => self.report(Report::Path(event)),
                 Event::Notice(_, notice) => tell(&notice),
                 Event::Suspicion(_, suspicion) => warn!("{suspicion}"),
@@ -614,10 +601,26 @@ impl Driver {
     }
 
     fn opened(&mut self, now: Instant, session: SessionKey, stream: StreamId) {
-        let Side::Server { dial, target, .. } = &self.side else {
+        let Side::Server {
+            dial,
+            target,
+            access,
+            ..
+        } = &self.side
+        else {
             // A server opens no streams in this dialect.
             return self.endpoint.reset(now, session, stream);
         };
+        if let Some(of) = self.endpoint.session(session) {
+            let opened = Opened {
+                client: of.path().remote,
+                session: of.conv(),
+                stream: stream.wire(),
+                target,
+                proven: self.endpoint.is_vouched(session),
+            };
+            access.opened(now, opened);
+        }
         let dial = dial();
         info!(target: STREAM_LOG, "stream opened: {target} ({})", stream.wire());
         let index = self.free_index();

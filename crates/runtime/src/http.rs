@@ -1,5 +1,5 @@
-//! The HTTP status interface (docs/spec/kcptun-libev.md, section 15): `/healthy`, `/stats`, and `/metrics`
-//! for Prometheus.
+//! The HTTP status interface (docs/spec/kcptun-libev.md, section 15): `/healthy`, `/stats`, `/metrics`
+//! for Prometheus, and `/`, which links to them.
 //!
 //! [`serve`] speaks HTTP and knows nothing of tunnels; what it says comes from a [`StatusSource`]. The texts are made in
 //! `text`: [`Rates`], [`health`] and [`metrics_text`] turn plain data into them.
@@ -33,6 +33,20 @@ const LIMIT: Duration = Duration::from_secs(15);
 const LINGER: (Duration, usize) = (Duration::from_secs(1), 64 * 1024);
 /// Pause after a connection that could not be accepted, for instance for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What `/` shows: where to go from there.
+const INDEX: &str = concat!(
+    "<!DOCTYPE html>\n<html><head><title>fulmar ",
+    env!("CARGO_PKG_VERSION"),
+    "</title></head><body><h1>fulmar ",
+    env!("CARGO_PKG_VERSION"),
+    r#"</h1><ul>
+<li><a href="/healthy">/healthy</a>: whether the tunnel works, for a watchdog</li>
+<li><a href="/stats">/stats</a>: sessions and traffic; <a href="/stats?sessions=all">all sessions</a></li>
+<li><a href="/metrics">/metrics</a>: every counter, for Prometheus</li>
+</ul></body></html>
+"#
+);
 
 /// What is said about the program.
 pub trait StatusSource: Send + Sync {
@@ -235,6 +249,10 @@ async fn respond(head: &[u8], source: Arc<dyn StatusSource>) -> Answer {
     };
     let get = matches!(request.method, "GET" | "HEAD");
     let mut answer = match request.path {
+        "/" if get => Answer {
+            kind: "text/html",
+            ..Answer::text(200, INDEX.into())
+        },
         "/healthy" => {
             let (status, text) = source.healthy();
             Answer::text(status, text)
@@ -251,7 +269,7 @@ async fn respond(head: &[u8], source: Arc<dyn StatusSource>) -> Answer {
             allow: Some("GET, HEAD, POST"),
             ..Answer::error(405)
         },
-        "/metrics" => Answer {
+        "/" | "/metrics" => Answer {
             allow: Some("GET, HEAD"),
             ..Answer::error(405)
         },
@@ -465,7 +483,8 @@ mod tests {
             ("PUT /stats", "405 Method Not Allowed", "</html>\n"),
             ("GET /metrics", "200 OK", " 0\n"),
             ("POST /metrics", "405 Method Not Allowed", "</html>\n"),
-            ("GET /", "404 Not Found", "</html>\n"),
+            ("GET /", "200 OK", "</html>\n"),
+            ("POST /", "405 Method Not Allowed", "</html>\n"),
             ("GET /stats/x", "404 Not Found", "</html>\n"),
             ("OPTIONS *", "404 Not Found", "</html>\n"),
         ] {

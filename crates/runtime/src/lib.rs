@@ -13,15 +13,19 @@
 //! | `link` | from the configuration to endpoints |
 //! | `open`, `socket`, `listen`, `conn`, `dial` | sockets of all kinds |
 //! | `stats`, [`snmp`] | counters of the process |
+//! | `access` | the log of a server's clients |
+//! | `describe` | what drivers say of their sessions |
 //! | [`http`] | the HTTP status interface |
 //! | [`notify`] | what systemd is told |
 #![forbid(unsafe_code)]
 
+mod access;
 mod client;
 mod clock;
 mod conn;
 pub mod demo;
 
+mod describe;
 mod dial;
 mod driver;
 pub mod http;
@@ -45,6 +49,7 @@ use std::sync::Arc;
 
 use fulmar_config::{Config, Role};
 
+pub use access::ACCESS_LOG;
 pub use driver::STREAM_LOG;
 pub use fulmar_netio::{PlainThread, permit_open_files, start_plain_thread};
 pub use fulmar_session::Counters;

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
+use crate::access::AccessLog;
 use crate::clock::Clock;
 use crate::conn::Tuning;
 use crate::dial::Dial;
@@ -58,13 +59,16 @@ pub(crate) async fn run(
         all.extend(places(&config, addr, each)?);
         names.push(format!("{addr}/udp"));
     }
+    let access = AccessLog::new(clock);
     let ends = Arc::new(Ends {
         link,
         config,
         target: server.target,
         clock,
         hub,
+        access: access.clone(),
     });
+    let naming = tokio::spawn(access.clone().run());
     let mut drivers = JoinSet::new();
     let mut commands = Vec::new();
     for (place, socket) in all {
@@ -84,6 +88,8 @@ pub(crate) async fn run(
     }
     let all = async { while drivers.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(Duration::from_secs(2), all).await;
+    naming.abort();
+    access.finish();
     Ok(())
 }
 
@@ -188,6 +194,7 @@ struct Ends {
     link: Link,
     clock: Clock,
     hub: Hub,
+    access: AccessLog,
 }
 
 impl Ends {
@@ -251,6 +258,7 @@ impl Ends {
             side: Side::Server {
                 dial: dialer(&self.target),
                 target: self.target.to_string(),
+                access: self.access.clone(),
                 reports: None,
             },
             commands: receiver,

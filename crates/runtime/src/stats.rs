@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fulmar_session::Counters;
 use fulmar_wire::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::describe::{self, Description, Questions};
 use portable_atomic::AtomicU64;
 
 /// The copy of one driver.
@@ -19,15 +22,18 @@ pub(crate) struct Published {
     /// Sessions that this driver has added to those of the process.
     sessions: AtomicU64,
     all: Arc<Sessions>,
+    /// To ask it for its sessions.
+    line: mpsc::Sender<oneshot::Sender<Description>>,
 }
 
 impl Published {
-    fn new(all: Arc<Sessions>) -> Self {
+    fn new(all: Arc<Sessions>, line: mpsc::Sender<oneshot::Sender<Description>>) -> Self {
         Self {
             values: std::array::from_fn(|_| AtomicU64::new(0)),
             heard: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
             all,
+            line,
         }
     }
 
@@ -84,12 +90,18 @@ struct Inner {
 pub struct Hub(Arc<Mutex<Inner>>);
 
 impl Hub {
-    /// A place for a driver to publish to.
-    pub(crate) fn register(&self) -> Arc<Published> {
+    /// A place for a driver to publish to, and what it is asked.
+    pub(crate) fn register(&self) -> (Arc<Published>, Questions) {
+        let (line, questions) = mpsc::channel(describe::LINE);
         let mut inner = self.lock();
-        let published = Arc::new(Published::new(Arc::clone(&inner.sessions)));
+        let published = Arc::new(Published::new(Arc::clone(&inner.sessions), line));
         inner.live.push(Arc::clone(&published));
-        published
+        (published, questions)
+    }
+
+    /// The lines to all drivers that run now.
+    pub(crate) fn lines(&self) -> Vec<mpsc::Sender<oneshot::Sender<Description>>> {
+        self.lock().live.iter().map(|p| p.line.clone()).collect()
     }
 
     /// A driver has ended: its sessions are gone, what it counted stays.
@@ -190,7 +202,7 @@ mod tests {
     #[test]
     fn what_an_ended_driver_counted_stays() {
         let hub = Hub::default();
-        let (a, b) = (hub.register(), hub.register());
+        let ((a, _a), (b, _b)) = (hub.register(), hub.register());
         a.store(
             Instant::ZERO,
             &Counters {
@@ -215,7 +227,7 @@ mod tests {
     #[test]
     fn most_sessions_are_those_of_all_drivers_at_one_time() {
         let hub = Hub::default();
-        let (a, b) = (hub.register(), hub.register());
+        let ((a, _a), (b, _b)) = (hub.register(), hub.register());
         let sessions = |now, most| Counters {
             curr_estab: now,
             max_conn: most,

@@ -9,7 +9,8 @@ use fulmar_config::Role;
 use fulmar_wire::time::Instant;
 
 use crate::clock::Clock;
-use crate::http::{self, Counts, Pair, Rates, StatsQuery, StatsView, StatusSource, Traffic};
+use crate::describe;
+use crate::http::{self, Pair, Rates, StatsQuery, StatsView, StatusSource, Traffic};
 use crate::stats::Hub;
 
 /// Silence of a session that is tolerated: keep-alives come every 10 s, at most every 30 s.
@@ -32,6 +33,27 @@ impl Status {
             rates: Rates::default(),
         })
     }
+
+    async fn view(&self) -> StatsView {
+        let sessions = self.hub.describe().await.sessions;
+        let (sessions, counts) = describe::views(&sessions);
+        let c = self.hub.totals();
+        let pair = |rx, tx| Pair { rx, tx };
+        StatsView {
+            banner: concat!("fulmar ", env!("CARGO_PKG_VERSION")).into(),
+            server_time: http::server_time(),
+            sessions,
+            counts,
+            traffic: Traffic {
+                tcp: pair(c.bytes_sent, c.bytes_received),
+                kcp: pair(c.in_bytes, c.out_bytes),
+                pkt: pair(c.in_bytes, c.out_bytes),
+            },
+            uptime: self.clock.now() - Instant::ZERO,
+            cpu: fulmar_netio::cpu_time(),
+            obfs: None,
+        }
+    }
 }
 
 impl StatusSource for Status {
@@ -47,25 +69,7 @@ impl StatusSource for Status {
         query: StatsQuery,
         post: bool,
     ) -> Pin<Box<dyn Future<Output = String> + Send>> {
-        let c = self.hub.totals();
-        let pair = |rx, tx| Pair { rx, tx };
-        let view = StatsView {
-            banner: concat!("fulmar ", env!("CARGO_PKG_VERSION")).into(),
-            server_time: http::server_time(),
-            counts: Counts {
-                connected: c.curr_estab,
-                ..Counts::default()
-            },
-            traffic: Traffic {
-                tcp: pair(c.bytes_sent, c.bytes_received),
-                kcp: pair(c.in_bytes, c.out_bytes),
-                pkt: pair(c.in_bytes, c.out_bytes),
-            },
-            uptime: self.clock.now() - Instant::ZERO,
-            cpu: fulmar_netio::cpu_time(),
-            ..StatsView::default()
-        };
-        Box::pin(std::future::ready(self.rates.text(&view, query, post)))
+        Box::pin(async move { self.rates.text(&self.view().await, query, post) })
     }
 
     fn metrics(&self) -> String {

@@ -200,13 +200,13 @@ counters! {
         Gauge path_bandwidth = "PathBandwidth",
         /// Bytes per second at which data leaves.
         Gauge path_pacing_rate = "PathPacingRate",
-        /// Shortest round trip of late, microseconds.
+        /// Shortest round trip, microseconds: in mode auto of late, in others since the session began and in whole milliseconds.
         Gauge path_min_rtt_us = "PathMinRttUs",
-        /// Smoothed round trip, microseconds.
+        /// Smoothed round trip, microseconds; in whole milliseconds except in mode auto.
         Gauge path_srtt_us = "PathSrttUs",
         /// Segments that may be in flight.
         Gauge path_flight_limit = "PathFlightLimit",
-        /// Losses in a million packets.
+        /// Losses in a million packets; except in mode auto, segments that were sent again in a million sent.
         Gauge path_loss_ppm = "PathLossPpm",
         /// 1 while there is more to send than the path takes.
         Gauge path_network_limited = "PathNetworkLimited",
@@ -219,14 +219,14 @@ counters! {
 
 impl Counters {
     /// Adds `other` to `self`; [`Counters::max_conn`] becomes the greater, and what is said of a path is that of the
-    /// one with the greater [`Counters::path_bandwidth`].
+    /// one with the greater [`Counters::path_bandwidth`], or, where that is not known, the longer round trip.
     pub fn add(&mut self, other: &Self) {
         let max_conn = self.max_conn.max(other.max_conn);
         let (mut sum, values) = (self.values(), other.values());
         for (a, b) in sum.iter_mut().zip(values).take(Self::PATH) {
             *a = a.wrapping_add(b);
         }
-        let order = |c: &Self| (c.path_bandwidth, c.path_datagram_size);
+        let order = |c: &Self| (c.path_bandwidth, c.path_datagram_size, c.path_srtt_us);
         if order(other) > order(self) {
             sum[Self::PATH..].copy_from_slice(&values[Self::PATH..]);
         }

@@ -27,6 +27,7 @@ pub mod endpoint;
 mod index;
 pub mod layer;
 pub mod liveness;
+mod loss;
 pub mod measuring;
 pub mod mtu;
 pub mod pacer;

@@ -21,6 +21,7 @@ use crate::counters::Counters;
 use crate::diagnosis::Traces;
 use crate::layer::{Class, LayerError, StreamLayer};
 use crate::liveness::{Change, Liveness};
+use crate::loss::Resent;
 use crate::measuring::{self, Measuring};
 use crate::pacer::Pacer;
 use crate::transmit::{BufferPool, MAX_SEGMENTS, Path, Run, RunWriter, Written};
@@ -215,6 +216,8 @@ pub struct Session {
     unanswered: Option<Instant>,
     /// What of the parts' own counters is in the endpoint's already.
     counted: (arq::Counters, fec::Counters),
+    /// What is known of the path if nothing measures it.
+    resent: Resent,
     /// When windows were last looked at, and for how long they had kept data back then; `None` once it was told.
     windows: Option<(Instant, arq::WindowLimited)>,
 }
@@ -250,6 +253,7 @@ impl Session {
             held_back: false,
             unanswered: None,
             counted: (arq::Counters::default(), fec::Counters::default()),
+            resent: Resent::default(),
             windows: Some((now, arq::WindowLimited::default())),
         }
     }
@@ -653,8 +657,13 @@ impl Session {
         to.copied_segs += kcp.copied_segs - k.copied_segs;
         to.ack_ranges += kcp.out_ranges - k.out_ranges;
         to.probed_segs += kcp.probed_segs - k.probed_segs;
-        if let Some(measuring) = &mut self.measuring {
-            measuring.count(&self.kcp, to);
+        match &mut self.measuring {
+            Some(measuring) => measuring.count(&self.kcp, to),
+            None => {
+                let again = kcp.retrans_segs - k.retrans_segs;
+                self.resent.add(&self.kcp, again);
+                self.resent.count(&self.kcp, to);
+            }
         }
         let state = self.kcp.state();
         to.ring_buffer_snd_queue = u64::from(state.len_snd_queue);

@@ -290,3 +290,14 @@ pub(crate) fn download(mut conn: TcpStream, len: usize) {
     assert_eq!(all.len(), len);
     assert!(all == pattern(len), "the bytes are others");
 }
+
+/// The status and the body of an answer.
+pub(crate) fn http(addr: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    let mut conn = connect(addr);
+    write!(conn, "{method} {path} HTTP/1.1\r\nHost: here\r\n\r\n").expect("asked");
+    let mut answer = String::new();
+    conn.read_to_string(&mut answer).expect("answered");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).expect("status");
+    (status.parse().expect("number"), body.to_owned())
+}

@@ -638,6 +638,7 @@ pub const TABLE: [Opt; 49] = [
         key: Some("quiet"),
         group: Group::Observation,
         help: "No lines about single streams",
+        note: "As in kcptun. What names the clients of a server (log target `access`) stays",
         ..BASE
     },
     Opt {

@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::access::AccessLog;
 use crate::clock::Clock;
 use crate::conn::Conn;
 use crate::dial::Dial;
@@ -149,6 +150,7 @@ impl Libev {
             addrs: self.addrs,
             reports,
             status,
+            access: AccessLog::new(self.clock),
             driver: None,
             waiting: VecDeque::new(),
             found: false,
@@ -157,6 +159,7 @@ impl Libev {
         };
         manager.found = !manager.is_rendezvous_client();
         manager.start(self.socket)?;
+        let naming = tokio::spawn(manager.access.clone().run());
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(shutdown);
@@ -176,7 +179,10 @@ impl Libev {
                 _ = tick.tick(), if waits => manager.give_up_waiting(),
             }
         }
+        let access = manager.access.clone();
         manager.stop().await;
+        naming.abort();
+        access.finish();
         if let Some(task) = http {
             task.abort();
         }
@@ -199,6 +205,7 @@ struct Manager {
     addrs: Addrs,
     reports: mpsc::UnboundedSender<(u64, Report)>,
     status: Arc<Status>,
+    access: AccessLog,
     driver: Option<Running>,
     /// Connections that come before the peer has been found.
     waiting: VecDeque<(Instant, Orphan)>,
@@ -233,11 +240,13 @@ impl Manager {
             LibevRole::Server { connect, .. } => Side::Server {
                 dial: dialer(connect, &self.config),
                 target: connect.to_string(),
+                access: self.access.clone(),
                 reports: Some((self.reports.clone(), 0)),
             },
             LibevRole::Relay { .. } => Side::Server {
                 dial: Box::new(Dial::refused),
                 target: String::new(),
+                access: self.access.clone(),
                 reports: Some((self.reports.clone(), 0)),
             },
         };
@@ -252,7 +261,6 @@ impl Manager {
             hub: self.hub.clone(),
             close_wait: self.config.linger,
         });
-        self.status.driver(Some(commands.clone()));
         self.driver = Some(Running {
             commands,
             task: tokio::spawn(driver),
@@ -263,7 +271,6 @@ impl Manager {
     /// The driver's socket failed: another one takes its place.
     async fn restart(&mut self) -> Result<(), Error> {
         self.driver = None;
-        self.status.driver(None);
         loop {
             match sockets::datagrams(&self.config, &self.addrs.remote).await {
                 Ok(socket) => return self.start(socket),

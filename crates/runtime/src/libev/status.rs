@@ -11,20 +11,16 @@ use fulmar_netio::{ObfsContext, ObfsState};
 use fulmar_session::Counters;
 use fulmar_session::counters::Kind;
 use fulmar_session::dialect::PathEvent;
-use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::silence_limit;
 use crate::clock::Clock;
-use crate::driver::{Command, Description, SessionInfo};
+use crate::describe::{self, Description};
 use crate::http::{
-    self, ContextState, ContextView, Counts, ObfsView, Pair, Rates, SessionState, SessionView,
-    StatsQuery, StatsView, StatusSource, Traffic,
+    self, ContextState, ContextView, ObfsView, Pair, Rates, StatsQuery, StatsView, StatusSource,
+    Traffic,
 };
 use crate::stats::Hub;
-
-/// How long a driver may take to tell about its sessions.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub(super) struct Status {
@@ -35,7 +31,6 @@ pub(super) struct Status {
 }
 
 struct State {
-    driver: Option<mpsc::Sender<Command>>,
     /// It is a client.
     listens: bool,
     /// Silence that is tolerated (section 11.2).
@@ -53,7 +48,6 @@ impl Status {
         let rendezvous = matches!(config.role.place(), Some(Place::Rendezvous { .. }));
         let listens = matches!(config.role, LibevRole::Client { .. });
         let state = State {
-            driver: None,
             listens,
             limit: silence_limit(config),
             pending: rendezvous && listens,
@@ -73,10 +67,6 @@ impl Status {
     pub(super) fn serve(self: &Arc<Self>, listener: tokio::net::TcpListener) -> JoinHandle<()> {
         let source: Arc<dyn StatusSource> = Arc::clone(self) as _;
         tokio::spawn(async move { http::serve(listener, source).await })
-    }
-
-    pub(super) fn driver(&self, driver: Option<mpsc::Sender<Command>>) {
-        self.lock().driver = driver;
     }
 
     pub(super) fn configure(&self, config: &LibevConfig) {
@@ -101,35 +91,10 @@ impl Status {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn describe(&self) -> Description {
-        let (to, told) = oneshot::channel();
-        let driver = self.lock().driver.clone();
-        let Some(driver) = driver else {
-            return Description::default();
-        };
-        if driver.try_send(Command::Describe(to)).is_err() {
-            return Description::default();
-        }
-        let told = tokio::time::timeout(PATIENCE, told).await;
-        told.ok().and_then(Result::ok).unwrap_or_default()
-    }
-
     async fn view(&self) -> StatsView {
-        let Description { sessions, obfs } = self.describe().await;
+        let Description { sessions, obfs } = self.hub.describe().await;
         let totals = self.hub.totals();
-        let mut counts = Counts::default();
-        let sessions = sessions.iter().map(|s| {
-            let view = view(s);
-            match view.state {
-                SessionState::HalfOpen => counts.halfopen += 1,
-                SessionState::Connected => counts.connected += 1,
-                SessionState::Linger => counts.linger += 1,
-                SessionState::TimeWait => counts.time_wait += 1,
-            }
-            counts.waitsnd += view.waitsnd;
-            view
-        });
-        let sessions = sessions.collect();
+        let (sessions, counts) = describe::views(&sessions);
         StatsView {
             banner: concat!("fulmar ", env!("CARGO_PKG_VERSION")).into(),
             server_time: http::server_time(),
@@ -140,25 +105,6 @@ impl Status {
             cpu: fulmar_netio::cpu_time(),
             obfs: obfs.map(obfs_view),
         }
-    }
-}
-
-fn view(s: &SessionInfo) -> SessionView {
-    let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
-    SessionView {
-        conv: s.conv,
-        state: match s.seen {
-            None => SessionState::HalfOpen,
-            Some(_) if s.lingers => SessionState::Linger,
-            Some(_) => SessionState::Connected,
-        },
-        peer: s.peer.to_string(),
-        seen_secs: s.seen.unwrap_or_default().as_secs(),
-        rtt_ms: Some(s.rtt.map_or(0, millis)),
-        rto_ms: Some(millis(s.rto)),
-        waitsnd: s.waiting as u64,
-        rx: s.bytes.0,
-        tx: s.bytes.1,
     }
 }
 

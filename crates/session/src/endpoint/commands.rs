@@ -1,5 +1,6 @@
 //! Commands on sessions and streams, for the owner of an endpoint.
 
+use fulmar_wire::seq::Seq;
 use fulmar_wire::time::Instant;
 
 use std::net::SocketAddr;
@@ -21,6 +22,16 @@ impl Endpoint {
     #[must_use]
     pub fn session(&self, key: SessionKey) -> Option<&Session> {
         self.sessions.get(key)
+    }
+
+    /// Whether the peer of a session is known to be where it seems to be: it has our key, where there is one that proves something, or
+    /// has acknowledged what only went there. An address that is forged can have neither.
+    #[must_use]
+    pub fn is_vouched(&self, key: SessionKey) -> bool {
+        self.sessions.get(key).is_some_and(|session| {
+            let keyed = self.ciphers[session.cipher].scheme().proves_key();
+            session.proven && keyed || session.kcp().snd_una() != Seq(0)
+        })
     }
 
     /// Keys of all sessions.

@@ -17,6 +17,7 @@ mod apps;
 mod auto_invariants;
 mod auto_tables;
 mod harness;
+mod path;
 mod raw;
 mod setup;
 mod snapshot;
