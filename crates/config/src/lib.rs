@@ -1,7 +1,8 @@
-//! One typed configuration model, with provenance, and a front end per syntax.
+//! Typed configuration models, with provenance, and a front end per syntax.
 //!
-//! Every syntax (a replaced program's flags, its JSON file, the environment of a shadowsocks plugin) is a
-//! front end that yields the same [`Config`]; the checks live on that model and run before anything is opened.
+//! kcptun's syntaxes (flags, JSON file, TOML with the same keys, the environment of a shadowsocks plugin) are front ends that
+//! yield the same [`Config`]; kcptun-libev's files yield a [`LibevConfig`]. The checks live on the models and run before
+//! anything is opened.
 //!
 //! | module | what |
 //! |---|---|
