@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fulmar_wire::kcp::{Command, HEADER_LEN, Header};
-use fulmar_wire::time::Instant;
+use fulmar_wire::time::{Instant, Millis};
 
 use crate::config::MAX_WINDOW;
 use crate::control::{Acked, Delivered, SenderControl, Source};
@@ -110,7 +110,8 @@ impl<C: SenderControl> Kcp<C> {
         let measured = self.config.measure_repairs || tally.segments > 0;
         let rtt_ms = match echo {
             Some(ts) if origin == Origin::Wire && measured => {
-                u32::try_from(now.wire_millis().diff(ts)).ok()
+                let rtt = u32::try_from(now.wire_millis().diff(ts)).ok();
+                rtt.filter(|_| measures(self.measured_from, now, ts))
             }
             _ => None,
         };
@@ -158,10 +159,10 @@ impl<C: SenderControl> Kcp<C> {
     /// Everything before the segment's `una` has arrived. Whether that was news.
     #[inline]
     fn acknowledged_before(&mut self, now: Instant, header: &Header, tally: &mut Tally) -> bool {
-        let control = &mut self.control;
+        let (control, from) = (&mut self.control, self.measured_from);
         let news = self.tx.acknowledge_before(header.una, |done| {
             tally.add(&done);
-            control.on_delivered(now, &delivered(done, Source::Una));
+            control.on_delivered(now, &delivered(done, Source::Una, from, now));
         });
         match news {
             Some(true) => {
@@ -180,14 +181,16 @@ impl<C: SenderControl> Kcp<C> {
     /// One segment has arrived. Whether others have now been skipped often enough.
     #[inline]
     fn acknowledged(&mut self, now: Instant, header: &Header, tally: &mut Tally) -> bool {
-        let control = &mut self.control;
+        let (control, from) = (&mut self.control, self.measured_from);
         let before = tally.segments;
         let known = self.tx.acknowledge(header.sn, |done| {
             tally.add(&done);
-            control.on_delivered(now, &delivered(done, Source::Echo(header.ts)));
+            control.on_delivered(now, &delivered(done, Source::Echo(header.ts), from, now));
         });
         if known {
-            control.on_echo(now, header.sn, header.ts);
+            if measures(from, now, header.ts) {
+                control.on_echo(now, header.sn, header.ts);
+            }
         } else {
             self.counters.invalid_acks += 1;
         }
@@ -213,11 +216,11 @@ impl<C: SenderControl> Kcp<C> {
                 break;
             }
             left -= count;
-            let control = &mut self.control;
+            let (control, from) = (&mut self.control, self.measured_from);
             for i in 0..count {
                 self.tx.acknowledge(lowest.plus(i), |done| {
                     tally.add(&done);
-                    control.on_delivered(now, &delivered(done, Source::Range));
+                    control.on_delivered(now, &delivered(done, Source::Range, from, now));
                 });
             }
         }
@@ -228,6 +231,9 @@ impl<C: SenderControl> Kcp<C> {
 
     #[inline]
     fn data(&mut self, now: Instant, header: &Header, data: &[u8], origin: Origin) {
+        if self.newest_heard.is_none_or(|t| header.ts.diff(t) > 0) {
+            self.newest_heard = Some(header.ts);
+        }
         let arrival = self.rx.insert(header.sn, header.frg, data);
         match arrival {
             Arrival::Outside => {
@@ -296,13 +302,27 @@ impl Tally {
     }
 }
 
+/// Whether what left at `sent` measures the path, where only what left at `from` or later does ([`Kcp::measure_from`]).
 #[inline]
-fn delivered(done: Done, source: Source) -> Delivered {
+fn measures(from: Instant, now: Instant, sent: Millis) -> bool {
+    // The time of the wire wraps: unfold it backwards from now.
+    let age = u64::from(now.wire_millis().0.wrapping_sub(sent.0));
+    from == Instant::ZERO || now.as_millis() >= from.as_millis().saturating_add(age)
+}
+
+#[inline]
+fn delivered(done: Done, source: Source, from: Instant, now: Instant) -> Delivered {
+    let measures = measures(from, now, done.sent);
     Delivered {
-        source,
+        // One of several transmissions, nobody knows which: that measures nothing.
+        source: if measures { source } else { Source::Una },
         sn: done.sn,
         len: done.len,
         sent: done.sent,
-        transmissions: done.transmissions,
+        transmissions: if measures {
+            done.transmissions
+        } else {
+            done.transmissions.max(2)
+        },
     }
 }

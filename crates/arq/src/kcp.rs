@@ -171,10 +171,14 @@ pub struct Kcp<C = Strategy> {
     pub(crate) clock: Instant,
     /// Earliest retransmission timeout, in milliseconds since the caller's epoch.
     pub(crate) next_timeout: Option<u64>,
+    /// Round trips are measured with what was sent from then on.
+    pub(crate) measured_from: Instant,
     pub(crate) last_heard: Option<Instant>,
     pub(crate) last_answer: Option<Instant>,
     /// The latest time on data of the other side, by its clock.
     pub(crate) newest_push: Option<Millis>,
+    /// The same, of data that did not fit the window as well.
+    pub(crate) newest_heard: Option<Millis>,
     /// When something was last acknowledged, or the flight began.
     pub(crate) progress: Instant,
     pub(crate) restart: Restart,
@@ -250,9 +254,11 @@ impl<C: SenderControl> Kcp<C> {
             last_flush: Instant::ZERO,
             clock: Instant::ZERO,
             next_timeout: None,
+            measured_from: Instant::ZERO,
             last_heard: None,
             last_answer: None,
             newest_push: None,
+            newest_heard: None,
             progress: Instant::ZERO,
             restart: Restart::new(snd),
             limited: None,
@@ -574,6 +580,12 @@ impl<C: SenderControl> Kcp<C> {
         self.last_heard
     }
 
+    /// No round trips are measured with what was sent before `from`: one of both ends has slept meanwhile, and what its socket held says how
+    /// long. A single such sample would make timeouts grow to a minute. `None`: with nothing, until this is called again.
+    pub fn measure_from(&mut self, from: Option<Instant>) {
+        self.measured_from = from.unwrap_or(Instant::FAR_FUTURE);
+    }
+
     /// When something last arrived that the other side says only when it has heard us: an acknowledgement, or what its
     /// window is. Its data proves nothing of the kind. An answer from before the latest ones, or from someone who does not
     /// remember them, does not count.
@@ -587,6 +599,13 @@ impl<C: SenderControl> Kcp<C> {
     #[must_use]
     pub const fn newest_push(&self) -> Option<Millis> {
         self.newest_push
+    }
+
+    /// The latest time on data of the other side, by its clock, of data beyond the window as well: whatever has been here, recorded and sent
+    /// again, is not later.
+    #[must_use]
+    pub const fn newest_heard(&self) -> Option<Millis> {
+        self.newest_heard
     }
 
     /// Whether the other side is proven to have lost its state. Reordering, repetition and delay never cause it: it takes

@@ -629,7 +629,10 @@ impl Driver {
     }
 
     fn closed(&mut self, key: SessionKey, path: Path, reason: &Reason) {
-        let carry = matches!(reason, Reason::PeerLostState | Reason::PeerReset);
+        let carry = matches!(
+            reason,
+            Reason::PeerLostState | Reason::PeerReset | Reason::PeerEnded
+        );
         let mut orphans = Vec::new();
         let ours: Vec<_> = match (&reason, self.pumps.len() - self.free.len()) {
             // Nothing was left of it.

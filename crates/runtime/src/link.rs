@@ -107,10 +107,10 @@ impl Link {
             ..limits
         };
         if let Some(first) = &self.first {
-            let dialect = first.dialect(&self.key);
+            let dialect = first.dialect(&self.key).with_tokens(tokens(seed));
             return Endpoint::server(Box::new(dialect), first.ciphers(seed), limits);
         }
-        let dialect = self.dialect();
+        let dialect = self.dialect().with_tokens(tokens(seed));
         Endpoint::server(Box::new(dialect), ciphers, limits)
     }
 
@@ -128,16 +128,21 @@ impl Link {
         now: Instant,
     ) -> (Endpoint, SessionKey) {
         if let Some(first) = &self.first {
-            let dialect = first.dialect(&self.key);
+            let mut dialect = first.dialect(&self.key).with_tokens(tokens(seed));
             let parts = dialect.open(path, conv, first.vectors(nonce_seed(seed, 1)), now);
             return Endpoint::client(Box::new(dialect), first.cipher(seed), parts, now);
         }
         let method = self.methods[0];
         let cipher = fulmar_cipher::kcptun(method, &self.key, NonceSource::seeded(seed));
-        let dialect = self.dialect();
+        let mut dialect = self.dialect().with_tokens(tokens(seed));
         let parts = dialect.open(path, conv, method, now);
         Endpoint::client(Box::new(dialect), cipher, parts, now)
     }
+}
+
+/// What tokens are drawn from: with a seed of its own, as nonces are public.
+fn tokens(seed: [u8; 32]) -> NonceSource {
+    NonceSource::seeded(nonce_seed(seed, usize::MAX))
 }
 
 /// Ciphers of one socket seal with one key, so their nonces must not follow the same sequence.

@@ -240,12 +240,18 @@ mod tests {
         assert_eq!((a.owner(7), b.owner(7)), (Owner::Free, Owner::Other(0)));
         a.release(7, true);
         a.release(8, false);
-        assert_eq!((b.owner(7), b.owner(8)), (Owner::Past, Owner::Free));
+        assert_eq!(
+            (b.owner(7), b.owner(8)),
+            (Owner::Past(Some(0)), Owner::Free)
+        );
         // A driver that has failed leaves nothing that could begin again, here or when it is back.
         assert!(a.claim(10));
         drop((a, line_a));
-        assert_eq!(b.owner(10), Owner::Past);
+        assert_eq!(b.owner(10), Owner::Past(None));
         let (mut a, _line_a) = registry.enter(0);
-        assert_eq!((a.owner(10), a.owner(9)), (Owner::Past, Owner::Other(1)));
+        assert_eq!(
+            (a.owner(10), a.owner(9)),
+            (Owner::Past(None), Owner::Other(1))
+        );
     }
 }

@@ -8,8 +8,10 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use fulmar_wire::ended::Ended;
 use fulmar_wire::fec::{self, Kind};
 use fulmar_wire::kcp;
+use fulmar_wire::time::Millis;
 
 /// Shortest body that means anything (section 5.3).
 pub const MIN_BODY: usize = 12;
@@ -25,6 +27,8 @@ pub enum Body {
     FecParity,
     /// An out-of-band packet.
     OutOfBand,
+    /// The peer has ended the conversation: see [`Ended`].
+    Ended,
     /// A message beside all conversations, for [`crate::dialect::Dialect::handle_beside`].
     Beside,
 }
@@ -53,6 +57,14 @@ pub fn peek(body: &[u8]) -> Option<Peek> {
         Some(Kind::Parity) => (Body::FecParity, None),
         Some(Kind::OutOfBand) => (Body::OutOfBand, None),
         None if body.len() < kcp::HEADER_LEN => return None,
+        None if let Some(ended) = Ended::parse(body) => {
+            return Some(Peek {
+                body: Body::Ended,
+                conv: Some(ended.conv),
+                opens: false,
+                first: false,
+            });
+        }
         None => (Body::Plain, Some(body)),
     };
     let named = if what == Body::OutOfBand {
@@ -78,6 +90,27 @@ pub fn peek(body: &[u8]) -> Option<Peek> {
 #[must_use]
 pub fn fec_payload(body: &[u8]) -> Option<&[u8]> {
     fec::shard_payload(body.get(fec::SHARD_OFFSET..)?)
+}
+
+/// The latest time on data of `conv` in the body of a datagram, by its sender's clock.
+#[must_use]
+pub fn newest_push(conv: u32, peek: Peek, body: &[u8]) -> Option<Millis> {
+    let mut rest = match peek.body {
+        Body::Plain => body,
+        Body::FecData => fec_payload(body)?,
+        Body::FecParity | Body::OutOfBand | Body::Ended | Body::Beside => return None,
+    };
+    let mut newest: Option<Millis> = None;
+    while let Ok(view) = kcp::Format::LittleEndian.view(rest)
+        && let Ok((header, _, behind)) = view.parse()
+        && header.conv == conv
+    {
+        if header.command == kcp::Command::Push && newest.is_none_or(|t| header.ts.diff(t) > 0) {
+            newest = Some(header.ts);
+        }
+        rest = behind;
+    }
+    newest
 }
 
 /// Limits on sessions that have not proven themselves.
@@ -197,10 +230,50 @@ mod tests {
         assert!(opened >= 5);
     }
 
+    #[test]
+    fn the_newest_time_is_that_of_data_of_the_conversation() {
+        let segment = |conv: u32, command, ts| {
+            let header = kcp::Header {
+                conv,
+                command,
+                frg: 0,
+                wnd: 1,
+                ts: Millis(ts),
+                sn: fulmar_wire::seq::Seq(0),
+                una: fulmar_wire::seq::Seq(0),
+                len: 0,
+            };
+            kcp::Format::LittleEndian.emit(&header)
+        };
+        let (push, ack) = (kcp::Command::Push, kcp::Command::Ack);
+        for (segments, newest) in [
+            (vec![segment(7, ack, 900)], None),
+            (vec![segment(7, ack, 900), segment(7, push, 5)], Some(5)),
+            (
+                vec![segment(7, push, u32::MAX), segment(7, push, 3)],
+                Some(3),
+            ),
+            (vec![segment(7, push, 3), segment(8, push, 9)], Some(3)),
+        ] {
+            let body = segments.concat();
+            let peek = peek(&body).expect("a body");
+            assert_eq!(newest_push(7, peek, &body), newest.map(Millis));
+            let mut packet = vec![0; fec::HEADER_LEN];
+            packet[4] = 0xf1;
+            packet[6..8].copy_from_slice(&(body.len() as u16 + 2).to_le_bytes());
+            packet.extend_from_slice(&body);
+            let peek = super::peek(&packet).expect("a body");
+            assert_eq!(peek.body, Body::FecData);
+            assert_eq!(newest_push(7, peek, &packet), newest.map(Millis));
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn arbitrary_bodies_never_panic(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80)) {
-            let _ = peek(&body);
+            if let Some(peek) = peek(&body) {
+                let _ = newest_push(peek.conv.unwrap_or(0), peek, &body);
+            }
             let _ = fec_payload(&body);
         }
     }

@@ -154,6 +154,10 @@ counters! {
         Counter reflected_datagrams = "ReflectedDatagrams",
         /// Sessions that the other end cut, or did not know.
         Counter resets_received = "ResetsReceived",
+        /// Fulmar peers that were told that they still use a session that has ended here.
+        Counter ended_told = "EndedTold",
+        /// Sessions that ended because the peer told us so.
+        Counter ended_by_peer = "EndedByPeer",
         /// Sessions refused because their conversation was used before: a replay.
         Counter refused_replays = "RefusedReplays",
         /// Sessions refused because too many unproven ones exist, in all or from one address.

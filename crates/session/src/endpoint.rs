@@ -18,6 +18,7 @@
 //! hands it over ([`Endpoint::poll_handover`], [`Endpoint::take_over`]).
 
 mod commands;
+mod over;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -30,6 +31,7 @@ use crate::admission::{Body, Limits, Peek, UsedConversations};
 use crate::counters::Counters;
 use crate::diagnosis::Suspicion;
 use crate::dialect::{Beside, Dialect, PathEvent, Stranger};
+use crate::ended::EndedConversations;
 use crate::index::SessionIndex;
 use crate::layer::{LayerError, Notice, Over, StreamEvent};
 use crate::liveness::Change;
@@ -94,6 +96,10 @@ pub struct Endpoint {
     /// Sessions in the order in which they were opened, from the oldest unproven one on.
     newcomers: VecDeque<SessionKey>,
     used: UsedConversations,
+    /// Sessions that have ended, and whose peers believe it when they are told.
+    ended: EndedConversations,
+    /// When a datagram of a session that another endpoint had may be handed over again.
+    next_past: Instant,
     /// What it knows of other endpoints behind the same port, if there are any.
     sharing: Option<Sharing>,
     limits: Limits,
@@ -206,6 +212,8 @@ impl Endpoint {
             by_ip: HashMap::new(),
             newcomers: VecDeque::new(),
             used: UsedConversations::new(REMEMBERED_CONVERSATIONS),
+            ended: EndedConversations::default(),
+            next_past: Instant::ZERO,
             sharing: None,
             limits,
             timers: Timers::default(),
@@ -233,7 +241,7 @@ impl Endpoint {
         if run.is_empty() {
             return;
         }
-        self.clock = now;
+        self.tick(now);
         let segment = if segment == 0 { run.len() } else { segment };
         let known = self.known_cipher(path);
         let cipher = match known {
@@ -307,6 +315,7 @@ impl Endpoint {
     /// Takes what another endpoint behind the same port has opened and handed over. What turns out to be of no session of
     /// ours is counted and dropped.
     pub fn take_over(&mut self, now: Instant, handover: &Handover) {
+        self.tick(now);
         if handover.cipher >= self.ciphers.len() {
             return;
         }
@@ -360,7 +369,7 @@ impl Endpoint {
     /// Does what is due and writes what may be sent into runs. Returns `false` when it stopped because enough
     /// runs wait to be sent: send them and call again.
     pub fn flush(&mut self, now: Instant) -> bool {
-        self.clock = now;
+        self.tick(now);
         self.flush_beside(now);
         while let Some(slot) = self.timers.pop_due(now) {
             if let Some(key) = self.sessions.key_at(slot) {
@@ -446,6 +455,7 @@ impl Endpoint {
         self.copy = Vec::new();
         self.events.shrink_to_fit();
         self.dialect.shrink();
+        self.ended.shrink();
         self.beside = Vec::new();
         if let Some(sharing) = &mut self.sharing {
             sharing.shrink();
@@ -506,8 +516,10 @@ impl Endpoint {
             self.counters.refused_replays += 1;
             return;
         }
-        if peek.body == Body::Beside {
-            return self.handle_beside(now, source.path, body);
+        match peek.body {
+            Body::Beside => return self.handle_beside(now, source.path, body),
+            Body::Ended => return self.peer_ended(source, body),
+            Body::Plain | Body::FecData | Body::FecParity | Body::OutOfBand => {}
         }
         let Some(key) = self.session_of(now, source, peek, body) else {
             return;
@@ -583,6 +595,7 @@ impl Endpoint {
                 let key = self.index.any(conv);
                 if key.is_none() {
                     self.counters.in_errs += 1;
+                    self.answer_ended(now, source, conv, peek, body);
                     self.dialect.unknown(now, path, conv);
                 }
                 key
@@ -604,6 +617,11 @@ impl Endpoint {
                     self.follow(now, key, path, cipher, peek, body);
                     return None;
                 }
+                if self.ended.contains(conv) {
+                    self.answer_ended(now, source, conv, peek, body);
+                    self.count_past(peek);
+                    return None;
+                }
                 if source.handed {
                     // It was ours. What opens a session is sent again, and goes to whom the kernel gives it.
                     self.counters.stranger_datagrams += 1;
@@ -619,9 +637,9 @@ impl Endpoint {
                         self.hand_over(to, path, cipher, body);
                         None
                     }
-                    Owner::Past => {
-                        self.counters.refused_replays += u64::from(peek.opens);
-                        self.counters.stranger_datagrams += u64::from(!peek.opens);
+                    Owner::Past(had_it) => {
+                        self.hand_over_past(now, had_it, source, conv, peek, body);
+                        self.count_past(peek);
                         None
                     }
                 }
@@ -850,6 +868,7 @@ impl Endpoint {
         self.timers.set(key.index(), None);
         self.held_back -= usize::from(session.held_back);
         let conv = session.conv();
+        self.remember_end(&session, &reason);
         if self.index.remove(conv, session.path.remote, key)
             && let Some(sharing) = &mut self.sharing
         {
@@ -863,9 +882,11 @@ impl Endpoint {
             self.leave(session.first_ip);
         }
         let tell = match &reason {
-            Reason::PeerReset | Reason::PeerLostState | Reason::Finished | Reason::Replaced => {
-                false
-            }
+            Reason::PeerReset
+            | Reason::PeerEnded
+            | Reason::PeerLostState
+            | Reason::Finished
+            | Reason::Replaced => false,
             Reason::Layer(_)
             | Reason::Silent(_)
             | Reason::Unproven(_)
@@ -890,6 +911,7 @@ impl Endpoint {
                 self.counters.misbehaved_sessions += 1;
             }
             Reason::PeerLostState => self.counters.restarted_peers += 1,
+            Reason::PeerEnded => self.counters.ended_by_peer += 1,
             Reason::Layer(LayerError::Ended(_))
             | Reason::Unproven(_)
             | Reason::Crowded

@@ -175,6 +175,16 @@ pub trait StreamLayer: Send {
     /// Whether the other end takes ranges for acknowledgements ([`fulmar_arq::Kcp::send_ack_ranges`]).
     fn peer_takes_ack_ranges(&self) -> bool;
 
+    /// What the peer has to say to be believed that it has ended the session, where two Fulmar ends have agreed on that.
+    fn token(&self) -> Option<u64> {
+        None
+    }
+
+    /// What the peer believes, should this end end the session.
+    fn peer_token(&self) -> Option<u64> {
+        None
+    }
+
     /// The other end has said what it understands: it is one of ours. Dialects whose streams say so themselves have no use for it.
     fn peer_told(&mut self, _ack_ranges: bool) {}
 

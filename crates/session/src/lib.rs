@@ -23,6 +23,7 @@ pub mod admission;
 pub mod counters;
 pub mod diagnosis;
 pub mod dialect;
+mod ended;
 pub mod endpoint;
 mod index;
 pub mod layer;

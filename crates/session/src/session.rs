@@ -41,6 +41,9 @@ pub enum Reason {
     /// It made room for newer ones, before a valid frame arrived.
     #[error("no valid stream yet, and too many such sessions")]
     Crowded,
+    /// The other end says that it has ended this session, and what it says is to be believed.
+    #[error("the other end had ended this session (it had not heard from us for too long)")]
+    PeerEnded,
     /// The other end says that it does not know this session (any more).
     #[error("reset by the other end")]
     PeerReset,
@@ -334,7 +337,7 @@ impl Session {
                     });
                 }
             }
-            Body::OutOfBand | Body::Beside => counters.oob_packets += 1,
+            Body::OutOfBand | Body::Ended | Body::Beside => counters.oob_packets += 1,
         }
         if !self.proven && self.kcp.counters().outside_segs > outside {
             // A stranger in the middle of a conversation that we do not know (any more): let it find out.
@@ -404,6 +407,10 @@ impl Session {
         }
         let rto = self.kcp.rto();
         let change = self.liveness.check(now, self.unanswered(now), rto);
+        if change == Some(Change::Suspected) {
+            // What it answers when it is back tells how long it was away.
+            self.kcp.measure_from(None);
+        }
         if self.liveness.take_probe(now, rto) {
             self.kcp.probe(now);
         }
@@ -698,6 +705,13 @@ impl Session {
         .min()
     }
 
+    /// This end has not run for a while.
+    pub(crate) fn stalled(&mut self, now: Instant) {
+        if !self.liveness.is_suspect() {
+            self.kcp.measure_from(Some(now));
+        }
+    }
+
     /// Datagrams of the peer opened and were taken.
     pub(crate) fn heard(&mut self, now: Instant, datagrams: u64) -> Option<Change> {
         self.traces.opened(datagrams);
@@ -721,6 +735,7 @@ impl Session {
         };
         if change.is_some() {
             // The path is back: do not wait for timeouts that have grown meanwhile.
+            self.kcp.measure_from(Some(now));
             self.kcp.resend_all(now);
         }
         change

@@ -22,8 +22,9 @@ pub enum Owner {
     Free,
     /// Of another endpoint, by its number.
     Other(usize),
-    /// It was somebody's, and has ended. Conversations are drawn at random, so this is a replay.
-    Past,
+    /// It has ended. Conversations are drawn at random, so this is a replay, or comes from a peer that does not know it yet. Another endpoint
+    /// that had it, by its number, may remember more.
+    Past(Option<usize>),
 }
 
 /// What endpoints behind one port know together. It is asked about conversations that an endpoint does not know, never
@@ -39,14 +40,21 @@ pub trait Directory: Send {
     fn release(&mut self, conv: u32, proven: bool);
 }
 
+/// Who has, or had, a conversation.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Claim {
+    Held(usize),
+    /// Who had it, if that endpoint is still there.
+    Past(Option<usize>),
+}
+
 /// A [`Directory`] without the lock that it needs.
 ///
 /// Conversations of sessions that live are all in it, and as many as `keep` of those that have ended; older ones are forgotten, and
 /// could be replayed. Unproven sessions leave nothing behind, so whoever makes many of them displaces nothing.
 #[derive(Debug)]
 pub struct Conversations {
-    /// The owner of each; `None` if it has ended.
-    owners: HashMap<u32, Option<usize>>,
+    owners: HashMap<u32, Claim>,
     /// Those that have ended, the oldest first.
     past: VecDeque<u32>,
     keep: usize,
@@ -68,9 +76,9 @@ impl Conversations {
     pub fn owner(&self, me: usize, conv: u32) -> Owner {
         match self.owners.get(&conv) {
             None => Owner::Free,
-            Some(Some(owner)) if *owner == me => Owner::Free,
-            Some(Some(owner)) => Owner::Other(*owner),
-            Some(None) => Owner::Past,
+            Some(Claim::Held(owner)) if *owner == me => Owner::Free,
+            Some(Claim::Held(owner)) => Owner::Other(*owner),
+            Some(Claim::Past(had_it)) => Owner::Past(had_it.filter(|it| *it != me)),
         }
     }
 
@@ -78,21 +86,25 @@ impl Conversations {
     pub fn claim(&mut self, me: usize, conv: u32) -> bool {
         let free = self.owner(me, conv) == Owner::Free;
         if free {
-            self.owners.insert(conv, Some(me));
+            self.owners.insert(conv, Claim::Held(me));
         }
         free
     }
 
     /// The session of `me` for `conv` has ended.
     pub fn release(&mut self, me: usize, conv: u32, proven: bool) {
-        if self.owners.get(&conv) != Some(&Some(me)) {
+        self.end(me, conv, proven, Some(me));
+    }
+
+    fn end(&mut self, me: usize, conv: u32, proven: bool, had_it: Option<usize>) {
+        if self.owners.get(&conv) != Some(&Claim::Held(me)) {
             return;
         }
         if !proven || self.keep == 0 {
             self.owners.remove(&conv);
             return;
         }
-        self.owners.insert(conv, None);
+        self.owners.insert(conv, Claim::Past(had_it));
         self.past.push_back(conv);
         if self.past.len() > self.keep
             && let Some(oldest) = self.past.pop_front()
@@ -103,10 +115,18 @@ impl Conversations {
 
     /// All of `me`'s sessions have ended, and nobody knows which were proven: none may begin again.
     pub fn release_all(&mut self, me: usize) {
-        let of_me = self.owners.iter().filter(|(_, owner)| **owner == Some(me));
-        let all: Vec<u32> = of_me.map(|(conv, _)| *conv).collect();
+        let of_me = |claim: &Claim| *claim == Claim::Held(me);
+        let all = self.owners.iter().filter(|(_, claim)| of_me(claim));
+        let all: Vec<u32> = all.map(|(conv, _)| *conv).collect();
         for conv in all {
-            self.release(me, conv, true);
+            self.end(me, conv, true, None);
+        }
+        for conv in &self.past {
+            if let Some(claim) = self.owners.get_mut(conv)
+                && *claim == Claim::Past(Some(me))
+            {
+                *claim = Claim::Past(None);
+            }
         }
     }
 }
@@ -259,7 +279,8 @@ mod tests {
         all.release(0, 7, false);
         assert!(all.claim(1, 7));
         all.release(1, 7, true);
-        assert_eq!(all.owner(0, 7), Owner::Past);
+        assert_eq!(all.owner(0, 7), Owner::Past(Some(1)));
+        assert_eq!(all.owner(1, 7), Owner::Past(None));
         assert!(!all.claim(0, 7) && !all.claim(1, 7));
     }
 
@@ -277,13 +298,13 @@ mod tests {
         }
         assert_eq!(all.owner(0, 1000), Owner::Other(2));
         let past: Vec<u32> = (0..100)
-            .filter(|c| all.owner(0, *c) == Owner::Past)
+            .filter(|c| all.owner(1, *c) == Owner::Past(Some(0)))
             .collect();
         assert_eq!(past, [97, 98, 99]);
         assert_eq!((all.owners.len(), all.past.len()), (4, 3));
         // An endpoint that goes without a word.
         all.release_all(2);
-        assert_eq!(all.owner(0, 1000), Owner::Past);
+        assert_eq!(all.owner(0, 1000), Owner::Past(None));
     }
 
     #[test]

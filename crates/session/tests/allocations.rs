@@ -170,7 +170,8 @@ fn key() -> MasterKey {
 
 fn server(case: Case, limits: Limits) -> Endpoint {
     let cipher = fulmar_cipher::kcptun(case.method, &key(), NonceSource::seeded([1; 32]));
-    let dialect = Kcptun::new(settings(case, true), key());
+    let dialect =
+        Kcptun::new(settings(case, true), key()).with_tokens(NonceSource::seeded([3; 32]));
     Endpoint::server(Box::new(dialect), vec![cipher], limits)
 }
 
@@ -178,7 +179,8 @@ fn client(case: Case, conv: u32, now: Instant) -> (Endpoint, SessionKey) {
     let mut seed = [2; 32];
     seed[..4].copy_from_slice(&conv.to_le_bytes());
     let cipher = fulmar_cipher::kcptun(case.method, &key(), NonceSource::seeded(seed));
-    let dialect = Kcptun::new(settings(case, false), key());
+    let mut dialect =
+        Kcptun::new(settings(case, false), key()).with_tokens(NonceSource::seeded([4; 32]));
     let parts = dialect.open(path(), conv, case.method, now);
     Endpoint::client(Box::new(dialect), cipher, parts, now)
 }

@@ -8,6 +8,7 @@
 //! | [`time`] | the virtual clock of all machines, and the 32-bit millisecond clock of the wire |
 //! | [`seq`] | 32-bit sequence numbers with wrapping comparison |
 //! | [`kcp`] | KCP segments |
+//! | [`ended`] | "this conversation is over", between two Fulmar ends |
 //! | [`fec`] | the FEC header |
 //! | [`smux`] | smux frames, versions 1 and 2 |
 //! | [`yamux`] | yamux frames |
@@ -18,6 +19,7 @@
 //! | [`rawtcp`] | TCP-looking packets of `--tcp` |
 #![forbid(unsafe_code)]
 
+pub mod ended;
 pub mod fec;
 pub mod kcp;
 pub mod kcptun;

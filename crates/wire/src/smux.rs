@@ -1,5 +1,4 @@
-//! smux frames, versions 1 and 2 (docs/spec/kcptun.md, section 9.1), and the two private signals by which two
-//! Fulmar ends recognise each other.
+//! smux frames, versions 1 and 2 (docs/spec/kcptun.md, section 9.1), and the private signals between two Fulmar ends.
 //!
 //! ```text
 //! 0 version u8   1 command u8   2 length u16 LE   4 stream id u32 LE   8 payload
@@ -11,7 +10,7 @@
 //!
 //! A Go end ignores the stream id of a `NOP`, which always is 0 there. [`Hello`] is a `NOP` whose id carries a
 //! magic number and a set of [`Features`]. Only to an end that answered with a hello of its own may
-//! [`Command::Rst`] be sent: to a Go end that command is a protocol error.
+//! [`Command::Rst`] and, with that feature, [`Command::Token`] be sent: to a Go end these are protocol errors.
 
 use core::fmt;
 
@@ -21,6 +20,8 @@ pub const HEADER_LEN: usize = 8;
 pub const UPDATE_LEN: usize = 8;
 /// Bytes of the payload of a private reset frame.
 pub const RESET_LEN: usize = 4;
+/// Bytes of the payload of a private token frame.
+pub const TOKEN_LEN: usize = 8;
 /// Most payload bytes of one frame.
 pub const MAX_PAYLOAD: usize = 65535;
 /// Bytes that a version 2 sender may have in flight on a stream before the first `UPD` (section 9.5).
@@ -94,11 +95,15 @@ pub enum Command {
     Upd,
     /// Private: resets a stream, with a reason.
     Rst,
+    /// Private: gives the token that [`crate::ended::Ended`] has to carry.
+    Token,
 }
 
 impl Command {
     /// The byte of the private reset; upstream's commands are 0 to 4.
     const RST: u8 = 0x52;
+    /// The byte of the private token.
+    const TOKEN: u8 = 0x54;
 
     /// The command of that number.
     #[must_use]
@@ -110,6 +115,7 @@ impl Command {
             3 => Some(Self::Nop),
             4 => Some(Self::Upd),
             Self::RST => Some(Self::Rst),
+            Self::TOKEN => Some(Self::Token),
             _ => None,
         }
     }
@@ -124,6 +130,7 @@ impl Command {
             Self::Nop => 3,
             Self::Upd => 4,
             Self::Rst => Self::RST,
+            Self::Token => Self::TOKEN,
         }
     }
 
@@ -135,6 +142,7 @@ impl Command {
             Self::Psh => None,
             Self::Upd => Some(UPDATE_LEN),
             Self::Rst => Some(RESET_LEN),
+            Self::Token => Some(TOKEN_LEN),
         }
     }
 }
@@ -321,6 +329,9 @@ impl Features {
     /// Acknowledgements of KCP may be ranges (docs/design/sender.md), and are not counted.
     pub const ACK_RANGES: Self = Self(2);
 
+    /// A [`Command::Token`] follows, and a session that has ended is told of ([`crate::ended`]).
+    pub const SESSION_TOKEN: Self = Self(4);
+
     /// These and those.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
@@ -411,6 +422,7 @@ mod tests {
             Command::Nop => "NOP",
             Command::Upd => "UPD",
             Command::Rst => "RST",
+            Command::Token => "TOKEN",
         }
     }
 
@@ -598,10 +610,10 @@ mod tests {
         }
 
         #[test]
-        fn headers_round_trip(v2: bool, number: u8, len: u16, stream: u32) {
+        fn headers_round_trip(v2: bool, number in prop_oneof![0u8..5, Just(Command::RST), Just(Command::TOKEN)], len: u16, stream: u32) {
             let header = Header {
                 version: if v2 { Version::V2 } else { Version::V1 },
-                command: Command::from_number(number % 6).unwrap_or(Command::Rst),
+                command: Command::from_number(number).unwrap_or(Command::Rst),
                 len,
                 stream,
             };

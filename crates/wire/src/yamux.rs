@@ -7,7 +7,8 @@
 //! # Private signal
 //!
 //! Every end answers a ping with its value. [`Hello`] is a ping whose value no end counts to: it carries a magic number and a set of
-//! [`Features`]. A Fulmar end answers with a hello of its own in front of the answer that every end gives.
+//! [`Features`]. A Fulmar end answers with a hello of its own in front of the answer that every end gives. Between two that both have
+//! that feature, [`Type::Token`] follows.
 
 use core::fmt;
 
@@ -54,9 +55,14 @@ pub enum Type {
     Ping,
     /// No new streams, or the end of the session; the length is the reason.
     GoAway,
+    /// Private: gives the token that [`crate::ended::Ended`] has to carry; stream and length are its halves.
+    Token,
 }
 
 impl Type {
+    /// The byte of the private token; upstream's types are 0 to 3.
+    const TOKEN: u8 = 0x54;
+
     /// The type of that number.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {
@@ -65,6 +71,7 @@ impl Type {
             1 => Some(Self::WindowUpdate),
             2 => Some(Self::Ping),
             3 => Some(Self::GoAway),
+            Self::TOKEN => Some(Self::Token),
             _ => None,
         }
     }
@@ -77,6 +84,7 @@ impl Type {
             Self::WindowUpdate => 1,
             Self::Ping => 2,
             Self::GoAway => 3,
+            Self::Token => Self::TOKEN,
         }
     }
 }
@@ -158,6 +166,19 @@ impl Header {
         [VERSION, kind, f0, f1, s0, s1, s2, s3, l0, l1, l2, l3]
     }
 
+    /// The frame that gives a token.
+    #[must_use]
+    pub const fn token(token: u64) -> Self {
+        // Its upper and its lower half.
+        #[allow(clippy::cast_possible_truncation)]
+        Self {
+            kind: Type::Token,
+            flags: Flags::NONE,
+            stream: (token >> 32) as u32,
+            length: token as u32,
+        }
+    }
+
     /// A ping, or the answer to one.
     #[must_use]
     pub const fn ping(flags: Flags, value: u32) -> Self {
@@ -229,6 +250,7 @@ mod tests {
                         Type::WindowUpdate => "window_update",
                         Type::Ping => "ping",
                         Type::GoAway => "go_away",
+                        Type::Token => "token",
                     };
                     assert_eq!(told["type"], kind);
                     assert_eq!(told["stream"], header.stream);
@@ -283,7 +305,7 @@ mod tests {
         }
 
         #[test]
-        fn every_header_comes_back(kind in 0u8..4, flags: u16, stream: u32, length: u32) {
+        fn every_header_comes_back(kind in prop_oneof![0u8..4, Just(Type::TOKEN)], flags: u16, stream: u32, length: u32) {
             let kind = Type::from_number(kind).expect("a type");
             let header = Header { kind, flags: Flags(flags), stream, length };
             prop_assert_eq!(Header::parse(&header.to_bytes()), Ok(header));

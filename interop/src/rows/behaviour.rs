@@ -658,7 +658,9 @@ async fn client_killed(context: Context) -> Observed {
     let open = begin_echo(&tunnel).await?;
     tunnel.client.kill();
     let target = tunnel.target.as_ref().ok_or("no service")?;
-    let seen = target.wait(Duration::from_secs(120), |b| b.open == 0).await;
+    // Two Fulmar ends wait for 120 s, from the last frame on.
+    let limit = Duration::from_secs(125);
+    let seen = target.wait(limit, |b| b.open == 0).await;
     let end = target.book().records[&1].end;
     drop(open);
     match (seen, end) {

@@ -122,7 +122,8 @@ impl World {
             rate_limit: (flags & 32 != 0).then_some(100_000),
             auto: None,
         };
-        let dialect = Kcptun::new(settings, key().clone());
+        let mut dialect =
+            Kcptun::new(settings, key().clone()).with_tokens(NonceSource::seeded([3; 32]));
         let now = Instant::from_millis(1000);
         let cipher = kcptun(method, key(), NonceSource::seeded([1; 32]));
         let endpoint = if server {
@@ -165,7 +166,8 @@ impl World {
             rate_limit: (flags & 32 != 0).then_some(100_000),
             auto: None,
         };
-        let dialect = Kcptun2016::new(settings, first_key().clone(), Box::new(|_| None));
+        let mut dialect = Kcptun2016::new(settings, first_key().clone(), Box::new(|_| None))
+            .with_tokens(NonceSource::seeded([3; 32]));
         let now = Instant::from_millis(1000);
         let cipher =
             |&method| fulmar_cipher::kcptun2016(method, first_key(), NonceSource::seeded([1; 32]));

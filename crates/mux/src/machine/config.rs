@@ -53,6 +53,9 @@ pub struct Config {
     /// The session ends when nothing was heard between two checks that are this far apart; at least `keepalive`.
     /// Upstream: 30 s, fixed.
     pub keepalive_timeout: Duration,
+    /// The session ends when nothing was heard for so long of a Fulmar peer with which tokens were exchanged ([`token`](Self::token)): it
+    /// will be told. Ours; 120 s, so that connections outlive a short sleep of the other end.
+    pub token_timeout: Duration,
     /// Streams that the application holds at the same time, at least 1. Ours. An acceptor lets 1024 more wait (the
     /// length of smux's accept queue) and ends the session when the peer goes on; in yamux 256 more, and refuses others. An idle stream
     /// costs about 300 bytes.
@@ -66,8 +69,11 @@ pub struct Config {
     pub linger: Duration,
     /// Whether we say and understand hello. Off, the peer is taken for a Go program whatever it is.
     pub hello: bool,
-    /// What our hello says that this end can do.
+    /// What our hello says that this end can do, beside what [`token`](Self::token) says.
     pub features: Features,
+    /// What a peer of ours has to say to be believed that it has ended the session: random, secret, drawn for this session. `None`: tokens
+    /// are neither given nor taken.
+    pub token: Option<u64>,
 }
 
 /// What every end can do.
@@ -88,11 +94,13 @@ impl Config {
             send_buffer: 64 * 1024,
             keepalive: Duration::from_secs(if yamux { 30 } else { 10 }),
             keepalive_timeout: Duration::from_secs(if yamux { 40 } else { 30 }),
+            token_timeout: Duration::from_secs(120),
             max_streams: 16384,
             fin_hold: Duration::from_secs(3),
             linger: Duration::from_secs(30),
             hello: true,
             features: FEATURES,
+            token: None,
         }
     }
 

@@ -30,6 +30,7 @@ pub(super) enum Expect {
     Bytes(Option<StreamId>, usize),
     Update(u32),
     Reset(u32),
+    Token,
 }
 
 impl Parser {
@@ -102,6 +103,14 @@ impl Mux {
                         self.parser.expect = Expect::Header;
                         if let Ok(update) = smux::Update::parse(&bytes) {
                             self.on_update(stream, update)?;
+                        }
+                    }
+                }
+                Expect::Token => {
+                    if let Some(bytes) = self.parser.fixed(&mut input, smux::TOKEN_LEN) {
+                        self.parser.expect = Expect::Header;
+                        if let Some(token) = bytes.first_chunk() {
+                            self.peer_token.get_or_insert(u64::from_le_bytes(*token));
                         }
                     }
                 }

@@ -44,6 +44,7 @@
 //!  unknown ──────────────────────────────▶ Fulmar     Event::PeerHello
 //!     └────────── any other frame ───────▶ plain      Event::PeerPlain
 //! ```
+//! Two that have [`SESSION_TOKEN`](Features::SESSION_TOKEN) then give each other a token, by which the end of a session can be told later.
 //! With [`Config::hello`] off the peer is plain from the start. In yamux hello is a ping that every end answers: an answer without a hello in
 //! front of it is a plain peer's, and other frames decide nothing at an opener.
 //!
@@ -158,6 +159,9 @@ pub struct Mux {
     parser: Parser,
 
     hello_due: bool,
+    token_due: bool,
+    /// What the peer has to be told, should we end the session.
+    peer_token: Option<u64>,
     nop_due: bool,
     /// When a frame was last emitted.
     emitted_at: Instant,
@@ -165,6 +169,8 @@ pub struct Mux {
     check_at: Instant,
     /// A frame header has arrived since the last check.
     heard_since_check: bool,
+    /// When the last one arrived.
+    heard_at: Instant,
     /// Timers of streams, each with its slot.
     timers: BTreeSet<(Instant, u32)>,
 
@@ -199,6 +205,10 @@ impl Mux {
     /// The first rule of [`Config::validate`] that the settings break.
     pub fn new(config: Config, now: Instant) -> Result<Self, ConfigError> {
         config.validate()?;
+        let mut config = config;
+        if config.token.is_some() {
+            config.features = config.features.with(Features::SESSION_TOKEN);
+        }
         Ok(Self {
             peer: if config.hello {
                 Peer::Unknown
@@ -227,11 +237,14 @@ impl Mux {
             unread: 0,
             parser: Parser::new(),
             hello_due: config.hello && config.role == Role::Opener,
+            token_due: false,
+            peer_token: None,
             nop_due: false,
             emitted_at: now,
             nop_at: now + config.keepalive,
             check_at: now + config.keepalive_timeout,
             heard_since_check: false,
+            heard_at: now,
             timers: BTreeSet::new(),
             counters: Counters::default(),
             yamux: yamux::State::default(),
@@ -249,6 +262,38 @@ impl Mux {
     #[must_use]
     pub const fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// Whether both ends give tokens.
+    #[must_use]
+    pub const fn exchanges_tokens(&self) -> bool {
+        matches!(self.peer, Peer::Fulmar(features) if features.contains(Features::SESSION_TOKEN))
+    }
+
+    /// What the peer has to say to be believed that it has ended the session; `None` unless it was given.
+    #[must_use]
+    pub const fn token(&self) -> Option<u64> {
+        if self.exchanges_tokens() {
+            self.config.token
+        } else {
+            None
+        }
+    }
+
+    /// What the peer believes, should we end the session.
+    #[must_use]
+    pub const fn peer_token(&self) -> Option<u64> {
+        self.peer_token
+    }
+
+    /// How long the peer may be silent.
+    #[must_use]
+    pub const fn patience(&self) -> core::time::Duration {
+        if self.exchanges_tokens() {
+            self.config.token_timeout
+        } else {
+            self.config.keepalive_timeout
+        }
     }
 
     /// Why the session is over, `None` while it is not. Once it is, no frame leaves and none is taken; what had been
@@ -462,6 +507,10 @@ impl Mux {
         self.peer_news = true;
         // A hello is answered even without a common feature: the other end decides by its own rule.
         self.hello_due = hello.is_some() && self.config.role == Role::Acceptor;
+        if self.exchanges_tokens() {
+            self.token_due = true;
+            self.check_at = now + self.config.token_timeout;
+        }
         for slot in 0..self.streams.end() {
             if let Some(stream) = self.streams.at_mut(slot) {
                 if stream.fin_held {

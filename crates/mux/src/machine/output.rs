@@ -135,6 +135,7 @@ impl Mux {
         self.yamux.owes_farewell()
             || self.over.is_none()
                 && (self.hello_due
+                    || self.token_due
                     || self.nop_due
                     || self.yamux.owes_answers()
                     || !self.schedule.is_empty())
@@ -175,6 +176,14 @@ impl Mux {
             return Some(match self.config.protocol {
                 Protocol::Smux(version) => smux::hello(version, features),
                 Protocol::Yamux => yamux::hello(self.config.role, features),
+            });
+        }
+        if core::mem::take(&mut self.token_due)
+            && let Some(token) = self.config.token
+        {
+            return Some(match self.config.protocol {
+                Protocol::Smux(version) => smux::token(version, token),
+                Protocol::Yamux => yamux::token(token),
             });
         }
         if let Some(answer) = self.yamux.answer() {

@@ -7,7 +7,8 @@ use crate::Error;
 use crate::event::{Peer, ResetReason};
 use crate::machine::stream::{Flow, Inbound, Outbound};
 use fulmar_wire::smux::{
-    Command, Features, Header, Hello, INITIAL_WINDOW, MAX_PAYLOAD, ParseError, Reset, Update,
+    Command, Features, Header, Hello, INITIAL_WINDOW, MAX_PAYLOAD, ParseError, Reset, TOKEN_LEN,
+    Update,
 };
 use fulmar_wire::time::Instant;
 
@@ -40,6 +41,7 @@ impl Mux {
         self.counters.frames_received += 1;
         self.heard = true;
         self.heard_since_check = true;
+        self.heard_at = now;
         if self.peer == Peer::Unknown {
             self.meet(now, Hello::parse(&header).map(|hello| hello.features));
         }
@@ -55,6 +57,7 @@ impl Mux {
             Command::Nop => self.counters.nops_received += 1,
             Command::Upd => self.parser.expect = Expect::Update(header.stream),
             Command::Rst => self.parser.expect = Expect::Reset(header.stream),
+            Command::Token => self.parser.expect = Expect::Token,
         }
         Ok(())
     }
@@ -62,7 +65,12 @@ impl Mux {
     /// What is wrong with a header of our version, if anything.
     fn misuse(&self, ours: Version, header: &Header) -> Option<Error> {
         let command = header.command.number();
-        if header.command == Command::Rst && !self.peer.half_close() {
+        let agreed = match header.command {
+            Command::Rst => self.peer.half_close(),
+            Command::Token => self.exchanges_tokens(),
+            _ => true,
+        };
+        if !agreed {
             return Some(Error::BadCommand(command));
         }
         if header.command == Command::Upd && ours == Version::V1 {
@@ -183,6 +191,18 @@ pub(super) fn draft(version: Version, wire: u32, say: Say) -> Draft {
 /// The first frame of a Fulmar.
 pub(super) fn hello(version: Version, features: Features) -> Draft {
     Draft::control(&Hello { features }.header(version).to_bytes())
+}
+
+/// The frame behind it, between two that have [`Features::SESSION_TOKEN`].
+pub(super) fn token(version: Version, token: u64) -> Draft {
+    let header = Header {
+        version,
+        command: Command::Token,
+        // 8.
+        len: TOKEN_LEN as u16,
+        stream: 0,
+    };
+    Draft::with(&header.to_bytes(), &token.to_le_bytes())
 }
 
 /// The frame that only keeps the session alive.

@@ -31,16 +31,14 @@ impl Mux {
     /// # Errors
     /// [`Error::PeerSilent`] when no frame arrived since the last check, which happens every
     /// [`keepalive_timeout`](super::Config::keepalive_timeout) and is passed over while
-    /// [`wants_input`](Self::wants_input) says no. When the session is over, why.
+    /// [`wants_input`](Self::wants_input) says no; with a peer that has given a token, when none arrived for
+    /// [`token_timeout`](super::Config::token_timeout). When the session is over, why.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
         if let Some(error) = self.over {
             return Err(error);
         }
         if now >= self.check_at {
-            self.check_at = next_tick(self.check_at, now, self.config.keepalive_timeout);
-            if !core::mem::take(&mut self.heard_since_check) && self.wants_input() {
-                return self.fail(Error::PeerSilent);
-            }
+            self.check_silence(now)?;
         }
         if now >= self.nop_at {
             self.keep_alive(now);
@@ -51,6 +49,24 @@ impl Mux {
             }
             self.set_timer(slot, None);
             self.on_timer(slot, now);
+        }
+        Ok(())
+    }
+
+    fn check_silence(&mut self, now: Instant) -> Result<(), Error> {
+        let every = self.patience();
+        let mut heard = core::mem::take(&mut self.heard_since_check);
+        self.check_at = next_tick(self.check_at, now, every);
+        if self.exchanges_tokens() {
+            // To the second: both ends count, and one that gives up early breaks connections for nothing.
+            let due = self.heard_at + every;
+            heard = due > now;
+            if heard {
+                self.check_at = due;
+            }
+        }
+        if !heard && self.wants_input() {
+            return self.fail(Error::PeerSilent);
         }
         Ok(())
     }

@@ -100,6 +100,7 @@ impl Mux {
         self.counters.frames_received += 1;
         self.heard = true;
         self.heard_since_check = true;
+        self.heard_at = now;
         let hello = Hello::parse(&header);
         if self.peer == Peer::Unknown && self.config.role == Role::Acceptor {
             let theirs = hello.filter(|hello| !hello.answer);
@@ -118,6 +119,12 @@ impl Mux {
                     code => self.fail(Error::GoneAway(code)),
                 }
             }
+            Type::Token if self.exchanges_tokens() => {
+                let token = u64::from(header.stream) << 32 | u64::from(header.length);
+                self.peer_token.get_or_insert(token);
+                Ok(())
+            }
+            Type::Token => self.fail(Error::BadFrame(ParseError::Type(header.kind.number()))),
         }
     }
 
@@ -251,6 +258,11 @@ pub(super) fn hello(role: Role, features: Features) -> Draft {
         features,
     };
     Draft::control(&Header::ping(Flags::SYN, hello.value()).to_bytes())
+}
+
+/// The frame behind it, between two that have [`Features::SESSION_TOKEN`].
+pub(super) fn token(token: u64) -> Draft {
+    Draft::control(&Header::token(token).to_bytes())
 }
 
 /// That of the opener.

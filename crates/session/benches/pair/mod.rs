@@ -136,7 +136,7 @@ impl Pair {
         let path = path();
         let dialect = Kcptun::new(flags.settings(true), key.clone());
         let server = Endpoint::server(Box::new(dialect), vec![cipher([1; 32])], Limits::default());
-        let dialect = Kcptun::new(flags.settings(false), key.clone());
+        let mut dialect = Kcptun::new(flags.settings(false), key.clone());
         let parts = dialect.open(path, 1, flags.method, now);
         let (mut client, session) =
             Endpoint::client(Box::new(dialect), cipher([2; 32]), parts, now);

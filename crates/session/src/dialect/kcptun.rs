@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fulmar_arq::{self as arq, Kcp};
-use fulmar_cipher::{MasterKey, Prober, Scheme};
+use fulmar_cipher::{MasterKey, NonceSource, Prober, Scheme};
 use fulmar_codec::{qpp, snappy};
 use fulmar_fec as fec;
 use fulmar_mux::{self as mux, Config as MuxConfig, Mux, Role};
@@ -20,7 +20,8 @@ use fulmar_wire::smux::{Features, Version};
 use fulmar_wire::time::Instant;
 
 use crate::admission::{self, Peek};
-use crate::dialect::{Dialect, Probe, Stranger, muxed};
+use crate::dialect::muxed::{self, Tokens};
+use crate::dialect::{Dialect, Probe, Stranger};
 use crate::layer::{
     Class, LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, StreamLayer,
     Writable,
@@ -84,6 +85,8 @@ pub struct Kcptun {
     prober: Option<Prober>,
     /// Finds the method among those of another dialect.
     others: Option<Probe>,
+    /// What Fulmar peers have to say to be believed that they have ended a session.
+    tokens: Option<Tokens>,
 }
 
 impl Kcptun {
@@ -95,7 +98,16 @@ impl Kcptun {
             key,
             prober: None,
             others: None,
+            tokens: None,
         }
+    }
+
+    /// The same; sessions with Fulmar peers exchange tokens drawn from `random`, by which the end of a session can be told
+    /// (docs/design/liveness.md).
+    #[must_use]
+    pub fn with_tokens(mut self, random: NonceSource) -> Self {
+        self.tokens = Some(Tokens::new(random));
+        self
     }
 
     /// The same; a datagram that no method of this dialect opens is judged by `others`, to name a peer that speaks another one.
@@ -107,9 +119,10 @@ impl Kcptun {
 
     /// The parts of a session that we open.
     #[must_use]
-    pub fn open(&self, path: Path, conv: u32, method: Method, now: Instant) -> Parts {
+    pub fn open(&mut self, path: Path, conv: u32, method: Method, now: Instant) -> Parts {
         let layer = Layer::known(
             &self.settings,
+            self.tokens.as_mut().map(Tokens::draw),
             self.settings.compression,
             self.version(),
             now,
@@ -180,7 +193,8 @@ impl Dialect for Kcptun {
     }
 
     fn accept(&mut self, _now: Instant, stranger: Stranger) -> Parts {
-        let layer = Layer::unknown(&self.settings);
+        let token = self.tokens.as_mut().map(Tokens::draw);
+        let layer = Layer::unknown(&self.settings, token);
         let method = match stranger.scheme {
             Scheme::Kcptun(method) => method,
             // It has no cipher of another dialect.
@@ -242,6 +256,7 @@ struct Known {
 /// Streams of one session. See the module's documentation.
 pub struct Layer {
     settings: Settings,
+    token: Option<u64>,
     upper: Upper,
     pads: HashMap<StreamId, Pad>,
     proven: bool,
@@ -249,16 +264,23 @@ pub struct Layer {
 }
 
 impl Layer {
-    fn known(settings: &Settings, compression: bool, version: Version, now: Instant) -> Self {
+    fn known(
+        settings: &Settings,
+        token: Option<u64>,
+        compression: bool,
+        version: Version,
+        now: Instant,
+    ) -> Self {
         Self {
-            upper: Upper::Known(known(settings, compression, version, now)),
-            ..Self::unknown(settings)
+            upper: Upper::Known(known(settings, token, compression, version, now)),
+            ..Self::unknown(settings, token)
         }
     }
 
-    fn unknown(settings: &Settings) -> Self {
+    fn unknown(settings: &Settings, token: Option<u64>) -> Self {
         Self {
             settings: settings.clone(),
+            token,
             upper: Upper::Waiting(Waiting::default()),
             pads: HashMap::new(),
             proven: false,
@@ -308,7 +330,7 @@ impl Layer {
                 ours: self.settings.compression,
             });
         }
-        self.upper = Upper::Known(known(&self.settings, compression, v, now));
+        self.upper = Upper::Known(known(&self.settings, self.token, compression, v, now));
         match &mut self.upper {
             Upper::Known(k) => Ok(k),
             Upper::Waiting(_) => Err(LayerError::Malformed("no version".into())),
@@ -363,7 +385,13 @@ impl Layer {
     }
 }
 
-fn known(settings: &Settings, compression: bool, version: Version, now: Instant) -> Known {
+fn known(
+    settings: &Settings,
+    token: Option<u64>,
+    compression: bool,
+    version: Version,
+    now: Instant,
+) -> Known {
     let role = if settings.server {
         Role::Acceptor
     } else {
@@ -376,6 +404,7 @@ fn known(settings: &Settings, compression: bool, version: Version, now: Instant)
         keepalive: settings.keep_alive,
         keepalive_timeout: KEEPALIVE_TIMEOUT,
         fin_hold: settings.fin_hold,
+        token,
         // So that a stream has something whenever the pace lets it leave.
         features: if settings.auto.is_some() {
             Features::HALF_CLOSE.with(Features::ACK_RANGES)
@@ -465,8 +494,7 @@ impl StreamLayer for Layer {
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), LayerError> {
         self.mux_mut()
-            .map_or(Ok(()), |mux| mux.handle_timeout(now))
-            .map_err(fault)
+            .map_or(Ok(()), |mux| muxed::handle_timeout(mux, now))
     }
 
     fn poll_event(&mut self) -> Option<StreamEvent> {
@@ -494,6 +522,14 @@ impl StreamLayer for Layer {
 
     fn peer_takes_ack_ranges(&self) -> bool {
         self.mux().is_some_and(muxed::peer_takes_ack_ranges)
+    }
+
+    fn token(&self) -> Option<u64> {
+        self.mux().and_then(Mux::token)
+    }
+
+    fn peer_token(&self) -> Option<u64> {
+        self.mux().and_then(Mux::peer_token)
     }
 
     fn payload_received(&self) -> u64 {

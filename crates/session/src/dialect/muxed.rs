@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use fulmar_cipher::NonceSource;
 use fulmar_mux::{self as mux, Event as MuxEvent, Mux, ReadState, WriteState};
 use fulmar_wire::smux::Features;
 use fulmar_wire::time::Instant;
@@ -88,6 +89,28 @@ pub(super) fn write(mux: Option<&mut Mux>, id: StreamId, max: usize) -> Writable
     }
     mux.write_reserve(id, max)
         .map_or(Writable::Stopped, Writable::Room)
+}
+
+/// Does what is due.
+pub(super) fn handle_timeout(mux: &mut Mux, now: Instant) -> Result<(), LayerError> {
+    let patience = mux.patience();
+    mux.handle_timeout(now).map_err(|e| fault(e, patience))
+}
+
+/// Tokens of sessions (docs/design/liveness.md): unpredictable, so that only who was given one knows it.
+#[derive(Debug)]
+pub(super) struct Tokens(NonceSource);
+
+impl Tokens {
+    pub(super) const fn new(random: NonceSource) -> Self {
+        Self(random)
+    }
+
+    pub(super) fn draw(&mut self) -> u64 {
+        let mut token = [0; 8];
+        self.0.fill(&mut token);
+        u64::from_le_bytes(token)
+    }
 }
 
 /// Keeps nothing for the next burst.

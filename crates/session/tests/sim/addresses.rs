@@ -123,7 +123,12 @@ fn without_a_key_a_server_stays_with_the_address() {
             let start = sim.now;
             sim.net.change_address(start + ms(500), Direction::Up, None);
             let over = |sim: &Sim| sim.client().apps.open == 0 && sim.server.apps.open == 0;
-            assert!(sim.run_until(start + secs(65), over), "{}", sim.report());
+            let silence = *server.silence().end();
+            assert!(
+                sim.run_until(start + silence + secs(5), over),
+                "{}",
+                sim.report()
+            );
             sim.check_outcomes();
             assert!(sim.server.first(moved).is_none());
             assert_eq!(sim.server.endpoint.counters().passive_opens, 1);

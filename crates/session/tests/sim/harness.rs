@@ -73,7 +73,27 @@ pub(crate) struct Host {
     pub(crate) wakeups: u64,
     /// Datagrams that it sent.
     pub(crate) sent: u64,
+    /// By how much its clock is behind the world's.
+    behind: Duration,
+    /// It does nothing, and how that is.
+    asleep: Option<Sleep>,
+    /// Since when.
+    asleep_at: Instant,
+    /// What its socket holds meanwhile.
+    held: Vec<Delivery>,
 }
+
+/// How a host does nothing.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Sleep {
+    /// Its process is stopped: its clock jumps when it goes on, and its socket has kept what arrived.
+    Stopped,
+    /// The machine is suspended: its clock stands still, and what arrives is lost.
+    Suspended,
+}
+
+/// Datagrams that the socket of a stopped process keeps.
+const SOCKET_HOLDS: usize = 200;
 
 /// A client's host and its session.
 pub(crate) struct Client {
@@ -279,12 +299,13 @@ impl Sim {
         let (now, at) = (self.now, self.steer(from));
         let host = self.server_at(at);
         let path = host.path_of(from);
-        host.endpoint.handle_run(now, path, run, segment);
+        let here = host.clock(now);
+        host.endpoint.handle_run(here, path, run, segment);
         while let Some(handover) = self.server_at(at).endpoint.poll_handover() {
             assert_ne!(handover.to, at);
-            self.server_at(handover.to)
-                .endpoint
-                .take_over(now, &handover);
+            let to = self.server_at(handover.to);
+            let here = to.clock(now);
+            to.endpoint.take_over(here, &handover);
         }
     }
 
@@ -297,16 +318,14 @@ impl Sim {
     pub(crate) fn open_on(&mut self, i: usize, (ours, theirs): Pair) -> (SessionKey, StreamId) {
         let client = &mut self.clients[i];
         let endpoint = &mut client.host.endpoint;
+        let now = before(self.now, client.host.behind);
         let (key, id) = endpoint
-            .open(self.now)
+            .open(now)
             .unwrap_or_else(|e| panic!("cannot open a stream: {e}"));
         client.session = Some(key);
         client.conv = endpoint.session(key).map_or(client.conv, Session::conv);
         let seed = stream_seed(client.conv, id.wire());
-        client
-            .host
-            .apps
-            .start(self.now, (key, id), ours, seed, seed + 2);
+        client.host.apps.start(now, (key, id), ours, seed, seed + 2);
         self.programs.insert((client.conv, id.wire()), theirs);
         (key, id)
     }
@@ -335,7 +354,10 @@ impl Sim {
     fn next(&self) -> Option<Instant> {
         let hosts = self.hosts();
         hosts
-            .flat_map(|h| [h.endpoint.poll_timeout(), h.apps.next_alarm()])
+            .filter(|h| h.asleep.is_none())
+            .flat_map(|h| {
+                [h.endpoint.poll_timeout(), h.apps.next_alarm()].map(|at| Some(at? + h.behind))
+            })
             .chain([self.net.next_arrival()])
             .flatten()
             .min()
@@ -501,6 +523,14 @@ impl Sim {
                 if let Some(heard) = &mut self.heard {
                     heard.extend(run.chunks(segment.max(1)).map(<[u8]>::to_vec));
                 }
+                if self.server.asleep.is_some() {
+                    let parts = run.chunks(segment.max(1)).map(|data| Delivery {
+                        data: data.to_vec(),
+                        ..first.clone()
+                    });
+                    self.server.hold(parts);
+                    continue;
+                }
                 self.arrive(first.from, &mut run, segment);
                 self.net.recycle(first.data);
                 continue;
@@ -514,8 +544,17 @@ impl Sim {
                 self.strays.extend(parts);
                 continue;
             };
+            if host.asleep.is_some() {
+                let parts = run.chunks(segment.max(1)).map(|data| Delivery {
+                    data: data.to_vec(),
+                    ..first.clone()
+                });
+                host.hold(parts);
+                continue;
+            }
             let path = host.path_of(first.from);
-            host.endpoint.handle_run(now, path, &mut run, segment);
+            host.endpoint
+                .handle_run(host.clock(now), path, &mut run, segment);
             self.net.recycle(first.data);
         }
     }
@@ -548,6 +587,40 @@ impl Host {
             events: Vec::new(),
             wakeups: 0,
             sent: 0,
+            behind: Duration::ZERO,
+            asleep: None,
+            asleep_at: Instant::ZERO,
+            held: Vec::new(),
+        }
+    }
+
+    /// What its clock says at `now`.
+    fn clock(&self, now: Instant) -> Instant {
+        before(now, self.behind)
+    }
+
+    /// Falls asleep.
+    pub(crate) fn sleep(&mut self, now: Instant, how: Sleep) {
+        (self.asleep, self.asleep_at) = (Some(how), now);
+    }
+
+    /// Goes on. What its socket holds it takes at once.
+    pub(crate) fn wake(&mut self, now: Instant) {
+        if self.asleep.take() == Some(Sleep::Suspended) {
+            self.behind += now - self.asleep_at;
+        }
+        for delivery in std::mem::take(&mut self.held) {
+            let path = self.path_of(delivery.from);
+            let here = self.clock(now);
+            let mut data = delivery.data;
+            self.endpoint.handle_run(here, path, &mut data, 0);
+        }
+    }
+
+    fn hold(&mut self, datagrams: impl Iterator<Item = Delivery>) {
+        if self.asleep == Some(Sleep::Stopped) {
+            let room = SOCKET_HOLDS - self.held.len().min(SOCKET_HOLDS);
+            self.held.extend(datagrams.take(room));
         }
     }
 
@@ -581,18 +654,22 @@ impl Host {
         programs: &mut BTreeMap<(u32, u32), Program>,
         record: &mut Option<Vec<Recorded>>,
     ) -> Result<(), String> {
+        if self.asleep.is_some() {
+            return Ok(());
+        }
+        let (world, now) = (now, self.clock(now));
         if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
             self.wakeups += 1;
         }
         for round in 0.. {
             while !self.endpoint.flush(now) {
-                self.send(now, net, record);
+                self.send(world, net, record);
             }
-            self.send(now, net, record);
+            self.send(world, net, record);
             let mut any = false;
             while let Some(event) = self.endpoint.poll_event() {
                 any = true;
-                self.on_event(now, event, programs)?;
+                self.on_event(world, event, programs)?;
             }
             any |= self.apps.run(&mut self.endpoint, now)?;
             if !any && !self.endpoint.wants_flush() {
@@ -648,10 +725,14 @@ impl Host {
                 match programs.remove(&(conv, id.wire())) {
                     Some(program) => {
                         let seed = stream_seed(conv, id.wire());
-                        self.apps.start(now, (*key, *id), program, seed + 2, seed);
+                        let here = self.clock(now);
+                        self.apps.start(here, (*key, *id), program, seed + 2, seed);
                     }
                     // A stream that was opened twice, or by nobody: only a restarted server, or one under attack, sees it.
-                    None => self.endpoint.reset(now, *key, *id),
+                    None => {
+                        let here = self.clock(now);
+                        self.endpoint.reset(here, *key, *id);
+                    }
                 }
                 return Ok(());
             }
@@ -665,6 +746,10 @@ impl Host {
         self.events.push((now, event));
         Ok(())
     }
+}
+
+fn before(at: Instant, by: Duration) -> Instant {
+    Instant::from_micros(at.as_micros() - u64::try_from(by.as_micros()).expect("short"))
 }
 
 /// What the client sends on a stream; the answer has the next number of the same kind.

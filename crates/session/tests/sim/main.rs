@@ -34,6 +34,7 @@ mod liveness;
 mod matrix;
 mod mismatch;
 mod sharing;
+mod sleep;
 mod storm;
 mod streams;
 mod table;

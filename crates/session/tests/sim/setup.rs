@@ -75,6 +75,8 @@ pub(crate) struct Options {
     pub(crate) wire: Wire,
     /// `timeout` and `linger` of kcptun-libev.
     pub(crate) patience: (Duration, Duration),
+    /// Whether tokens are given, by which the end of a session can be told. Without them it is a Fulmar of before.
+    pub(crate) tokens: bool,
 }
 
 impl Options {
@@ -102,6 +104,7 @@ impl Options {
             limits: Limits::default(),
             wire: Wire::Kcptun,
             patience: (Duration::from_secs(600), Duration::from_secs(30)),
+            tokens: true,
         }
     }
 
@@ -180,6 +183,8 @@ impl Options {
     pub(crate) fn silence(&self) -> std::ops::RangeInclusive<Duration> {
         let secs = Duration::from_secs;
         match self.wire {
+            // From the last keep-alive that arrived.
+            _ if self.tokens => secs(105)..=secs(122),
             Wire::First(..) => secs(20)..=secs(81),
             _ => secs(20)..=secs(61),
         }
@@ -283,7 +288,7 @@ impl Options {
                 return Endpoint::server(dialect, vec![libev_cipher(method, seed)], self.limits);
             }
             Wire::First(..) => {
-                let dialect = Box::new(self.first_dialect(true));
+                let dialect = Box::new(self.first_dialect(true, seed));
                 let methods = self.first_methods(true).iter();
                 let ciphers = methods.map(|&m| self.first_cipher(m, seed)).collect();
                 return Endpoint::server(dialect, ciphers, self.limits);
@@ -295,7 +300,7 @@ impl Options {
             vec![self.method]
         };
         let ciphers = methods.iter().map(|&m| self.cipher(m, seed)).collect();
-        let dialect = Kcptun::new(self.settings(true), self.master_key());
+        let dialect = self.kcptun_dialect(true, seed);
         Endpoint::server(Box::new(dialect), ciphers, self.limits)
     }
 
@@ -323,7 +328,7 @@ impl Options {
                 return (endpoint, Some(key));
             }
         }
-        let dialect = Kcptun::new(self.settings(false), self.master_key());
+        let mut dialect = self.kcptun_dialect(false, seed);
         let parts = dialect.open(path, conv, self.method, now);
         let cipher = self.cipher(self.method, seed);
         let (endpoint, key) = Endpoint::client(Box::new(dialect), cipher, parts, now);
@@ -339,13 +344,22 @@ impl Options {
         vectors: Vectors,
         now: Instant,
     ) -> (Endpoint, SessionKey) {
-        let dialect = self.first_dialect(false);
+        let mut dialect = self.first_dialect(false, seed);
         let parts = dialect.open(path, conv, vectors, now);
         let cipher = self.first_cipher(self.first_methods(false)[0], seed);
         Endpoint::client(Box::new(dialect), cipher, parts, now)
     }
 
-    fn first_dialect(&self, server: bool) -> Kcptun2016 {
+    fn kcptun_dialect(&self, server: bool, seed: u64) -> Kcptun {
+        let dialect = Kcptun::new(self.settings(server), self.master_key());
+        if self.tokens {
+            dialect.with_tokens(nonces(seed ^ 2))
+        } else {
+            dialect
+        }
+    }
+
+    fn first_dialect(&self, server: bool, seed: u64) -> Kcptun2016 {
         let settings = kcptun2016_dialect::Settings {
             server,
             methods: self.first_methods(server),
@@ -365,7 +379,12 @@ impl Options {
         let key = kcptun2016_key(self.key.as_bytes());
         let mut prober = Prober::new(&self.master_key(), &Method::ALL);
         let probe = move |datagram: &[u8]| prober.probe(datagram).map(Scheme::Kcptun);
-        Kcptun2016::new(settings, key, Box::new(probe))
+        let dialect = Kcptun2016::new(settings, key, Box::new(probe));
+        if self.tokens {
+            dialect.with_tokens(nonces(seed ^ 2))
+        } else {
+            dialect
+        }
     }
 
     /// What protects packets of spring 2016.

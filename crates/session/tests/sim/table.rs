@@ -20,11 +20,13 @@ fn ends(profile: Profile, fec: Option<(usize, usize)>) -> (Options, Options) {
     let client = Options {
         profile,
         fec,
+        tokens: false,
         ..Options::client()
     };
     let server = Options {
         profile,
         fec,
+        tokens: false,
         ..Options::server()
     };
     (client, server)

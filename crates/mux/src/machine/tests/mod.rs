@@ -10,6 +10,7 @@ mod model;
 mod old_end;
 mod plain_end;
 mod timers;
+mod token;
 mod vectors;
 mod yamux;
 

@@ -96,6 +96,7 @@ impl OldEnd {
             }
             Type::Ping => return Ok(()),
             Type::GoAway => return Err("go away"),
+            Type::Token => return Err("a type that does not exist"),
             Type::Data | Type::WindowUpdate => {}
         }
         if header.flags.has(Flags::SYN) {

@@ -22,6 +22,7 @@ const SEND_BUFFER: [u32; 2] = [60 * 1024, 240 * 1024];
 /// The two ends of a session.
 pub(super) struct Layer {
     settings: Settings,
+    token: Option<u64>,
     state: State,
     notices: Vec<Notice>,
 }
@@ -52,7 +53,12 @@ struct Known {
 }
 
 impl Known {
-    fn new(settings: &Settings, ciphers: Option<Ciphers>, now: Instant) -> Self {
+    fn new(
+        settings: &Settings,
+        token: Option<u64>,
+        ciphers: Option<Ciphers>,
+        now: Instant,
+    ) -> Self {
         let role = if settings.server {
             Role::Acceptor
         } else {
@@ -67,6 +73,7 @@ impl Known {
             keepalive: settings.keep_alive,
             keepalive_timeout: KEEPALIVE_TIMEOUT,
             fin_hold: settings.fin_hold,
+            token,
             features: if measuring {
                 Features::HALF_CLOSE.with(Features::ACK_RANGES)
             } else {
@@ -105,22 +112,30 @@ impl Layer {
     pub(super) fn client(
         settings: &Settings,
         key: &MasterKey,
+        token: Option<u64>,
         vectors: Vectors,
         now: Instant,
     ) -> Self {
-        let mut known = Known::new(settings, vectors.ciphers(key, false), now);
+        let mut known = Known::new(settings, token, vectors.ciphers(key, false), now);
         known.first = Some(vectors).filter(|v| !v.message().is_empty());
         Self {
             settings: settings.clone(),
+            token,
             state: State::Known(known),
             notices: Vec::new(),
         }
     }
 
     /// Of a session that a stranger opens.
-    pub(super) fn server(settings: &Settings, key: &MasterKey, now: Instant) -> Self {
+    pub(super) fn server(
+        settings: &Settings,
+        key: &MasterKey,
+        token: Option<u64>,
+        now: Instant,
+    ) -> Self {
         Self {
             settings: settings.clone(),
+            token,
             state: State::Waiting(Waiting {
                 key: key.clone(),
                 recogniser: Recogniser::default(),
@@ -177,7 +192,7 @@ impl StreamLayer for Layer {
         };
         self.notices.push(Notice::Variant(vectors.describe()));
         let ciphers = vectors.ciphers(&waiting.key, true);
-        let mut known = Known::new(&self.settings, ciphers, now);
+        let mut known = Known::new(&self.settings, self.token, ciphers, now);
         let taken = known.handle_input(now, &rest);
         self.state = State::Known(known);
         taken
@@ -228,7 +243,7 @@ impl StreamLayer for Layer {
         match &mut self.state {
             State::Waiting(waiting) if now < waiting.until => Ok(()),
             State::Waiting(_) => Err(LayerError::Silent(PATIENCE)),
-            State::Known(known) => known.mux.handle_timeout(now).map_err(fault),
+            State::Known(known) => muxed::handle_timeout(&mut known.mux, now),
         }
     }
 
@@ -267,6 +282,14 @@ impl StreamLayer for Layer {
 
     fn peer_takes_ack_ranges(&self) -> bool {
         self.mux().is_some_and(muxed::peer_takes_ack_ranges)
+    }
+
+    fn token(&self) -> Option<u64> {
+        self.mux().and_then(Mux::token)
+    }
+
+    fn peer_token(&self) -> Option<u64> {
+        self.mux().and_then(Mux::peer_token)
     }
 
     fn payload_received(&self) -> u64 {

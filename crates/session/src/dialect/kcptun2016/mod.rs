@@ -24,6 +24,7 @@ use fulmar_wire::kcptun2016::{MAX_FRAGMENTS, Method};
 use fulmar_wire::time::Instant;
 
 use crate::admission::{self, Body, Peek};
+use crate::dialect::muxed::Tokens;
 use crate::dialect::{Dialect, Probe, Stranger};
 use crate::measuring;
 use crate::session::Parts;
@@ -79,6 +80,8 @@ pub struct Kcptun2016 {
     probe: Probe,
     /// Made when it is needed first, to find the method of a datagram.
     sealed: Option<Box<dyn PacketCipher>>,
+    /// What Fulmar peers have to say to be believed that they have ended a session.
+    tokens: Option<Tokens>,
 }
 
 impl Kcptun2016 {
@@ -90,13 +93,23 @@ impl Kcptun2016 {
             key,
             probe,
             sealed: None,
+            tokens: None,
         }
+    }
+
+    /// The same; sessions with Fulmar peers exchange tokens drawn from `random`, by which the end of a session can be told
+    /// (docs/design/liveness.md).
+    #[must_use]
+    pub fn with_tokens(mut self, random: NonceSource) -> Self {
+        self.tokens = Some(Tokens::new(random));
+        self
     }
 
     /// The parts of a session that we open.
     #[must_use]
-    pub fn open(&self, path: Path, conv: u32, vectors: Vectors, now: Instant) -> Parts {
-        let layer = Layer::client(&self.settings, &self.key, vectors, now);
+    pub fn open(&mut self, path: Path, conv: u32, vectors: Vectors, now: Instant) -> Parts {
+        let token = self.tokens.as_mut().map(Tokens::draw);
+        let layer = Layer::client(&self.settings, &self.key, token, vectors, now);
         self.parts(path, conv, 0, layer)
     }
 
@@ -139,7 +152,7 @@ impl Kcptun2016 {
 }
 
 fn peek(body: &[u8]) -> Option<Peek> {
-    admission::peek(body).filter(|peek| peek.body == Body::Plain)
+    admission::peek(body).filter(|peek| matches!(peek.body, Body::Plain | Body::Ended))
 }
 
 impl Dialect for Kcptun2016 {
@@ -148,7 +161,8 @@ impl Dialect for Kcptun2016 {
     }
 
     fn accept(&mut self, now: Instant, stranger: Stranger) -> Parts {
-        let layer = Layer::server(&self.settings, &self.key, now);
+        let token = self.tokens.as_mut().map(Tokens::draw);
+        let layer = Layer::server(&self.settings, &self.key, token, now);
         self.parts(stranger.path, stranger.conv, stranger.cipher, layer)
     }
 
