@@ -112,9 +112,11 @@ mod unix {
         };
         let session = nix::unistd::getsid(None).expect("session");
         let mask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+        let name = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
         let text = format!(
-            "{} {session} {} {} {} {} {}",
+            "{} {session} {} {} {} {} {} {}",
             std::process::id(),
+            name.trim_end(),
             mask.bits(),
             fd(0),
             fd(1),
@@ -127,7 +129,11 @@ mod unix {
     }
 
     fn command(role: &str) -> Command {
-        let mut command = Command::new(std::env::current_exe().expect("our own file"));
+        command_of(&std::env::current_exe().expect("our own file"), role)
+    }
+
+    fn command_of(file: &std::path::Path, role: &str) -> Command {
+        let mut command = Command::new(file);
         command.arg0("a-persona").arg("an argument").env(ROLE, role);
         command
     }
@@ -152,10 +158,13 @@ mod unix {
     fn a_daemon_that_is_ready() {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("socket");
+        // Started by a symbolic link, as one that takes another program's place.
+        let link = dir.path().join("a-persona");
+        std::os::unix::fs::symlink(std::env::current_exe().expect("file"), &link).expect("link");
         let listener = UnixListener::bind(&path).expect("bind");
         listener.set_nonblocking(true).expect("mode");
         // Its end of the pipes is closed too: otherwise this would wait for the daemon.
-        let out = run(command("ready").env(SOCKET, &path));
+        let out = run(command_of(&link, "ready").env(SOCKET, &path));
         assert!(out.status.success(), "{out:?}");
         assert_eq!(String::from_utf8_lossy(&out.stderr), "");
         let pid = String::from_utf8_lossy(&out.stdout).trim_end().to_owned();
@@ -172,10 +181,10 @@ mod unix {
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("report");
         let silent = match cfg!(target_os = "linux") {
-            true => "/dev/null /dev/null /dev/null",
-            false => "  ",
+            true => "a-persona 0 /dev/null /dev/null /dev/null",
+            false => " 0   ",
         };
-        let want = format!("{pid} {pid} 0 {silent} a-persona an argument");
+        let want = format!("{pid} {pid} {silent} a-persona an argument");
         assert_eq!(text, want);
     }
 

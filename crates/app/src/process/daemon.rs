@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{dup2_stderr, dup2_stdout, setsid};
 
-/// Set for the child: the process id of the parent, so that nobody else's environment makes a child.
+/// Set for the child: the process id of the parent, so that nobody else's environment makes a child, and its name.
 const MARK: &str = "FULMAR_DAEMON_PARENT";
 /// First word of the child's line when it is ready, before its process id.
 const READY: &str = "ready";
@@ -79,7 +79,10 @@ pub(crate) fn start(wanted: bool) -> Result<Stage, String> {
         return Ok(Stage::Foreground);
     }
     let parent = parent_id().to_string();
-    if std::env::var_os(MARK).is_some_and(|mark| mark == *parent) {
+    let mark = std::env::var(MARK).unwrap_or_default();
+    let (id, name) = mark.split_once(' ').unwrap_or((&mark, ""));
+    if id == parent {
+        set_name(name);
         return become_daemon().map(Stage::Child);
     }
     let program = std::env::current_exe()
@@ -90,6 +93,34 @@ pub(crate) fn start(wanted: bool) -> Result<Stage, String> {
     let _ = say(&format!("{pid}\n"));
     Ok(Stage::Parent)
 }
+
+/// The name of the process, as `ps`, `pidof` and `killall` know it: the last part of the path that it was started by, which for the
+/// daemon is the program's own file and not the symbolic link that somebody uses.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn name() -> String {
+    let name = nix::sys::prctl::get_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// Elsewhere it is `argv[0]`, which the daemon has as well.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn name() -> String {
+    String::new()
+}
+
+/// Gives the daemon the [`name`] that its parent had.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn set_name(name: &str) {
+    if let Ok(name) = std::ffi::CString::new(name)
+        && !name.is_empty()
+    {
+        // Another name does no harm.
+        let _ = nix::sys::prctl::set_name(&name);
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_name(_name: &str) {}
 
 /// A session of its own, files as their modes say, nothing on standard error once it is ready.
 fn become_daemon() -> Result<Readiness, String> {
@@ -111,7 +142,7 @@ fn launch(program: &Path, args: &[OsString]) -> Result<u32, String> {
         command.arg0(name).args(rest);
     }
     let mut child = command
-        .env(MARK, std::process::id().to_string())
+        .env(MARK, format!("{} {}", std::process::id(), name()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
