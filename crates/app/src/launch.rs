@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use fulmar_config::libev::LibevConfig;
 use fulmar_config::{Config, Environment, Failure, Invocation, Side, from_args};
-use fulmar_runtime::libev::{Libev, Reload};
+use fulmar_runtime::libev::Libev;
+use fulmar_runtime::reload::{Change, Effect, Reload};
 use fulmar_runtime::{Tunnel, demo as demonstration, notify};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::exit::print;
 use crate::process::daemon::Readiness;
@@ -49,18 +50,24 @@ pub(crate) struct Demo {
 }
 
 /// Runs the tunnel that `config` describes until it is told to stop.
-pub(crate) fn tunnel(config: Config) -> Result<(), LaunchError> {
-    block_on(fulmar_runtime::threads(&config), run(config))
+/// `reload` reads the configuration again.
+pub(crate) fn tunnel(
+    config: Config,
+    reload: impl Fn() -> Result<Config, String> + Send + 'static,
+) -> Result<(), LaunchError> {
+    block_on(fulmar_runtime::threads(&config), run(config, reload))
 }
 
-async fn run(config: Config) -> Result<(), LaunchError> {
+async fn run(
+    config: Config,
+    reload: impl Fn() -> Result<Config, String> + Send + 'static,
+) -> Result<(), LaunchError> {
     if let Some(files) = fulmar_runtime::permit_open_files() {
         debug!("up to {files} open files: each stream is one");
     }
     let shutdown = signals::shutdown(config.sip003).map_err(LaunchError::Signals)?;
-    let hangup = signals::on_hangup(reopen_log);
-    tokio::spawn(hangup.map_err(LaunchError::Signals)?);
     let tunnel = Tunnel::new(config);
+    reload_on_hangup(reload, tunnel.reloads())?;
     let hub = tunnel.hub();
     let dump = move || {
         let totals = hub.totals();
@@ -116,12 +123,17 @@ pub(crate) fn libev(
 ) -> Result<(), LaunchError> {
     // One driver does the work; looking up names starts threads of its own.
     block_on(1, async move {
-        match open_libev(config, user).await {
+        let (reloads, inbox) = mpsc::channel(1);
+        let opened = match reload_on_hangup(reload, reloads) {
+            Ok(()) => open_libev(config, user).await,
+            Err(e) => Err(e),
+        };
+        match opened {
             Ok(process) => {
                 if let Some(readiness) = readiness {
                     readiness.ready().map_err(LaunchError::Threads)?;
                 }
-                run_libev(process, reload).await
+                run_libev(process, inbox).await
             }
             Err(e) => {
                 if let Some(readiness) = readiness {
@@ -147,23 +159,9 @@ async fn open_libev(config: LibevConfig, user: Option<String>) -> Result<Libev, 
 
 async fn run_libev(
     process: Libev,
-    reload: impl Fn() -> Result<LibevConfig, String> + Send + 'static,
+    reloads: mpsc::Receiver<Reload<LibevConfig>>,
 ) -> Result<(), LaunchError> {
     let shutdown = signals::shutdown(false).map_err(LaunchError::Signals)?;
-    let (reloads, inbox) = mpsc::channel(1);
-    let hangup = signals::on_hangup(move || {
-        notify::reloading();
-        let config = reload();
-        let reloads = reloads.clone();
-        async move {
-            match again(config, &reloads).await {
-                Ok(()) => info!("the configuration was read again"),
-                Err(e) => error!("the configuration stays as it is: {e}"),
-            }
-            notify::reloaded();
-        }
-    });
-    tokio::spawn(hangup.map_err(LaunchError::Signals)?);
     let hub = process.hub();
     let dump = move || {
         let totals = hub.totals();
@@ -172,19 +170,56 @@ async fn run_libev(
     };
     tokio::spawn(signals::on_user_signal(dump).map_err(LaunchError::Signals)?);
     started(&process.describe());
-    process.run(inbox, alive_until(shutdown)).await?;
+    process.run(reloads, alive_until(shutdown)).await?;
+    Ok(())
+}
+
+/// On every SIGHUP opens the log file again, and gives `reloads` what `read` reads.
+fn reload_on_hangup<C: Send + 'static>(
+    read: impl Fn() -> Result<C, String> + Send + 'static,
+    reloads: mpsc::Sender<Reload<C>>,
+) -> Result<(), LaunchError> {
+    let hangup = signals::on_hangup(move || {
+        notify::reloading();
+        // A disk that hangs holds up the file, not the rest.
+        tokio::spawn(reopen_log());
+        let config = read();
+        let reloads = reloads.clone();
+        async move {
+            match again(config, &reloads).await {
+                Ok(changes) => tell_changes(&changes),
+                Err(e) => error!("the configuration stays as it is: {e}"),
+            }
+            notify::reloaded();
+        }
+    });
+    tokio::spawn(hangup.map_err(LaunchError::Signals)?);
     Ok(())
 }
 
 /// Gives the process a configuration that was read again, and waits for what becomes of it.
-async fn again(
-    config: Result<LibevConfig, String>,
-    reloads: &mpsc::Sender<Reload>,
-) -> Result<(), String> {
+async fn again<C>(
+    config: Result<C, String>,
+    reloads: &mpsc::Sender<Reload<C>>,
+) -> Result<Vec<Change>, String> {
     let (told, done) = oneshot::channel();
     let gone = |_| "the process is stopping".to_owned();
     reloads.send((config?, told)).await.map_err(|_| gone(()))?;
     done.await.map_err(|_| gone(()))?
+}
+
+/// What a reload has changed, and what it has not.
+fn tell_changes(changes: &[Change]) {
+    if changes.is_empty() {
+        return info!("the configuration was read again: nothing has changed");
+    }
+    info!("the configuration was read again");
+    for change in changes {
+        match change.effect {
+            Effect::NextStart => warn!("{change}"),
+            Effect::Now | Effect::NewConnections | Effect::NextSocket => info!("{change}"),
+        }
+    }
 }
 
 /// Runs the demonstration, and prints its progress and result.

@@ -15,6 +15,7 @@ mod levels;
 mod outlets;
 mod queue;
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -128,6 +129,19 @@ pub(crate) fn change(level: u8, sink: Sink) -> Result<(), String> {
     control.show(levels::levels_of(level))
 }
 
+/// Changes what [`start`] began, as after a reload of the configuration.
+///
+/// # Errors
+/// When nothing was begun.
+pub(crate) fn change_quiet(quiet: bool) -> Result<(), String> {
+    let control = CONTROL.get().ok_or("logging was not started")?;
+    // The environment is as it was, and has been understood.
+    match environment_levels(quiet) {
+        Ok(levels) => control.show(levels),
+        Err(_) => Ok(()),
+    }
+}
+
 impl Control {
     fn show(&self, levels: Targets) -> Result<(), String> {
         let changed = self.levels.reload(levels);
@@ -229,7 +243,7 @@ impl Log {
         Ok(Self(Arc::new(Inner {
             sink: Mutex::new(sink),
             journal: Journal::of_process(),
-            ident: called_by(),
+            ident: ident(&std::env::args_os().next().unwrap_or_default()),
             queue: Queue::start(Standard::new(file))?,
         })))
     }
@@ -289,10 +303,9 @@ impl Log {
     }
 }
 
-/// The last part of the path that the program was called by.
-fn called_by() -> String {
-    let name = std::env::args_os().next().unwrap_or_default();
-    let name = Path::new(&name).file_name().unwrap_or_default();
+/// What the system's log is to call a program that was called by `name`: the last part of its path.
+fn ident(name: &OsStr) -> String {
+    let name = Path::new(name).file_name().unwrap_or_default();
     let name = name.to_string_lossy().replace(char::is_control, "?");
     match name.is_empty() {
         true => persona::FULMAR.to_owned(),
@@ -464,6 +477,19 @@ mod tests {
         };
         assert_eq!(prefixed(journal, Level::ERROR, "a\nb\n"), "<3>a\n<3>b\n");
         assert_eq!(prefixed(Journal::default(), Level::ERROR, "a\n"), "a\n");
+    }
+
+    #[test]
+    fn the_system_s_log_has_the_name_that_was_called() {
+        for (name, want) in [
+            ("/usr/bin/kcptun-libev", "kcptun-libev"),
+            ("./fulmar", "fulmar"),
+            ("client_linux_amd64", "client_linux_amd64"),
+            ("a\nb", "a?b"),
+            ("", "fulmar"),
+        ] {
+            assert_eq!(ident(OsStr::new(name)), want);
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! connections that come meanwhile wait for it, and nothing else waits. What the pool replaced lives on until its
 //! streams are done or its time is up.
 
+mod reload;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +26,7 @@ use crate::driver::{Command, Driver, Report, Setup, Side};
 use crate::link::Link;
 use crate::listen::Listener;
 use crate::pump::Orphan;
+use crate::reload::Reload;
 use crate::socket::Datagrams;
 use crate::stats::Hub;
 use crate::{Error, dial, open};
@@ -63,6 +66,8 @@ struct Slot {
 /// What a finished attempt to make a session brings.
 struct Dialed {
     slot: usize,
+    /// Of the configuration that it was made from.
+    generation: u64,
     made: Result<Driver, Error>,
     live: Option<Live>,
 }
@@ -81,9 +86,11 @@ struct Manager {
     dials: JoinSet<Dialed>,
     reports: mpsc::UnboundedSender<(u64, Report)>,
     last_id: u64,
+    /// Counts the configurations that sessions were made from.
+    generation: u64,
 }
 
-/// Runs a client until `shutdown` completes.
+/// Runs a client until `shutdown` completes. `reloads` brings configurations that were read again.
 ///
 /// # Errors
 /// When the local address cannot be had.
@@ -92,6 +99,7 @@ pub(crate) async fn run(
     client: Client,
     clock: Clock,
     hub: Hub,
+    mut reloads: mpsc::Receiver<Reload<Config>>,
     ready: impl FnOnce(&str),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
@@ -117,6 +125,7 @@ pub(crate) async fn run(
         dials: JoinSet::new(),
         reports,
         last_id: 0,
+        generation: 0,
     };
     let mut scavenge = tokio::time::interval(SCAVENGE);
     scavenge.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -127,6 +136,10 @@ pub(crate) async fn run(
             () = &mut shutdown => break,
             conn = listener.accept() => manager.assign(Orphan::new(conn)),
             Some((id, report)) = inbox.recv() => manager.report(id, report),
+            Some((config, told)) = reloads.recv() => {
+                // Who asked may have gone.
+                let _ = told.send(manager.reload(config));
+            }
             Some(done) = manager.dials.join_next(), if !manager.dials.is_empty() => {
                 if let Ok(dialed) = done { manager.dialed(dialed) }
             }
@@ -196,6 +209,7 @@ impl Manager {
             Arc::clone(&self.link),
         );
         let (clock, hub, reports) = (self.clock, self.hub.clone(), self.reports.clone());
+        let generation = self.generation;
         self.dials.spawn(async move {
             let (commands, receiver) = mpsc::channel(COMMANDS);
             let made = make(&config, &client, &link, clock, hub, reports, id, receiver).await;
@@ -214,6 +228,7 @@ impl Manager {
             });
             Dialed {
                 slot: index,
+                generation,
                 made,
                 live,
             }
@@ -223,11 +238,14 @@ impl Manager {
     fn dialed(&mut self, dialed: Dialed) {
         let Dialed {
             slot: index,
+            generation,
             made,
             live,
         } = dialed;
         self.slots[index].dialing = false;
         match (made, live) {
+            // The configuration was read again meanwhile.
+            (Ok(_), _) if generation != self.generation => self.dial(index),
             (Ok(driver), Some(live)) => {
                 let id = live.id;
                 self.drivers.spawn(async move { (id, driver.await) });

@@ -65,12 +65,10 @@ pub(crate) enum Command {
     Resolved(Vec<SocketAddr>),
     /// Another socket takes the place of the one that there is, and these are its addresses.
     Rebind(Box<Datagrams>, Vec<SocketAddr>),
-    /// New sessions are built from these settings, a client pings after so much silence, and streams go to another target.
-    Reload(
-        Box<Settings>,
-        Option<Duration>,
-        Option<(Box<dyn Fn() -> Dial + Send>, String)>,
-    ),
+    /// New sessions are built from these settings, and a client pings after so much silence.
+    Reload(Box<Settings>, Option<Duration>),
+    /// New streams go to another target, which has this name.
+    Target(Box<dyn Fn() -> Dial + Send>, String),
     /// End: the session has expired or the program stops.
     Stop,
 }
@@ -247,10 +245,12 @@ impl Driver {
                     self.unsent_bytes = 0;
                     self.endpoint.local_changed(local);
                 }
-                Some(Command::Reload(settings, keepalive, to)) => {
+                Some(Command::Reload(settings, keepalive)) => {
                     self.endpoint.reload(&settings, keepalive);
-                    if let (Side::Server { dial, target, .. }, Some(to)) = (&mut self.side, to) {
-                        (*dial, *target) = to;
+                }
+                Some(Command::Target(to, name)) => {
+                    if let Side::Server { dial, target, .. } = &mut self.side {
+                        (*dial, *target) = (to, name);
                     }
                 }
                 Some(Command::Stop) | None => self.ending = Some(Reason::Closed),

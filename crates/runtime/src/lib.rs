@@ -17,6 +17,7 @@
 //! | `describe` | what drivers say of their sessions |
 //! | [`http`] | the HTTP status interface |
 //! | [`notify`] | what systemd is told |
+//! | [`reload`] | what becomes of a configuration that is read again |
 #![forbid(unsafe_code)]
 
 mod access;
@@ -36,6 +37,7 @@ pub mod notify;
 mod open;
 mod pump;
 mod registry;
+pub mod reload;
 mod server;
 pub mod snmp;
 mod socket;
@@ -48,6 +50,7 @@ use std::io;
 use std::sync::Arc;
 
 use fulmar_config::{Config, Role};
+use tokio::sync::mpsc;
 
 pub use access::ACCESS_LOG;
 pub use driver::STREAM_LOG;
@@ -110,6 +113,10 @@ pub enum Error {
 pub struct Tunnel {
     config: Arc<Config>,
     hub: Hub,
+    reloads: (
+        mpsc::Sender<reload::Reload<Config>>,
+        mpsc::Receiver<reload::Reload<Config>>,
+    ),
 }
 
 impl Tunnel {
@@ -119,7 +126,14 @@ impl Tunnel {
         Self {
             config: Arc::new(config),
             hub: Hub::default(),
+            reloads: mpsc::channel(1),
         }
+    }
+
+    /// Where a configuration goes that was read again while it runs.
+    #[must_use]
+    pub fn reloads(&self) -> mpsc::Sender<reload::Reload<Config>> {
+        self.reloads.0.clone()
     }
 
     /// Its counters, which can be read while it runs.
@@ -160,9 +174,15 @@ impl Tunnel {
             None => None,
         };
         let raw = self.config.tunnel.tcp;
+        // The sender stays, so that nothing looks like the end of it.
+        let (_sender, reloads) = self.reloads;
         let result = match self.config.role.clone() {
-            Role::Client(c) => client::run(self.config, c, clock, self.hub, ready, shutdown).await,
-            Role::Server(s) => server::run(self.config, s, clock, self.hub, ready, shutdown).await,
+            Role::Client(c) => {
+                client::run(self.config, c, clock, self.hub, reloads, ready, shutdown).await
+            }
+            Role::Server(s) => {
+                server::run(self.config, s, clock, self.hub, reloads, ready, shutdown).await
+            }
         };
         for task in [snmp, http].into_iter().flatten() {
             task.abort();

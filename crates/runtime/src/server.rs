@@ -1,11 +1,13 @@
 //! The server: one driver for each port, or several where there are threads for them; streams joined to the target.
 
+mod reload;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fulmar_config::{Config, PortRange, Server, StreamAddr};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
@@ -17,14 +19,16 @@ use crate::driver::{Command, Driver, Setup, Side};
 use crate::link::Link;
 use crate::open::Group;
 use crate::registry::{Registry, drivers_per_port};
+use crate::reload::Reload;
 use crate::socket::Datagrams;
 use crate::stats::Hub;
 use crate::{Error, dial, open};
+use reload::Reloadable;
 
 /// Pause before a listener that failed is opened again.
 const REOPEN: Duration = Duration::from_secs(1);
 
-/// Runs a server until `shutdown` completes.
+/// Runs a server until `shutdown` completes. `reloads` brings configurations that were read again.
 ///
 /// # Errors
 /// When a port cannot be had.
@@ -33,6 +37,7 @@ pub(crate) async fn run(
     server: Server,
     clock: Clock,
     hub: Hub,
+    mut reloads: mpsc::Receiver<Reload<Config>>,
     ready: impl FnOnce(&str),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
@@ -60,10 +65,11 @@ pub(crate) async fn run(
         names.push(format!("{addr}/udp"));
     }
     let access = AccessLog::new(clock);
+    let mut reloadable = Reloadable::new(Config::clone(&config), server.target);
     let ends = Arc::new(Ends {
         link,
         config,
-        target: server.target,
+        target: reloadable.target(),
         clock,
         hub,
         access: access.clone(),
@@ -78,10 +84,16 @@ pub(crate) async fn run(
     }
     ready(&names.join(", "));
     tokio::pin!(shutdown);
-    tokio::select! {
-        () = &mut shutdown => {}
-        // Each ends only with its commands.
-        Some(_) = drivers.join_next() => {}
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            // Each ends only with its commands.
+            Some(_) = drivers.join_next() => break,
+            Some((config, told)) = reloads.recv() => {
+                // Who asked may have gone.
+                let _ = told.send(reloadable.reload(&config));
+            }
+        }
     }
     for sender in commands {
         let _ = sender.try_send(Command::Stop);
@@ -190,7 +202,8 @@ fn places(
 /// What all drivers have in common.
 struct Ends {
     config: Arc<Config>,
-    target: StreamAddr,
+    /// Where new streams go.
+    target: watch::Receiver<StreamAddr>,
     link: Link,
     clock: Clock,
     hub: Hub,
@@ -242,6 +255,8 @@ impl Ends {
         commands: &mut mpsc::Receiver<Command>,
     ) -> Result<(), Error> {
         let (sender, receiver) = mpsc::channel(1);
+        let mut targets = self.target.clone();
+        let target = targets.borrow_and_update().clone();
         let mut endpoint = self.link.server(open::random()?.seed, place.drivers());
         let exchange = match place {
             Place::Shared { registry, me, .. } => {
@@ -256,8 +271,8 @@ impl Ends {
             socket,
             endpoint,
             side: Side::Server {
-                dial: dialer(&self.target),
-                target: self.target.to_string(),
+                dial: dialer(&target),
+                target: target.to_string(),
                 access: self.access.clone(),
                 reports: None,
             },
@@ -267,14 +282,23 @@ impl Ends {
             close_wait: self.config.tunnel.close_wait,
         });
         tokio::pin!(driver);
-        tokio::select! {
-            ended = &mut driver => Ok(ended?),
-            _ = commands.recv() => {
-                let _ = sender.try_send(Command::Stop);
-                if let Err(e) = driver.await {
-                    info!("the socket on {place} failed while stopping: {e}");
+        let mut changed = false;
+        loop {
+            tokio::select! {
+                ended = &mut driver => return Ok(ended?),
+                Ok(()) = targets.changed() => changed = true,
+                Ok(permit) = sender.reserve(), if changed => {
+                    changed = false;
+                    let target = targets.borrow_and_update().clone();
+                    permit.send(Command::Target(dialer(&target), target.to_string()));
                 }
-                Ok(())
+                _ = commands.recv() => {
+                    let _ = sender.try_send(Command::Stop);
+                    if let Err(e) = driver.await {
+                        info!("the socket on {place} failed while stopping: {e}");
+                    }
+                    return Ok(());
+                }
             }
         }
     }

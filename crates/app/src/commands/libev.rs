@@ -4,9 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use fulmar_config::libev::{LibevArgs, LibevArgsError, Sink, encode_psk, libev_usage};
-use fulmar_config::{
-    LibevInvocation, LibevLoaded, Problem, Severity, libev_args, libev_from_file, report,
-};
+use fulmar_config::{LibevInvocation, LibevLoaded, libev_args, libev_from_file, report};
 use fulmar_wire::libev::Method;
 
 use crate::exit::{Exit, note, print};
@@ -14,6 +12,8 @@ use crate::persona::{KCPTUN_LIBEV, Persona};
 use crate::process::daemon::{self, Stage};
 use crate::process::user;
 use crate::{launch, logging};
+
+use super::tunnel::{mistakes, tell};
 
 /// kcptun-libev's command line (docs/spec/kcptun-libev.md, section 2). Every failure ends with exit code 1.
 pub(crate) fn persona(args: &[OsString]) -> Result<(), Exit> {
@@ -70,10 +70,7 @@ fn start_with(args: LibevArgs, loaded: LibevLoaded) -> Result<(), Exit> {
     tell(&problems);
     let user = args.user.clone().or_else(|| config.user.clone());
     let reload = move || {
-        let loaded = libev_from_file(&args.config).map_err(|failure| {
-            let all: Vec<_> = failure.problems.iter().map(ToString::to_string).collect();
-            all.join("; ")
-        })?;
+        let loaded = libev_from_file(&args.config).map_err(|failure| mistakes(&failure))?;
         let LibevLoaded { config, problems } = loaded;
         let level = args.level(config.log.level);
         logging::change(level, sink(config.log.sink, background))?;
@@ -86,16 +83,6 @@ fn start_with(args: LibevArgs, loaded: LibevLoaded) -> Result<(), Exit> {
         }
         Exit::failed(e.to_string())
     })
-}
-
-/// Logs what is odd in the file.
-fn tell(problems: &[Problem]) {
-    for problem in problems
-        .iter()
-        .filter(|problem| problem.severity > Severity::Note)
-    {
-        tracing::warn!("{problem}");
-    }
 }
 
 /// Where lines go: what runs in the background has no standard streams (section 14.3).

@@ -53,7 +53,7 @@ const FILES: Section = (
             "The pre-shared secret, every byte of it. Readable by the service's user only.",
         ),
         (
-            "/etc/fulmar/NAME.json",
+            "/etc/fulmar/NAME.json, /etc/fulmar/NAME.toml",
             "What the unit fulmar@NAME.service runs.",
         ),
         (
@@ -68,7 +68,7 @@ const SIGNALS: Section = (
         ("SIGINT, SIGTERM", "End the program, with exit status 0."),
         (
             "SIGHUP",
-            "Reads a file of kcptun-libev again, and opens the file of --log again, for rotation.",
+            "Reads the configuration again and says what takes effect when; opens the file of --log again, for rotation. Never ends the program.",
         ),
         ("SIGUSR1", "Writes all counters into the log, in two lines."),
         ("SIGPIPE", "Ignored."),

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use fulmar_config::{
-    AnyLoaded, Environment, Invocation, Loaded, Severity, Side, any_from_file, from_args, report,
+    AnyLoaded, Environment, Failure, Invocation, Loaded, Problem, Severity, Side, any_from_file,
+    from_args, report,
 };
 
 use crate::exit::Exit;
@@ -32,19 +33,61 @@ pub(crate) fn tunnel(
             Ok(())
         }
         Invocation::Version => super::version(persona),
-        Invocation::Run(loaded) => start(*loaded),
+        Invocation::Run(loaded) => {
+            let (args, environment) = (args.to_vec(), environment.clone());
+            start(*loaded, move || {
+                match from_args(side, &args, &environment) {
+                    Ok(Invocation::Run(loaded)) => Ok(*loaded),
+                    // The same arguments ask for the same.
+                    Ok(_) => Err("the command line asks for help".into()),
+                    Err(failure) => Err(mistakes(&failure)),
+                }
+            })
+        }
     }
 }
 
 /// A configuration file, of kcptun or of kcptun-libev.
 pub(crate) fn run(file: &Path, role: Option<Side>, environment: &Environment) -> Result<(), Exit> {
     match any_from_file(file, role, environment)? {
-        AnyLoaded::Kcptun(loaded) => start(*loaded),
+        AnyLoaded::Kcptun(loaded) => {
+            let (file, environment) = (file.to_owned(), environment.clone());
+            start(*loaded, move || {
+                match any_from_file(&file, role, &environment) {
+                    Ok(AnyLoaded::Kcptun(loaded)) => Ok(*loaded),
+                    Ok(AnyLoaded::Libev(_)) => Err(format!(
+                        "{} is kcptun-libev's now, and this is a kcptun tunnel: start it anew",
+                        file.display()
+                    )),
+                    Err(failure) => Err(mistakes(&failure)),
+                }
+            })
+        }
         AnyLoaded::Libev(loaded) => super::libev::start(file, *loaded),
     }
 }
 
-fn start(loaded: Loaded) -> Result<(), Exit> {
+/// Why a configuration cannot be taken, on one line.
+pub(super) fn mistakes(failure: &Failure) -> String {
+    let all = failure.problems.iter();
+    let mistakes = all.filter(|problem| problem.severity > Severity::Warning);
+    let mistakes: Vec<_> = mistakes.map(ToString::to_string).collect();
+    mistakes.join("; ")
+}
+
+/// Logs what is odd about a configuration.
+pub(super) fn tell(problems: &[Problem]) {
+    let problems = problems.iter();
+    for problem in problems.filter(|problem| problem.severity > Severity::Note) {
+        tracing::warn!("{problem}");
+    }
+}
+
+/// Runs what was loaded; `again` loads it again.
+fn start(
+    loaded: Loaded,
+    again: impl Fn() -> Result<Loaded, String> + Send + 'static,
+) -> Result<(), Exit> {
     let Loaded { config, problems } = loaded;
     logging::start(&config.log)?;
     let to_file = config.log.file.is_some();
@@ -52,13 +95,14 @@ fn start(loaded: Loaded) -> Result<(), Exit> {
     for line in report::lines(&config) {
         tracing::info!("{line}");
     }
-    for problem in problems
-        .iter()
-        .filter(|problem| problem.severity > Severity::Note)
-    {
-        tracing::warn!("{problem}");
-    }
-    let result = launch::tunnel(config);
+    tell(&problems);
+    let reload = move || {
+        let Loaded { config, problems } = again()?;
+        logging::change_quiet(config.log.quiet)?;
+        tell(&problems);
+        Ok(config)
+    };
+    let result = launch::tunnel(config, reload);
     result.map_err(|e| {
         if to_file {
             // Where its reader looks for it; standard error gets it anyway.

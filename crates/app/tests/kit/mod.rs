@@ -112,6 +112,11 @@ impl Program {
         self.log.lines.lock().expect("log").len()
     }
 
+    /// The lines of the log from line `from` on.
+    pub(crate) fn all_from(&self, from: usize) -> Vec<String> {
+        self.log.lines.lock().expect("log")[from..].to_vec()
+    }
+
     /// The addresses that it listens on, by kind: `/tcp`, `/udp`, `http://`.
     pub(crate) fn address(&self, kind: &str) -> SocketAddr {
         let line = self.line("listening on ");
@@ -137,6 +142,11 @@ impl Program {
     /// Ends it with a signal; its exit.
     pub(crate) fn end(&mut self, name: &str) -> ExitStatus {
         self.signal(name);
+        self.wait()
+    }
+
+    /// Waits until it ends by itself; its exit.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let status = wait_for("the program ends", SOON, || {
             self.child.try_wait().expect("waited")
         });

@@ -18,7 +18,7 @@ use std::time::Duration;
 use fulmar_config::StreamAddr;
 use fulmar_config::libev::{HostPort, LibevConfig, LibevRole, Obfs, Place};
 use fulmar_session::dialect::PathEvent;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -30,6 +30,7 @@ use crate::dial::Dial;
 use crate::driver::{Command, Driver, Report, Setup, Side};
 use crate::listen::Listener;
 use crate::pump::Orphan;
+use crate::reload::{Change, libev_changes};
 use crate::socket::Datagrams;
 use crate::stats::Hub;
 use crate::{Error, dial, open};
@@ -69,8 +70,8 @@ struct Addrs {
     local: Vec<SocketAddr>,
 }
 
-/// A new configuration, and where to tell what became of it.
-pub type Reload = (LibevConfig, oneshot::Sender<Result<(), String>>);
+/// A configuration that was read again, and where to tell what became of it.
+pub type Reload = crate::reload::Reload<LibevConfig>;
 
 impl Libev {
     /// Opens sockets and looks names up, in the order of section 14.1.
@@ -421,7 +422,7 @@ impl Manager {
     }
 
     /// Takes another configuration over (section 3.4).
-    async fn reload(&mut self, config: LibevConfig) -> Result<(), String> {
+    async fn reload(&mut self, config: LibevConfig) -> Result<Vec<Change>, String> {
         if config.role.name() != self.config.role.name() {
             return Err(format!(
                 "the file now describes a {}, this is a {}: start it anew",
@@ -437,18 +438,18 @@ impl Manager {
             );
         }
         let addrs = remote(&config).await.map_err(|e| e.to_string())?;
+        let changes = libev_changes(&self.config, &config);
         let moved = sockets::place(&config) != sockets::place(&self.config);
         self.config = Arc::new(self.link.keep(&self.config, config));
         self.status.configure(&self.config);
         let settings = self.link.settings(&self.config);
-        let dial = match &self.config.role {
-            LibevRole::Server { connect, .. } => {
-                Some((dialer(connect, &self.config), connect.to_string()))
-            }
-            _ => None,
-        };
-        let reload = Command::Reload(Box::new(settings), self.config.keepalive, dial);
-        if self.command(reload).is_err() {
+        let reload = Command::Reload(Box::new(settings), self.config.keepalive);
+        let mut taken = self.command(reload).is_ok();
+        if let LibevRole::Server { connect, .. } = &self.config.role {
+            let target = Command::Target(dialer(connect, &self.config), connect.to_string());
+            taken &= self.command(target).is_ok();
+        }
+        if !taken {
             return Err("the driver is too busy".into());
         }
         self.addrs.remote.clone_from(&addrs);
@@ -456,7 +457,7 @@ impl Manager {
         if moved {
             self.rebind().await;
         }
-        Ok(())
+        Ok(changes)
     }
 
     /// Ends the driver.
