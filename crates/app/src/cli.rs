@@ -117,7 +117,7 @@ fn file_and_role() -> [Arg; 2] {
             .required(true)
             .value_parser(value_parser!(PathBuf))
             .value_hint(ValueHint::FilePath)
-            .help("The configuration file"),
+            .help("The configuration file; NAME finds NAME.json or NAME.toml"),
         Arg::new("role")
             .long("role")
             .value_name("ROLE")

@@ -7,6 +7,7 @@
 //! | `commands` | one file per command |
 //! | `launch` | the way into the runtime |
 //! | `logging` | the log: what is shown, how it looks, where it goes |
+//! | `named_file` | configuration files by a name without its end |
 //! | `process` | the background, the user, the system's log |
 //! | `signals` | when to stop, to read the configuration again, to show counters |
 //! | `exit` | exit codes |
@@ -17,6 +18,7 @@ mod commands;
 mod exit;
 mod launch;
 mod logging;
+mod named_file;
 mod persona;
 mod process;
 mod signals;
@@ -95,8 +97,8 @@ fn dispatch(persona: Persona, args: &[OsString], environment: &Environment) -> R
         Err(e) => return Err(Exit::Clap(Box::new(e))),
     };
     match matches.subcommand() {
-        Some(("run", m)) => commands::run(&file(m), role(m), environment),
-        Some(("check", m)) => commands::check(&file(m), role(m), environment),
+        Some(("run", m)) => commands::run(&file(m)?, role(m), environment),
+        Some(("check", m)) => commands::check(&file(m)?, role(m), environment),
         Some(("genpsk", m)) => commands::genpsk(text(m, "method"), m.get_one("out")),
         Some(("demo", m)) => commands::demo(m),
         Some(("completions", m)) => commands::completions(m),
@@ -109,8 +111,9 @@ fn dispatch(persona: Persona, args: &[OsString], environment: &Environment) -> R
     }
 }
 
-fn file(matches: &ArgMatches) -> std::path::PathBuf {
-    matches.get_one("file").cloned().unwrap_or_default()
+fn file(matches: &ArgMatches) -> Result<std::path::PathBuf, Exit> {
+    let path: Option<&std::path::PathBuf> = matches.get_one("file");
+    named_file::find(path.map_or("".as_ref(), |path| path))
 }
 
 fn role(matches: &ArgMatches) -> Option<Side> {
