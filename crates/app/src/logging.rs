@@ -282,12 +282,12 @@ impl Log {
         let Some(output) = self.sink().output() else {
             return;
         };
-        self.0.queue.push(output, line, |head| {
+        self.0.queue.push(output, line, || {
             let style = match self.style() {
                 Style::Colours => Style::Plain,
                 style => style,
             };
-            head.push_str(&style.begin(Level::WARN, self.ident()));
+            style.begin(Level::WARN, self.ident())
         });
     }
 

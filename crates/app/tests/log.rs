@@ -210,6 +210,11 @@ fn the_log_s_thread_needs_next_to_no_address_space() {
     let client = Quiet::start(&args, stderr, |_| {});
     let mut lines = BufReader::new(log).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("listening on")));
+    // Nor when it works.
+    for _ in 0..20 {
+        client.report();
+        assert!(lines.any(|line| line.contains("Fulmar:{")));
+    }
     let proc = format!("/proc/{}", client.0.id());
     let status = fs::read_to_string(format!("{proc}/status")).expect("status");
     let kilobytes = |name: &str| {

@@ -20,6 +20,8 @@ pub(super) const QUEUE_BYTES: usize = 256 * 1024;
 const URGENT_BYTES: usize = 16 * 1024;
 /// Room for the line that tells how many were dropped.
 const NOTICE_BYTES: usize = 512;
+/// Of which so many for what comes behind the head.
+const COUNT_BYTES: usize = 128;
 /// Bytes of the writer's stack.
 const STACK_BYTES: usize = 64 * 1024;
 /// Bytes before each record: its length, and where it goes.
@@ -127,17 +129,24 @@ impl<O: Outlets> Queue<O> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a line, or drops it. `head` writes how a line begins; it is asked for when something has been lost.
-    pub(super) fn push(&self, output: Output, line: &[u8], head: impl FnOnce(&mut String)) {
+    /// Queues a line, or drops it. `head` makes the beginning of a line; it is asked for when something has been lost.
+    pub(super) fn push(&self, output: Output, line: &[u8], head: impl FnOnce() -> String) {
         let mut guard = self.state();
         let state = &mut *guard;
         state.full = state.full || !append(&mut state.waiting, output, line, QUEUE_BYTES);
         state.lost += u64::from(state.full);
-        if state.lost > 0 && state.head.is_empty() {
-            state.head_output = output;
-            head(&mut state.head);
-        }
+        let silent = state.lost > 0 && state.head.is_empty();
         self.wake(guard);
+        if silent {
+            let head = head();
+            let mut state = self.state();
+            if state.head.is_empty() {
+                state.head_output = output;
+                state.head.push_str(&head);
+                state.head.reserve(COUNT_BYTES);
+            }
+            self.wake(state);
+        }
     }
 
     /// As [`push`](Self::push), for what matters more than the log: it may use what lines may not.
@@ -165,7 +174,7 @@ impl<O: Outlets> Queue<O> {
     pub(super) fn flush(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         let mut state = self.state();
-        while !(state.idle && state.waiting.is_empty() && state.reopen.is_none()) {
+        while !state.idle || state.has_work() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -228,7 +237,7 @@ impl<O: Outlets> PlainThread for Queue<O> {
         let writer = &mut *writer;
         let mut state = self.state();
         loop {
-            if state.waiting.is_empty() && state.reopen.is_none() {
+            if !state.has_work() {
                 state.idle = true;
                 self.idle.notify_all();
                 let woken = self.more.wait(state);
@@ -252,6 +261,11 @@ impl<O: Outlets> PlainThread for Queue<O> {
 }
 
 impl State {
+    fn has_work(&self) -> bool {
+        let can_tell = self.lost > 0 && !self.head.is_empty();
+        !self.waiting.is_empty() || self.reopen.is_some() || can_tell
+    }
+
     /// Puts the line behind `records` that tells what is lost, if somebody has said how it begins. Returns how many lines it
     /// tells of.
     fn tell(&mut self, records: &mut Vec<u8>) -> u64 {
@@ -260,7 +274,6 @@ impl State {
         }
         let told = mem::take(&mut self.lost);
         let lines = if told == 1 { "line" } else { "lines" };
-        // It has room for a head of any sink; if it had not, it would grow once.
         let _ = writeln!(
             self.head,
             "{told} log {lines} dropped here: the log could not be written, or not quickly enough"
@@ -354,7 +367,7 @@ mod tests {
         }
 
         fn push(&self, line: &str) {
-            let head = |head: &mut String| head.push_str("WARN ");
+            let head = || "WARN ".to_owned();
             self.queue.push(Output::Stderr, line.as_bytes(), head);
         }
 
