@@ -2,13 +2,15 @@
 
 use std::ffi::OsString;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fulmar_config::libev::LibevConfig;
 use fulmar_config::{Config, Environment, Failure, Invocation, Side, from_args};
 use fulmar_runtime::libev::Libev;
 use fulmar_runtime::reload::{Change, Effect, Reload};
-use fulmar_runtime::{Tunnel, demo as demonstration, notify};
+use fulmar_runtime::{Hub, Tunnel, demo as demonstration, notify};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
@@ -49,8 +51,7 @@ pub(crate) struct Demo {
     pub(crate) seed: u64,
 }
 
-/// Runs the tunnel that `config` describes until it is told to stop.
-/// `reload` reads the configuration again.
+/// Runs the tunnel that `config` describes until it is told to stop. `reload` reads the configuration again.
 pub(crate) fn tunnel(
     config: Config,
     reload: impl Fn() -> Result<Config, String> + Send + 'static,
@@ -68,13 +69,7 @@ async fn run(
     let shutdown = signals::shutdown(config.sip003).map_err(LaunchError::Signals)?;
     let tunnel = Tunnel::new(config);
     reload_on_hangup(reload, tunnel.reloads())?;
-    let hub = tunnel.hub();
-    let dump = move || {
-        let totals = hub.totals();
-        info!("{}", fulmar_runtime::dump(&totals));
-        info!("{}", fulmar_runtime::dump_own(&totals));
-    };
-    tokio::spawn(signals::on_user_signal(dump).map_err(LaunchError::Signals)?);
+    counters_on_signal(Arc::new(tunnel.hub().into()))?;
     tunnel.run(started, alive_until(shutdown)).await?;
     Ok(())
 }
@@ -83,17 +78,21 @@ async fn run(
 async fn reopen_log() {
     /// How often the writer is asked how far it is.
     const ASK: Duration = Duration::from_millis(20);
-    if !logging::reopen() {
+    /// Somebody is asking, and on a disk that hangs may do so for long.
+    static ASKING: AtomicBool = AtomicBool::new(false);
+    if !logging::reopen() || ASKING.swap(true, Ordering::Relaxed) {
         return;
     }
-    loop {
+    let done = loop {
         match logging::reopened() {
-            Some(Ok(())) => return info!("opened the log file anew"),
-            Some(Err(e)) => {
-                return error!("the log file cannot be opened anew, so the old one stays: {e}");
-            }
+            Some(done) => break done,
             None => tokio::time::sleep(ASK).await,
         }
+    };
+    ASKING.store(false, Ordering::Relaxed);
+    match done {
+        Ok(()) => info!("opened the log file anew"),
+        Err(e) => error!("the log file cannot be opened anew, so the old one stays: {e}"),
     }
 }
 
@@ -124,12 +123,17 @@ pub(crate) fn libev(
     // One driver does the work; looking up names starts threads of its own.
     block_on(1, async move {
         let (reloads, inbox) = mpsc::channel(1);
-        let opened = match reload_on_hangup(reload, reloads) {
-            Ok(()) => open_libev(config, user).await,
-            Err(e) => Err(e),
+        let hub = Arc::new(OnceLock::new());
+        let opened = async {
+            // What is opened may take long, and the signals must not end the process meanwhile.
+            reload_on_hangup(reload, reloads)?;
+            counters_on_signal(Arc::clone(&hub))?;
+            let process = open_libev(config, user).await?;
+            let _ = hub.set(process.hub());
+            Ok::<_, LaunchError>(process)
         };
-        match opened {
-            Ok(process) => {
+        match opened.await {
+            Ok::<_, LaunchError>(process) => {
                 if let Some(readiness) = readiness {
                     readiness.ready().map_err(LaunchError::Threads)?;
                 }
@@ -162,15 +166,21 @@ async fn run_libev(
     reloads: mpsc::Receiver<Reload<LibevConfig>>,
 ) -> Result<(), LaunchError> {
     let shutdown = signals::shutdown(false).map_err(LaunchError::Signals)?;
-    let hub = process.hub();
-    let dump = move || {
-        let totals = hub.totals();
-        info!("{}", fulmar_runtime::dump(&totals));
-        info!("{}", fulmar_runtime::dump_own(&totals));
-    };
-    tokio::spawn(signals::on_user_signal(dump).map_err(LaunchError::Signals)?);
     started(&process.describe());
     process.run(reloads, alive_until(shutdown)).await?;
+    Ok(())
+}
+
+/// Writes all counters into the log on every SIGUSR1, once there are any.
+fn counters_on_signal(hub: Arc<OnceLock<Hub>>) -> Result<(), LaunchError> {
+    let dump = move || {
+        if let Some(hub) = hub.get() {
+            let totals = hub.totals();
+            info!("{}", fulmar_runtime::dump(&totals));
+            info!("{}", fulmar_runtime::dump_own(&totals));
+        }
+    };
+    tokio::spawn(signals::on_user_signal(dump).map_err(LaunchError::Signals)?);
     Ok(())
 }
 

@@ -122,8 +122,11 @@ pub fn ready(running: impl Into<String>) {
     tell(&format!("READY=1\n{line}"));
 }
 
-/// The program reads its configuration again; [`reloaded`] follows.
+/// The program reads its configuration again; [`reloaded`] follows. Before it is [`ready`] nobody is told: that would make it so.
 pub fn reloading() {
+    if status().running.is_none() {
+        return;
+    }
     match socket::monotonic_us() {
         Ok(us) => tell(&reload_text(us)),
         Err(e) => debug!("the service manager was not told of a reload: {e}"),
@@ -133,7 +136,9 @@ pub fn reloading() {
 /// The reload is over, well or not: the program runs as before.
 pub fn reloaded() {
     let line = status().line();
-    tell(&format!("READY=1\n{line}"));
+    if !line.is_empty() {
+        tell(&format!("READY=1\n{line}"));
+    }
 }
 
 /// The program is about to end.
