@@ -15,7 +15,7 @@ const ABSENT: u32 = u32::MAX;
 /// A segment without data: it has a number but no slot.
 const EMPTY: u32 = u32::MAX - 1;
 /// Places of the first ring.
-const FIRST_RING: usize = 64;
+const FIRST_RING: usize = 8;
 
 #[derive(Copy, Clone, Debug)]
 struct Place {

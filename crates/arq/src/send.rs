@@ -32,8 +32,8 @@ use crate::slab::Slab;
 
 /// No neighbour.
 const NIL: u32 = u32::MAX;
-/// Places of the first ring.
-const FIRST_RING: usize = 64;
+/// Places of the first ring: a conversation at rest sends one segment now and then, and there may be thousands of those.
+const FIRST_RING: usize = 8;
 /// A segment that shares a datagram with an ended one has at least so many bytes; else it gets a datagram of its own.
 const SHARED: usize = 16;
 /// How many segments of the lists `again` and `skipped` one datagram may make us look at. Far above what an honest

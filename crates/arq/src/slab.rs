@@ -6,9 +6,9 @@
 
 /// Slots in one page.
 const PAGE: u32 = 16;
-/// Slots in the first page until more are needed at once: a conversation at rest passes one segment now and then, and there
-/// may be thousands of those.
-const FIRST: u32 = 2;
+/// Slots in the first page until more are needed at once; then it doubles. A conversation at rest passes one segment now and then, and
+/// there may be thousands of those.
+const FIRST: u32 = 1;
 /// Slots that are never worth giving back while the conversation is busy.
 const KEEP: u32 = 4 * PAGE;
 
@@ -98,9 +98,11 @@ impl Slab {
             }
             [page] if page.len() < full => {
                 let mut slots = std::mem::take(page).into_vec();
-                slots.resize(full, 0);
+                let had = slots.len();
+                slots.resize(2 * had, 0);
                 *page = slots.into_boxed_slice();
-                (FIRST, PAGE)
+                let slot = |bytes: usize| u32::try_from(bytes / self.slot_len).unwrap_or(PAGE);
+                (slot(had), slot(2 * had))
             }
             pages => {
                 let first = u32::try_from(pages.len()).unwrap_or(u32::MAX / PAGE) * PAGE;

@@ -86,6 +86,11 @@ impl Buf {
     pub(crate) const fn is_empty(&self) -> bool {
         self.len == 0
     }
+
+    /// Whether it has no chunk in its pool, none lent either.
+    pub(crate) const fn is_unused(&self) -> bool {
+        self.head == NONE && self.lent == NONE
+    }
 }
 
 /// A piece of a chunk that was taken from a queue; readable until the pool is changed.
@@ -195,6 +200,15 @@ impl Pool {
             self.clear(buf);
         }
         n
+    }
+
+    /// Gives back the room that no reader has taken: worth it where a pool has one queue, so that no other reader comes.
+    pub(crate) fn drop_spare_room(&mut self) {
+        while let Some(index) = self.free[SMALLEST_LENT].pop() {
+            self.chunks[index as usize].data = Box::default();
+            self.bare.push(index);
+        }
+        self.peak[SMALLEST_LENT] = self.in_use[SMALLEST_LENT];
     }
 
     /// Appends the first `n` bytes of the room of `lent`, which is in no queue: with the chunk, or a copy if they are few

@@ -24,6 +24,10 @@ use crate::slab::StreamId;
 /// Bytes at the head of a stream that count as awaited.
 const FIRST_BYTES: u64 = 8 * 1024;
 
+/// After a write of fewer bytes the room behind them is given back: there may be thousands of streams that send little, and each has room of
+/// its own.
+const SMALL_WRITE: usize = 1024;
+
 /// What is chosen when a stream is made.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -68,7 +72,8 @@ enum Outbound {
 #[derive(Debug)]
 pub struct Single {
     config: Config,
-    pool: Pool,
+    /// Made when there is something to hold, gone when there is nothing.
+    pool: Option<Box<Pool>>,
     unsent: Buf,
     received: Buf,
     /// A header that has not come whole, and how much of it has.
@@ -130,7 +135,7 @@ impl Single {
     pub fn new(config: Config, now: Instant) -> Self {
         Self {
             config,
-            pool: Pool::new(),
+            pool: None,
             unsent: Buf::new(),
             received: Buf::new(),
             header: [0; MESSAGE_HEADER_LEN],
@@ -185,7 +190,8 @@ impl Single {
                 self.arrived_at = Some(now);
                 if !self.discarding {
                     let hint = usize::from(self.body);
-                    self.pool.append(&mut self.received, now_here, hint);
+                    let pool = self.pool.get_or_insert_default();
+                    pool.append(&mut self.received, now_here, hint);
                     self.readable = true;
                 }
                 self.body -= n as u16;
@@ -261,7 +267,8 @@ impl Single {
         }
         let before = self.unsent.len();
         let most = usize::try_from(limit.max(1)).map_or(MAX_PUSH, |n| n.min(MAX_PUSH));
-        let spans = self.pool.take(&mut self.unsent, most);
+        let pool = self.pool.get_or_insert_default();
+        let spans = pool.take(&mut self.unsent, most);
         let n = spans[0].len() + spans[1].len();
         self.bytes_sent += n as u64;
         (self.sent_at, self.data_at) = (now, Some(now));
@@ -272,7 +279,7 @@ impl Single {
         Some(SingleFrame {
             // No more than `MAX_PUSH`.
             head: Message::Push(n as u16).emit(),
-            payload: spans.map(|span: Span| self.pool.span(span)),
+            payload: spans.map(|span: Span| pool.span(span)),
             class: if sparse { Class::Sparse } else { Class::Bulk },
         })
     }
@@ -377,12 +384,17 @@ impl Single {
     /// What waits to be read, in pieces.
     #[must_use]
     pub fn read_slices(&self) -> Slices<'_> {
-        self.pool.slices(&self.received)
+        match &self.pool {
+            Some(pool) => pool.slices(&self.received),
+            None => Slices::none(),
+        }
     }
 
     /// Drops the first `n` bytes of what waits to be read.
     pub fn consume(&mut self, n: usize) {
-        self.pool.consume(&mut self.received, n);
+        if let Some(pool) = &mut self.pool {
+            pool.consume(&mut self.received, n);
+        }
     }
 
     /// Bytes that may still be written now: none behind our end, which would follow it to the peer.
@@ -398,12 +410,19 @@ impl Single {
     /// Room for at most `max` bytes to send; empty when there is none now.
     pub fn write_reserve(&mut self, max: usize) -> &mut [u8] {
         let room = self.write_space().min(max);
-        self.pool.reserve(&mut self.unsent, room)
+        let pool = self.pool.get_or_insert_default();
+        pool.reserve(&mut self.unsent, room)
     }
 
     /// Sends the first `n` bytes of that room; 0 gives it back.
     pub fn write_commit(&mut self, n: usize) {
-        self.pool.commit(&mut self.unsent, n);
+        let Some(pool) = &mut self.pool else {
+            return;
+        };
+        pool.commit(&mut self.unsent, n);
+        if n < SMALL_WRITE {
+            pool.drop_spare_room();
+        }
     }
 
     /// Bytes that wait to leave.
@@ -422,7 +441,9 @@ impl Single {
     /// Nobody reads any more.
     pub fn discard(&mut self) {
         self.discarding = true;
-        self.pool.clear(&mut self.received);
+        if let Some(pool) = &mut self.pool {
+            pool.clear(&mut self.received);
+        }
     }
 
     /// The peer will say nothing more, although it has not said so: as if its end had come.
@@ -451,8 +472,12 @@ impl Single {
 
     /// Gives back memory that a burst took.
     pub fn trim(&mut self) {
-        self.pool.trim();
-        self.pool.trim();
+        if self.unsent.is_unused() && self.received.is_unused() {
+            self.pool = None;
+        } else if let Some(pool) = &mut self.pool {
+            pool.trim();
+            pool.trim();
+        }
     }
 }
 
@@ -613,7 +638,7 @@ mod tests {
         b.consume(64 * 1024);
         for s in [&mut a, &mut b] {
             s.trim();
-            assert_eq!(s.pool.bytes_held(), 0);
+            assert!(s.pool.is_none());
         }
     }
 

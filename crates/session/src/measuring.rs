@@ -112,7 +112,7 @@ impl Measuring {
         &mut self,
         now: Instant,
         kcp: &mut Kcp,
-        encoder: &mut Option<fec::Encoder>,
+        encoder: &mut Option<Box<fec::Encoder>>,
         peer_is_fulmar: bool,
     ) {
         self.look_at_sizes(now, kcp);
@@ -152,14 +152,14 @@ impl Measuring {
 
     /// Begins or ends parity. Its first shape stays for the session: a receiver that knows one rebuilds by it, and from packets of another it
     /// would rebuild nonsense until it has noticed. Numbers go on, so that receivers take none for late.
-    fn follow_shape(&mut self, encoder: &mut Option<fec::Encoder>, suitable: bool) {
+    fn follow_shape(&mut self, encoder: &mut Option<Box<fec::Encoder>>, suitable: bool) {
         let wanted = self.redundancy.parity().filter(|_| suitable);
         let shape = wanted.and_then(|(data, parity)| {
             let first = fec::Shape::new(data, parity).ok();
             self.shape = self.shape.or(first);
             self.shape
         });
-        if encoder.as_ref().map(fec::Encoder::shape) == shape {
+        if encoder.as_ref().map(|e| e.shape()) == shape {
             return;
         }
         if let Some(old) = encoder.take() {
@@ -167,7 +167,7 @@ impl Measuring {
         }
         *encoder = shape.map(|shape| {
             let step = u32::try_from(shape.total()).unwrap_or(1);
-            fec::Encoder::new(shape).starting_at(self.seqid.div_ceil(step) + 1)
+            Box::new(fec::Encoder::new(shape).starting_at(self.seqid.div_ceil(step) + 1))
         });
     }
 

@@ -186,7 +186,7 @@ impl Padding {
 /// A conversation with one peer.
 pub struct Session {
     kcp: Kcp,
-    encoder: Option<fec::Encoder>,
+    encoder: Option<Box<fec::Encoder>>,
     decoder: Option<Box<fec::Decoder>>,
     pub(crate) layer: Box<dyn StreamLayer>,
     pub(crate) path: Path,
@@ -234,7 +234,7 @@ impl Session {
             rcv_wnd: parts.kcp.config().rcv_wnd,
             measuring,
             kcp: parts.kcp,
-            encoder: parts.encoder,
+            encoder: parts.encoder.map(Box::new),
             decoder: parts.decoder.map(Box::new),
             layer: parts.layer,
             path: parts.path,
@@ -502,7 +502,7 @@ impl Session {
         };
         let mut sink = Sink {
             writer: RunWriter::new(queue, pool, cipher, self.path, segments),
-            encoder: self.encoder.as_mut(),
+            encoder: self.encoder.as_deref_mut(),
             padding: self.padding.as_mut(),
             full: self.kcp.mss() + HEADER_LEN,
             now,

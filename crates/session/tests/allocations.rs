@@ -470,3 +470,152 @@ fn idle_streams_cost_little_and_crowds_not_much_more() {
         );
     }
 }
+
+/// An end of kcptun-libev, with the defaults of its files.
+fn libev(server: bool, auto: bool, now: Instant) -> Endpoint {
+    use fulmar_session::dialect::libev::control::{self, Control, Place};
+    use fulmar_session::dialect::libev::{Libev, Role, Settings};
+    let place = if server {
+        Place::Bound
+    } else {
+        let servers = vec![path().remote];
+        Place::Client { servers }
+    };
+    let control = control::Settings {
+        place,
+        keepalive: Some(Duration::from_secs(25)),
+        timeout: Duration::from_secs(600),
+        seed: 7,
+        allow_loopback: false,
+    };
+    let method = fulmar_wire::libev::Method::XChaCha20Poly1305;
+    let settings = Settings {
+        role: if server { Role::Server } else { Role::Client },
+        method,
+        carrier: fulmar_wire::libev::Carrier::Udp,
+        ip_mtu: 1400,
+        profile: Profile::new(1, if auto { 10 } else { 50 }, 0, false),
+        snd_wnd: if auto { fulmar_arq::MAX_WINDOW } else { 256 },
+        rcv_wnd: if auto { 6000 } else { 256 },
+        write_delay: false,
+        ack_no_delay: false,
+        auto: auto.then_some(fulmar_session::measuring::Settings {
+            redundancy: 25,
+            parity: false,
+            mtu: 1400,
+            known: 0,
+        }),
+        timeout: Duration::from_secs(600),
+        linger: Duration::from_secs(30),
+        time_wait: Duration::from_secs(120),
+        receive_buffer: 256 * 1024,
+        hold_end: false,
+    };
+    let key = fulmar_cipher::LibevKey::from_bytes([7; 32]);
+    let nonces = fulmar_cipher::LibevNonces::seeded([1 + u8::from(server); 32]);
+    let cipher = fulmar_cipher::libev(method, &key, nonces);
+    let probe = Box::new(|_: &[u8]| None);
+    let control = Control::new(control, now);
+    let dialect = Box::new(Libev::new(settings, control, 9, probe));
+    if server {
+        let limits = Limits {
+            unproven_per_ip: 1024,
+            ..Limits::default()
+        };
+        Endpoint::server(dialect, vec![cipher], limits)
+    } else {
+        Endpoint::opener(dialect, cipher)
+    }
+}
+
+/// Two ends of kcptun-libev, and bytes that each of them holds.
+struct Conversations {
+    now: Instant,
+    ends: [Endpoint; 2],
+    pipes: [Pipe; 2],
+    held: [i64; 2],
+}
+
+impl Conversations {
+    fn new(auto: bool) -> Self {
+        let now = Instant::from_millis(1000);
+        Self {
+            now,
+            ends: [libev(false, auto, now), libev(true, auto, now)],
+            pipes: [(); 2].map(|()| Pipe::new(0)),
+            held: [0; 2],
+        }
+    }
+
+    /// Does something at one end, and counts what it holds more afterwards.
+    fn at<T>(
+        &mut self,
+        end: usize,
+        f: impl FnOnce(&mut Endpoint, &mut [Pipe; 2], Instant) -> T,
+    ) -> T {
+        let (done, held) = held_by(|| f(&mut self.ends[end], &mut self.pipes, self.now));
+        self.held[end] += held;
+        done
+    }
+
+    /// Opens so many that each send a few bytes.
+    fn open(&mut self, n: usize) {
+        self.at(0, |client, _, now| {
+            for _ in 0..n {
+                let (key, id) = client.open(now).expect("a stream");
+                write_some(client, (key, id), 25);
+            }
+        });
+    }
+
+    /// Passes time and datagrams, 10 ms at once. The server sends back what it reads.
+    fn turns(&mut self, turns: u32) {
+        for _ in 0..turns {
+            self.now += Duration::from_millis(10);
+            for i in [0, 1] {
+                self.at(1 - i, |end, pipes, now| pipes[i].arrive(now, end, path()));
+            }
+            for i in [0, 1] {
+                self.at(i, |end, pipes, now| {
+                    while let Some(event) = end.poll_event() {
+                        if let Event::Stream(key, StreamEvent::Readable(id)) = event {
+                            let n = read_all(end, now, (key, id)) as usize;
+                            if i == 1 && n > 0 {
+                                write_some(end, (key, id), n);
+                            }
+                        }
+                    }
+                    while !end.flush(now) {
+                        pipes[i].send(now, end);
+                    }
+                    pipes[i].send(now, end);
+                });
+            }
+        }
+    }
+}
+
+/// Where each connection is a session, a thousand of them that did nothing took 15 MB at the server and 23 MB at the client.
+#[test]
+fn idle_conversations_of_libev_cost_little() {
+    const N: usize = 500;
+    for (auto, limit) in [(false, 2400), (true, 3600)] {
+        let mut pair = Conversations::new(auto);
+        pair.turns(100);
+        pair.held = [0; 2];
+        for _ in 0..N / 50 {
+            pair.open(50);
+            pair.turns(20);
+        }
+        pair.turns(2000);
+        for end in [0, 1] {
+            pair.at(end, |end, _, _| end.shrink());
+            assert_eq!(pair.ends[end].sessions().count(), N);
+        }
+        let each = pair.held.map(|held| held / size(N));
+        assert!(
+            each.iter().all(|bytes| *bytes <= limit),
+            "auto {auto}: {each:?} bytes at the client, at the server"
+        );
+    }
+}

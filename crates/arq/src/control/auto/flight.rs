@@ -7,7 +7,7 @@
 use fulmar_wire::seq::Seq;
 
 /// Places of the first ring.
-const FIRST_RING: usize = 64;
+const FIRST_RING: usize = 16;
 
 /// Which transmission of a segment an acknowledgement named first.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
