@@ -10,6 +10,7 @@
 mod dist;
 mod flame;
 mod licences;
+mod long;
 mod peers;
 mod steps;
 mod tally;
@@ -36,6 +37,7 @@ cargo xtask <command>
                 (arguments go to fulmar-instructions: --update, --list, TEXT)
   dist          the release build as a package: target/dist/fulmar-VERSION-TARGET.tar.gz with the program, manual pages,
                 completions and the systemd unit; free of symbols and of paths of this machine
+  long          tests that take too long for every change, in pieces, resumable: long NAME [--again]; a wrong name lists them
   lab           measures the release build beside others (arguments go to fulmar-lab: --list, --case ...)
   flamegraph    docs/img/flame-server.svg and flame-client.svg of the lab's loop-get, and the largest costs; needs perf
                 (--out DIR; other arguments go to fulmar-lab: --case loop-put, --both \"--crypt null\" ...)";
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         "instructions" => steps::instructions(&mut tally, &rest),
         "flamegraph" => steps::flamegraph(&mut tally, &rest),
         "lab" => steps::lab(&mut tally, &rest),
+        "long" => steps::long(&mut tally, &rest),
         "dist" => steps::dist(&mut tally, &rest),
         "" | "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::dist;
 use crate::flame;
 use crate::licences;
+use crate::long;
 use crate::peers;
 use crate::tally::{Tally, Totals};
 
@@ -199,6 +200,14 @@ pub(crate) fn dist(tally: &mut Tally, arguments: &[String]) {
 pub(crate) fn flamegraph(tally: &mut Tally, arguments: &[String]) {
     step(tally, "flamegraph", |tally| {
         flame::flamegraph(tally, root(), &target_dir(), cargo(&[]), arguments);
+    });
+}
+
+/// Tests that take too long for every change.
+pub(crate) fn long(tally: &mut Tally, arguments: &[String]) {
+    step(tally, "long", |tally| {
+        let cargo = || cargo(&[]);
+        long::long(tally, root(), &target_dir(), cargo, arguments);
     });
 }
 

@@ -24,6 +24,7 @@ impl<C: SenderControl> Kcp<C> {
     pub fn flush<S: DatagramSink + ?Sized>(&mut self, now: Instant, kind: Flush, out: &mut S) {
         self.tick(now);
         self.last_flush = now;
+        self.control.on_flush(now);
         let mut packer = Packer {
             out,
             mtu: self.config.mtu,
@@ -508,6 +509,7 @@ impl<C: SenderControl> Kcp<C> {
             len,
             cause,
             in_flight: self.tx.in_flight(),
+            outstanding: sn.0.wrapping_sub(self.tx.una().0).wrapping_add(1),
             transmissions,
             sparse,
         };

@@ -473,8 +473,9 @@ impl<C: SenderControl> Kcp<C> {
 
     /// From now on what has arrived behind a gap is acknowledged in ranges, several times. Only for a peer that is known to
     /// understand it, and that finds losses by time: it counts no acknowledgements.
-    pub const fn send_ack_ranges(&mut self, on: bool) {
+    pub fn send_ack_ranges(&mut self, on: bool) {
         self.ack_ranges = on;
+        self.control.set_prompt_peer(on);
     }
 
     /// Everything that the streams had has been sent: to be called after a flush, when there is nothing more.

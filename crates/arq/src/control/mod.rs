@@ -27,7 +27,7 @@
 //! 3. *News*, told in the order in which it happened: [`on_sent`](SenderControl::on_sent) for each transmission,
 //!    [`on_delivered`](SenderControl::on_delivered) for each segment and [`on_echo`](SenderControl::on_echo) for each
 //!    acknowledgement, [`on_acked`](SenderControl::on_acked) once per datagram, [`on_lost`](SenderControl::on_lost),
-//!    [`on_timeout`](SenderControl::on_timeout) and [`on_flushed`](SenderControl::on_flushed) once per flush,
+//!    [`on_timeout`](SenderControl::on_timeout), [`on_flush`](SenderControl::on_flush) and [`on_flushed`](SenderControl::on_flushed) once per flush,
 //!    [`on_drained`](SenderControl::on_drained) when the application has nothing more to send.
 
 use std::time::Duration;
@@ -92,6 +92,8 @@ pub struct Sent {
     pub cause: Cause,
     /// Segments sent and unacknowledged, this one included.
     pub in_flight: u32,
+    /// Segments from the oldest unacknowledged one to this one: what a window limits.
+    pub outstanding: u32,
     /// How often it has been transmitted, this time included.
     pub transmissions: u32,
     /// All of it belongs to flows that are sparse, so that its latency is worth more than its bytes.
@@ -307,6 +309,10 @@ pub trait SenderControl {
     #[inline]
     fn on_timeout(&mut self, _now: Instant, _lost: &Lost) {}
 
+    /// A flush begins: what has become known with time can be taken in before anything is decided.
+    #[inline]
+    fn on_flush(&mut self, _now: Instant) {}
+
     /// A flush has ended.
     #[inline]
     fn on_flushed(&mut self, _now: Instant) {}
@@ -336,6 +342,11 @@ pub trait SenderControl {
     fn take_sizes(&mut self) -> Sizes {
         Sizes::default()
     }
+
+    /// Whether the other side acknowledges within a few milliseconds of an arrival, as ours does: then acknowledgements that come in bursts
+    /// are none of its making.
+    #[inline]
+    fn set_prompt_peer(&mut self, _prompt: bool) {}
 
     /// Full segments have so many bytes of payload from now on.
     #[inline]
@@ -420,6 +431,7 @@ impl SenderControl for Strategy {
         #[inline] fn on_acked(&mut; now: Instant, acked: &Acked);
         #[inline] fn on_lost(&mut; now: Instant, lost: &Lost);
         #[inline] fn on_timeout(&mut; now: Instant, lost: &Lost);
+        #[inline] fn on_flush(&mut; now: Instant);
         #[inline] fn on_flushed(&mut; now: Instant);
         #[inline] fn on_drained(&mut; now: Instant, in_flight: u32);
         fn release(&mut;);
@@ -427,6 +439,7 @@ impl SenderControl for Strategy {
         fn path(&;) -> Option<PathStats>;
         fn set_copies(&mut; copies: u8);
         fn take_sizes(&mut;) -> Sizes;
+        fn set_prompt_peer(&mut; prompt: bool);
         fn set_mss(&mut; mss: usize);
     }
 }

@@ -150,6 +150,13 @@ impl Flight {
         Some(record)
     }
 
+    /// The newest delivered transmission is known; what it says of the rate is asked later.
+    pub(super) fn settle(&mut self) {
+        if let Some(best) = self.best {
+            self.first_sent = best.sent;
+        }
+    }
+
     /// What the datagram that has been taken in says about the rate. Intervals shorter than `shortest` microseconds say nothing.
     pub(super) fn sample(&mut self, shortest: u64) -> Option<Sample> {
         let best = self.best.take()?;

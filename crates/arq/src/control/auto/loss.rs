@@ -35,6 +35,8 @@ impl Share {
 #[derive(Debug, Default)]
 pub(super) struct Loss {
     all: Share,
+    /// The same since a beginning that lost much.
+    since: Share,
     calm: Share,
     /// Losses, and rows of them.
     rows: Share,
@@ -46,6 +48,7 @@ impl Loss {
     #[inline]
     pub(super) fn arrived(&mut self, calm: bool) {
         self.all.add(0.0, 1.0);
+        self.since.add(0.0, 1.0);
         if calm {
             self.calm.add(0.0, 1.0);
         }
@@ -54,6 +57,7 @@ impl Loss {
     /// A transmission of `sn` that got lost.
     pub(super) fn lost(&mut self, sn: Seq, calm: bool) {
         self.all.add(1.0, 1.0);
+        self.since.add(1.0, 1.0);
         if calm {
             self.calm.add(1.0, 1.0);
         }
@@ -65,6 +69,7 @@ impl Loss {
     /// One that had been taken for lost has arrived.
     pub(super) fn not_lost(&mut self, calm: bool) {
         self.all.add(-1.0, 0.0);
+        self.since.add(-1.0, 0.0);
         if calm {
             self.calm.add(-1.0, 0.0);
         }
@@ -77,10 +82,15 @@ impl Loss {
 
     /// Share that is lost whatever is sent. At most half: beyond that sending more helps nobody.
     pub(super) fn by_chance(&self) -> f32 {
-        let all = self.all.of_at_least(50.0).unwrap_or(0.0);
+        let all = self.since.of_at_least(50.0).unwrap_or(0.0);
         // Until something was sent calmly, some of what is lost is taken for chance.
         let calm = self.calm.of_at_least(100.0).unwrap_or(0.25);
         calm.min(all).min(0.5)
+    }
+
+    /// What was lost until now, was lost by sending too fast.
+    pub(super) fn forget(&mut self) {
+        self.since = Share::default();
     }
 
     /// Mean length of a row of losses, at least 1.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | how fast, and how much in flight | `model`: the largest delivery rate and the shortest round trip, as in BBR |
 //! | what has been delivered, at which rate | `flight` |
+//! | what came together, because the receiver acknowledges by a clock | `bursts` |
 //! | what is lost, and when to ask | `recovery`: RACK-TLP |
 //! | how much is lost by chance | `loss` |
 //! | when the next datagram leaves | here: a bucket of time, filled in small runs so that segmentation offload has something to do |
@@ -11,6 +12,7 @@
 //! docs/design/sender.md has the reasons, the sources and the pictures. All of it is decided by the sender; the receiver may be
 //! any KCP.
 
+mod bursts;
 mod flight;
 mod loss;
 mod model;
@@ -27,6 +29,7 @@ use super::{
     Sizes, Source,
 };
 use crate::config::Config;
+use bursts::Bursts;
 use flight::{Flight, Named};
 use loss::Loss;
 use model::{Model, News};
@@ -55,6 +58,9 @@ pub struct Auto {
     /// Bytes of a full segment on the path.
     segment: u64,
     flight: Flight,
+    bursts: Bursts,
+    /// The window of the other side, and ours.
+    window: (u32, u32),
     recovery: Recovery,
     loss: Loss,
     model: Model,
@@ -97,6 +103,8 @@ impl Auto {
             overhead,
             segment,
             flight: Flight::default(),
+            bursts: Bursts::default(),
+            window: (u32::MAX, config.snd_wnd),
             recovery: Recovery::default(),
             loss: Loss::default(),
             model: Model::new(segment, seed),
@@ -193,7 +201,54 @@ impl Auto {
         if self.idle_since.is_some_and(|at| self.clock - at >= IDLE) {
             self.flight.app_limited();
             self.model.drained();
+            self.bursts.paused();
         }
+    }
+
+    /// What came in a burst is told when it is over.
+    fn close_burst(&mut self) {
+        let bandwidth = self.model.bandwidth();
+        let rtt = self.model.min_rtt();
+        let burst = self.bursts.close(self.clock, bandwidth, rtt, self.segment);
+        let Some(burst) = burst else {
+            return;
+        };
+        let wait = self.bursts.wait();
+        if wait == 0 {
+            return;
+        }
+        let shortest = self.model.min_rtt().max(SHORTEST_SAMPLE) * 7 / 8;
+        let news = News {
+            now: burst.ended,
+            sample: self.flight.sample(shortest.max(wait / 2)),
+            rtt: burst.newest.map(|n| n.2),
+            queued: burst.newest.map(|(sn, sent, rtt)| {
+                let next = self.flight.remembered(sn.next());
+                match next {
+                    Some(r) if r.live && r.sent >= sent && r.sent < burst.began => {
+                        Some(rtt.saturating_sub(r.sent - sent))
+                    }
+                    _ => None,
+                }
+            }),
+            wait,
+            arrival: burst.arrival,
+            delivered: self.flight.delivered(),
+            lost: self.lost_bytes,
+            flight: burst.flight,
+            loss: f64::from(self.loss.by_chance()),
+        };
+        self.model.on_acked(&news);
+        if self.model.take_started() {
+            self.loss.forget();
+        }
+        self.recovery.bursts(wait);
+        if self.model.is_windowed() {
+            // Nothing was sent for a while, so what is missing did not come after the tick.
+            let path = self.model.path_rtt();
+            self.recovery.told(burst.began, path);
+        }
+        self.adjust();
     }
 
     /// Unfolds a time on the wire clock, which is not later than now.
@@ -238,7 +293,9 @@ impl SenderControl for Auto {
 
     #[inline]
     fn overdue_at(&self, sent: Instant) -> Option<Instant> {
-        let at = self.recovery.overdue_at(self.clock, sent.as_micros())?;
+        let overdue = self.recovery.overdue_at(self.clock, sent.as_micros());
+        let closes = self.bursts.closes_at();
+        let at = overdue.into_iter().chain(closes).min()?;
         Some(Instant::from_micros(at))
     }
 
@@ -306,6 +363,10 @@ impl SenderControl for Auto {
         if sent.in_flight >= self.flight_limit {
             self.model.full();
         }
+        let window = self.window.0.min(self.window.1);
+        if sent.outstanding + 1 >= window {
+            self.model.window_full(window);
+        }
         self.recovery.sent(self.clock);
         self.pay(now, cost);
     }
@@ -317,6 +378,7 @@ impl SenderControl for Auto {
 
     fn on_delivered(&mut self, now: Instant, d: &Delivered) {
         self.clock = now.as_micros();
+        self.close_burst();
         // A copy that leaves at once says that it left a millisecond earlier.
         let by_copy = |ts: Millis| ts.0.wrapping_add(1) == d.sent.0;
         // Whether it was the last transmission that arrived, and if not, when the one left that did.
@@ -349,6 +411,9 @@ impl SenderControl for Auto {
         }
         if !record.copied {
             self.loss.arrived(record.calm);
+        }
+        if d.transmissions == 1 {
+            self.bursts.delivered(self.clock, d.sn, record.sent);
         }
         if measures {
             if d.source != Source::Una
@@ -407,6 +472,7 @@ impl SenderControl for Auto {
 
     fn on_acked(&mut self, now: Instant, acked: &Acked) {
         self.clock = now.as_micros();
+        self.window.0 = acked.rmt_wnd;
         let rtt = self.rtt.take();
         self.newest_before = self.recovery.newest();
         if acked.segments == 0 {
@@ -414,21 +480,40 @@ impl SenderControl for Auto {
         }
         self.recovery.acked(self.clock);
         self.notice_idleness();
+        let (delivered, flight) = (self.flight.delivered(), self.flight.bytes());
+        self.bursts.acked(self.clock, delivered, flight);
+        if self.bursts.wait() > 0 {
+            if let Some(rtt) = rtt {
+                self.recovery.measured(rtt, self.model.min_rtt());
+            }
+            self.flight.settle();
+            self.model.left(delivered, self.lost_bytes);
+            return self.adjust();
+        }
         let shortest = self.model.min_rtt().max(SHORTEST_SAMPLE);
         let news = News {
             now: self.clock,
             sample: self.flight.sample(shortest * 7 / 8),
             rtt,
-            delivered: self.flight.delivered(),
+            queued: None,
+            wait: 0,
+            arrival: 0.0,
+            delivered,
             lost: self.lost_bytes,
-            flight: self.flight.bytes(),
+            flight,
             loss: f64::from(self.loss.by_chance()),
         };
         self.model.on_acked(&news);
         if let Some(rtt) = rtt {
             self.recovery.measured(rtt, self.model.min_rtt());
         }
+        self.recovery.bursts(0);
         self.adjust();
+    }
+
+    fn on_flush(&mut self, now: Instant) {
+        self.clock = now.as_micros();
+        self.close_burst();
     }
 
     fn on_timeout(&mut self, now: Instant, _lost: &Lost) {
@@ -476,6 +561,10 @@ impl SenderControl for Auto {
 
     fn take_sizes(&mut self) -> Sizes {
         std::mem::take(&mut self.sizes)
+    }
+
+    fn set_prompt_peer(&mut self, prompt: bool) {
+        self.bursts.prompt(prompt);
     }
 
     fn set_mss(&mut self, mss: usize) {

@@ -36,8 +36,20 @@ const STARTUP_GAIN: f64 = 2.77;
 const STARTUP_FLIGHT: f64 = 2.25;
 /// The same when startup is begun again: others may be there by now.
 const AGAIN_GAIN: f64 = 2.0;
+/// In startup where acknowledgements come in bursts, what may be in flight leaves so much faster than within a round trip.
+const BURST_STARTUP_GAIN: f64 = 1.25;
 /// Gain of a probe.
 const PROBE_GAIN: f64 = 1.18;
+/// What a probe may add to a queue before it shows, microseconds.
+const PROBE_QUEUE: f64 = 10_000.0;
+/// How much faster than on average what a window lets go may leave.
+const MOST_RUSH: f64 = 4.0;
+/// The same where nothing gets lost.
+const LEAST_RUSH: f64 = 1.5;
+/// The same when holes keep the average low.
+const RUSH_LIMIT: f64 = 16.0;
+/// How long it is remembered that less was too much, microseconds.
+const REMEMBER_RUSH: u64 = 10_000_000;
 /// Gain while a queue that we have made melts.
 const DRAIN_GAIN: f64 = 0.75;
 /// The same after startup, which makes a large one.
@@ -86,6 +98,12 @@ pub(super) struct News {
     pub(super) sample: Option<Sample>,
     /// Round trip of the newest transmission that was acknowledged, microseconds.
     pub(super) rtt: Option<u64>,
+    /// In a burst: what of that round trip cannot be waiting for the receiver's clock; nothing if all that was sent has arrived.
+    pub(super) queued: Option<Option<u64>>,
+    /// Bytes per second that arrived between the burst before and this one.
+    pub(super) arrival: f64,
+    /// What acknowledgements wait for each other, if they come in bursts; else 0.
+    pub(super) wait: u64,
     /// Bytes delivered so far, lost so far, and in flight.
     pub(super) delivered: u64,
     pub(super) lost: u64,
@@ -120,6 +138,9 @@ pub(super) struct Model {
     /// Largest rate when growth was last looked at, and looks without growth.
     full_rate: f64,
     full_looks: u32,
+    /// The same within a probe, and how much bolder it has become.
+    probe_rate: f64,
+    probe_step: f64,
     /// Bytes that may be in flight when startup begins; what leaves the path is added (RFC 5681, slow start; but a loss is not
     /// taken for congestion).
     slow_start: f64,
@@ -133,6 +154,8 @@ pub(super) struct Model {
     /// Shortest round trips of this half of the window and of the half before, and when this half began.
     min_rtts: (u64, u64),
     half_began: u64,
+    /// It was in startup before it drained.
+    started: bool,
     /// Of this round and of the one before.
     round_rtt: u64,
     /// Shortest of the samples since a block of eight began, their number, and the shortest of the block before.
@@ -152,6 +175,20 @@ pub(super) struct Model {
     /// Longest time between acknowledgements lately, and when the last came.
     ack_gap: f64,
     last_ack: u64,
+    /// What acknowledgements wait for each other, microseconds; 0 if they do not come in bursts.
+    wait: u64,
+    /// They have come in bursts before.
+    knows_bursts: bool,
+    /// What the burst before had queued.
+    queued: u64,
+    /// The other side's window was full since the burst before, and in the one before.
+    windowed: (bool, bool),
+    /// That window, in segments.
+    window: u32,
+    /// How much faster than on average what a window lets go leaves.
+    rush: f64,
+    /// How fast turned out too much, and when.
+    rushed: (f64, u64),
     /// Makes lengths of phases differ between flows.
     dice: u32,
 }
@@ -176,6 +213,8 @@ impl Model {
             full: (false, false),
             full_rate: 0.0,
             full_looks: 0,
+            probe_rate: 0.0,
+            probe_step: 1.0,
             slow_start: FIRST_FLIGHT * segment as f64,
             left_before: 0,
             left: 0,
@@ -183,6 +222,7 @@ impl Model {
             drain_gain: DRAIN_GAIN,
             min_rtts: (NEVER, NEVER),
             half_began: 0,
+            started: false,
             round_rtt: NEVER,
             block: (NEVER, 0),
             block_rtt: 0,
@@ -194,6 +234,13 @@ impl Model {
             small_since: None,
             ack_gap: 0.0,
             last_ack: 0,
+            wait: 0,
+            knows_bursts: false,
+            queued: 0,
+            windowed: (false, false),
+            window: 0,
+            rush: 1.0,
+            rushed: (RUSH_LIMIT, 0),
             dice: seed | 1,
         }
     }
@@ -227,13 +274,24 @@ impl Model {
     }
 
     /// Whether what is sent now goes out no faster than it is known to arrive.
-    pub(super) const fn is_calm(&self) -> bool {
-        matches!(self.phase, Phase::Drain | Phase::ProbeRtt) || self.drained.0
+    pub(super) fn is_calm(&self) -> bool {
+        matches!(self.phase, Phase::Drain | Phase::ProbeRtt)
+            || self.drained.0
+            || self.wait > 0
+                && self.phase == Phase::Cruise
+                && self.rush <= 1.0
+                && self.cruise_gain() <= 1.0 - self.loss
     }
 
     /// As much is in flight as may be.
     pub(super) const fn full(&mut self) {
         self.full.0 = true;
+    }
+
+    /// As much as the other side has room for is on its way.
+    pub(super) const fn window_full(&mut self, segments: u32) {
+        self.windowed.0 = true;
+        self.window = segments;
     }
 
     /// There was nothing more to send.
@@ -245,6 +303,12 @@ impl Model {
     pub(super) fn pace(&self) -> Option<f64> {
         let bandwidth = self.bandwidth();
         let min_rtt = self.min_rtt();
+        if self.phase == Phase::Startup && self.wait > 0 {
+            // What may be in flight leaves over most of the time until it is acknowledged, or the queue that it makes for a moment
+            // would be taken for the end.
+            let cycle = (min_rtt + self.wait) as f64;
+            return Some(BURST_STARTUP_GAIN * self.startup_flight() * 1e6 / cycle);
+        }
         if self.phase == Phase::Startup {
             // What little there was to send until now says nothing about what the path takes.
             let slow_start = if self.again {
@@ -259,12 +323,35 @@ impl Model {
         let gain = match self.phase {
             // No more than arrives: what is lost now is lost by chance.
             Phase::Startup | Phase::Drain => self.drain_gain,
+            Phase::ProbeRtt if self.wait > 0 => DRAIN_GAIN,
             Phase::ProbeRtt => LOWEST_GAIN,
-            Phase::ProbeUp => PROBE_GAIN / (1.0 - self.loss),
+            Phase::ProbeUp => self.probe_gain() / (1.0 - self.loss),
+            Phase::Cruise if self.wait > 0 && self.is_windowed() && self.rush > 1.0 => {
+                return Some(self.rushing());
+            }
             Phase::Cruise => self.cruise_gain() / (1.0 - self.loss),
         };
         // Eight segments in a second whatever was measured.
         Some((gain * bandwidth).max(8.0 * self.segment))
+    }
+
+    /// Round trip through what queues there are, without waiting for the receiver's clock, microseconds.
+    pub(super) fn path_rtt(&self) -> u64 {
+        self.min_rtt().max(self.rtt as u64)
+    }
+
+    /// Bytes per second at which what a window lets go leaves.
+    fn rushing(&self) -> f64 {
+        let usual = self.bandwidth() / (1.0 - self.loss);
+        let cycle = (self.min_rtt() + self.wait) as f64;
+        // Where nothing gets lost, nothing has to be there before the tick; on a long way a tick is little.
+        let gain = if self.loss < 0.005 {
+            LEAST_RUSH
+        } else {
+            1.0 + (MOST_RUSH - 1.0) * self.wait as f64 / cycle
+        };
+        let at_most = gain * f64::from(self.window) * self.segment * 1e6 / cycle;
+        (usual * self.rush).min(at_most).max(usual)
     }
 
     /// Queue on the path, microseconds of waiting.
@@ -285,8 +372,27 @@ impl Model {
         if above <= 0.0 {
             return 1.0;
         }
-        let scale = 2.0 * (self.min_rtt() as f64).max(20_000.0);
+        let scale = 2.0 * ((self.min_rtt() + self.wait) as f64).max(20_000.0);
         (1.0 - above / scale).max(LOWEST_GAIN)
+    }
+
+    fn probe_gain(&self) -> f64 {
+        if self.wait == 0 {
+            return PROBE_GAIN;
+        }
+        // What it makes is seen a round trip and a burst later.
+        let step = self.probe_step * PROBE_QUEUE / (self.min_rtt() + self.wait) as f64;
+        1.0 + step.min(PROBE_GAIN - 1.0)
+    }
+
+    /// Whether the other side's window is what limits.
+    pub(super) const fn is_windowed(&self) -> bool {
+        self.windowed.0 || self.windowed.1
+    }
+
+    /// Bytes that arrive while acknowledgements wait.
+    fn waits(&self) -> f64 {
+        self.bandwidth() / (1.0 - self.loss) * self.wait as f64 / 1e6
     }
 
     /// Bytes that the path holds without a queue.
@@ -301,7 +407,7 @@ impl Model {
         } else {
             FIRST_FLIGHT
         };
-        let most = (STARTUP_FLIGHT * self.holds()).max(least * self.segment);
+        let most = (STARTUP_FLIGHT * (self.holds() + self.waits())).max(least * self.segment);
         (self.slow_start + (self.left - self.left_before) as f64).min(most)
     }
 
@@ -312,13 +418,13 @@ impl Model {
             return (self.startup_flight() / self.segment) as u32;
         }
         let gain = match self.phase {
-            Phase::ProbeRtt => 0.5,
+            Phase::ProbeRtt if self.wait == 0 => 0.5,
             _ => FLIGHT_GAIN,
         };
         // What comes between two acknowledgements is in flight as well.
-        let between = self.bandwidth() * self.ack_gap / 1e6;
+        let between = (self.bandwidth() * self.ack_gap / 1e6).max(FLIGHT_GAIN * self.waits());
         let bytes = gain * holds
-            + if self.phase == Phase::ProbeRtt {
+            + if self.phase == Phase::ProbeRtt && self.wait == 0 {
                 0.0
             } else {
                 between
@@ -331,18 +437,66 @@ impl Model {
         (bytes / self.segment).max(least).min(1e9) as u32
     }
 
+    /// So much has been delivered and lost.
+    pub(super) fn left(&mut self, delivered: u64, lost: u64) {
+        // Losses may be chance, so they count as having left; but no more of them than what arrived.
+        self.left = delivered + lost.min(delivered);
+    }
+
+    /// A round is over. Where a window is what limits, what it lets go leaves the faster the longer nothing speaks against it: what
+    /// comes after the next tick waits for another one.
+    fn rush_or_not(&mut self, now: u64) {
+        if now.saturating_sub(self.rushed.1) > REMEMBER_RUSH {
+            self.rushed.0 = RUSH_LIMIT;
+        }
+        if self.crowded || self.queue() > self.target() {
+            if self.rush > 1.0 {
+                // That was too fast, and no sign of others.
+                self.rush = if self.crowded { self.rush / 1.5 } else { 1.0 }.max(1.0);
+                self.rushed = (self.rush, now);
+                self.crowded = false;
+            }
+        } else if self.is_windowed() {
+            self.rush = (self.rush * 1.25).min(self.rushed.0);
+        }
+    }
+
+    /// A burst is over.
+    fn look_at_window(&mut self) {
+        self.windowed = (false, self.windowed.0);
+    }
+
+    /// Whether a startup has just ended, whose losses say little of the path.
+    pub(super) const fn take_started(&mut self) -> bool {
+        std::mem::replace(&mut self.started, false)
+    }
+
     pub(super) fn on_acked(&mut self, news: &News) {
         self.loss = news.loss;
-        // Losses may be chance, so they count as having left; but no more of them than what arrived.
-        self.left = news.delivered + news.lost.min(news.delivered);
+        self.left(news.delivered, news.lost);
         let now = news.now;
-        if self.last_ack > 0 && self.is_network_limited() {
+        if news.wait > 0 && !self.knows_bursts {
+            self.knows_bursts = true;
+            if self.phase != Phase::Startup {
+                // What ended it was taken for a queue, and was the receiver's clock.
+                self.wait = news.wait;
+                self.enter(Phase::Startup, now);
+                self.again = false;
+            }
+        }
+        self.wait = news.wait;
+        if news.wait == 0 && self.last_ack > 0 && self.is_network_limited() {
             let gap = now.saturating_sub(self.last_ack).min(50_000) as f64;
             self.ack_gap = gap.max(self.ack_gap * 0.99);
         }
         self.last_ack = now;
-        if let Some(rtt) = news.rtt {
-            self.measured(now, rtt);
+        match (news.rtt, news.queued) {
+            (Some(rtt), Some(queued)) => self.measured_burst(news, rtt, queued),
+            (Some(rtt), None) => self.measured(now, rtt),
+            _ => {}
+        }
+        if news.wait > 0 {
+            self.look_at_window();
         }
         let Some(sample) = news.sample else {
             return self.turn(news, false);
@@ -362,13 +516,35 @@ impl Model {
         self.turn(news, ended);
     }
 
-    fn measured(&mut self, now: u64, rtt: u64) {
-        let rtt = rtt.max(1);
+    fn look_at_min_rtt(&mut self, now: u64, rtt: u64) {
         if now.saturating_sub(self.half_began) > HALF_WINDOW {
             self.half_began = now;
             self.min_rtts = (NEVER, self.min_rtts.0);
         }
         self.min_rtts.0 = self.min_rtts.0.min(rtt);
+    }
+
+    /// A burst brought this round trip, of which so much is not waiting to be acknowledged.
+    fn measured_burst(&mut self, news: &News, rtt: u64, queued: Option<u64>) {
+        self.look_at_min_rtt(news.now, rtt.max(1));
+        let min_rtt = self.min_rtt();
+        // One alone may come of losses at the end.
+        let queued = queued.unwrap_or(0).max(min_rtt);
+        let both = std::mem::replace(&mut self.queued, queued).min(queued);
+        if both as f64 > min_rtt as f64 + self.target() {
+            // There was a queue all the time: that is what the path takes.
+            let rate = &mut self.rates[self.round % ROUNDS];
+            *rate = rate.max(news.arrival);
+        }
+        let rtt = if self.loss > 0.005 { both } else { queued };
+        self.round_rtt = self.round_rtt.min(rtt);
+        self.block_rtt = rtt;
+        self.rtt = rtt as f64;
+    }
+
+    fn measured(&mut self, now: u64, rtt: u64) {
+        let rtt = rtt.max(1);
+        self.look_at_min_rtt(now, rtt);
         self.round_rtt = self.round_rtt.min(rtt);
         self.block = (self.block.0.min(rtt), self.block.1 + 1);
         if self.block.1 == 8 {
@@ -385,7 +561,7 @@ impl Model {
     fn end_round(&mut self, news: &News) {
         let (began, delivered) = self.round_began;
         let took = news.now.saturating_sub(began);
-        if began > 0 && took >= self.min_rtt() / 2 && took > 0 {
+        if began > 0 && took >= self.min_rtt().max(self.wait) / 2 && took > 0 {
             let rate = (news.delivered - delivered) as f64 * 1e6 / took as f64;
             if !self.drained.0 || rate > self.bandwidth() {
                 let last = &mut self.rates[self.round % ROUNDS];
@@ -394,6 +570,7 @@ impl Model {
         }
         self.round_began = (news.now, news.delivered);
         self.look_at_losses(news);
+        self.rush_or_not(news.now);
         self.rounds_in_phase += 1;
         // Rounds in which there was little to send say nothing, and nothing is forgotten for them.
         if !self.drained.0 {
@@ -441,7 +618,8 @@ impl Model {
     fn believe_less(&mut self, sample: &Sample) {
         // Once; what a queue that is still there tells is old.
         let settled = matches!(self.phase, Phase::Cruise | Phase::ProbeUp);
-        if !settled || sample.app_limited || self.rounds_in_phase == 0 {
+        let windowed = self.wait > 0 && self.is_windowed();
+        if !settled || sample.app_limited || windowed || self.rounds_in_phase == 0 {
             return;
         }
         // Each of several round trips, so that neither one that was long ago nor a gap in the path is taken for a queue.
@@ -459,7 +637,9 @@ impl Model {
         match self.phase {
             Phase::Startup => {
                 if self.is_queue_building() || round_ended && self.has_stopped_growing() {
-                    self.enter(Phase::Drain, now);
+                    let windowed = self.wait > 0 && self.is_windowed();
+                    let idle = windowed && self.queue() <= self.target();
+                    self.enter(if idle { Phase::Cruise } else { Phase::Drain }, now);
                 }
             }
             Phase::Drain => {
@@ -476,7 +656,17 @@ impl Model {
                 if self.is_doubtful(now) {
                     self.enter(Phase::ProbeRtt, now);
                 } else if self.rounds_in_phase >= self.cruise && !self.drained.0 {
-                    self.enter(Phase::ProbeUp, now);
+                    // More does not help where the other side's window is full.
+                    let windowed = self.wait > 0 && self.is_windowed();
+                    self.enter(
+                        if windowed {
+                            Phase::Cruise
+                        } else {
+                            Phase::ProbeUp
+                        },
+                        now,
+                    );
+                    self.crowded = false;
                 }
             }
             Phase::ProbeUp => {
@@ -484,6 +674,10 @@ impl Model {
                 let queued = self.queue() > 1.5 * self.target();
                 if waited && queued || self.drained.0 || self.crowded {
                     self.enter(Phase::Drain, now);
+                } else if self.wait > 0 {
+                    if round_ended && self.rounds_in_phase >= 2 {
+                        self.go_on_probing(now);
+                    }
                 } else if round_ended && self.rounds_in_phase >= 2 {
                     // The path takes more: how much is found out as in the beginning.
                     let more = self.bandwidth() > 1.1 * self.full_rate;
@@ -491,6 +685,22 @@ impl Model {
                 }
             }
             Phase::ProbeRtt => self.probe_rtt(news),
+        }
+    }
+
+    /// The end of a probe whose gain is low: as long as more arrives, it goes on.
+    fn go_on_probing(&mut self, now: u64) {
+        let bandwidth = self.bandwidth();
+        if bandwidth > 1.4 * self.full_rate {
+            self.enter(Phase::Startup, now);
+        } else if bandwidth > (0.4 + 0.6 * self.probe_gain()) * self.probe_rate {
+            self.probe_rate = bandwidth;
+            self.probe_step *= 2.0;
+            self.rounds_in_phase = 0;
+        } else if self.queue() <= self.target() {
+            self.enter(Phase::Cruise, now);
+        } else {
+            self.enter(Phase::Drain, now);
         }
     }
 
@@ -525,8 +735,10 @@ impl Model {
         if !self.is_network_limited() {
             return false;
         }
-        let long = self.long_since.is_some_and(|at| now - at >= DOUBT);
-        let expired = self.min_rtts.0 != NEVER
+        let doubt = if self.wait == 0 { DOUBT } else { 3_000_000 };
+        let long = self.long_since.is_some_and(|at| now - at >= doubt);
+        let expired = self.wait == 0
+            && self.min_rtts.0 != NEVER
             && now.saturating_sub(self.half_began) > HALF_WINDOW * 9 / 10
             && self.min_rtts.0 as f64 > 1.1 * self.min_rtt() as f64 + 2_000.0;
         long || expired
@@ -535,6 +747,9 @@ impl Model {
     /// Waits until little is in flight, and then for what that shows.
     fn probe_rtt(&mut self, news: &News) {
         let now = news.now;
+        if self.wait > 0 {
+            return self.probe_rtt_of_bursts(now);
+        }
         let small = news.flight as f64 <= 0.55 * self.holds() + 4.0 * self.segment;
         match self.small_since {
             None if small => {
@@ -562,7 +777,24 @@ impl Model {
         }
     }
 
+    /// The same where acknowledgements come in bursts: with a small flight they would wait longer still, so data leaves more slowly
+    /// than it arrives, and what is still queued then is none of ours.
+    fn probe_rtt_of_bursts(&mut self, now: u64) {
+        let patience = 1_000_000 + 4 * (self.min_rtt() + self.wait);
+        if self.queue() <= self.target() {
+            self.long_since = None;
+            self.enter(Phase::Cruise, now);
+        } else if now.saturating_sub(self.since) > patience {
+            self.min_rtts = (self.rtt as u64, self.rtt as u64);
+            self.half_began = now;
+            self.long_since = None;
+            self.enter(Phase::Cruise, now);
+        }
+    }
+
     fn enter(&mut self, phase: Phase, now: u64) {
+        let first = self.phase == Phase::Startup
+            || self.phase == Phase::Drain && self.drain_gain == FIRST_DRAIN_GAIN;
         self.drain_gain = match self.phase {
             Phase::Startup => FIRST_DRAIN_GAIN,
             _ => DRAIN_GAIN,
@@ -572,6 +804,7 @@ impl Model {
         self.rounds_in_phase = 0;
         match phase {
             Phase::Cruise => {
+                self.started = first;
                 // Xorshift: two flows that began together shall not probe together for ever.
                 self.dice ^= self.dice << 13;
                 self.dice ^= self.dice >> 17;
@@ -581,12 +814,14 @@ impl Model {
             Phase::ProbeUp => {
                 self.crowded = false;
                 self.full_rate = self.bandwidth();
+                self.probe_rate = self.full_rate;
+                self.probe_step = 1.0;
             }
             Phase::ProbeRtt => self.small_since = None,
             Phase::Startup => {
                 self.full_rate = self.bandwidth();
                 self.full_looks = 0;
-                self.slow_start = self.holds().max(LEAST_FLIGHT * self.segment);
+                self.slow_start = (self.holds() + self.waits()).max(LEAST_FLIGHT * self.segment);
                 self.again = true;
                 self.left_before = self.left;
                 self.block_rtt = 0;

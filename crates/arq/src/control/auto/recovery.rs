@@ -28,6 +28,8 @@ const REMEMBER: u64 = 30_000_000;
 pub(super) struct Recovery {
     /// When the newest transmission left that is known to have arrived.
     newest: Option<u64>,
+    /// What left so long ago would have been acknowledged, had it arrived: a tick of the receiver's clock was heard since.
+    told: u64,
     srtt: u64,
     rttvar: u64,
     min_rtt: u64,
@@ -40,6 +42,8 @@ pub(super) struct Recovery {
     quiet_since: u64,
     /// Probes since something was acknowledged.
     probes: u32,
+    /// What acknowledgements wait for each other, microseconds.
+    wait: u64,
 }
 
 impl Recovery {
@@ -63,6 +67,17 @@ impl Recovery {
             self.rttvar = (3 * self.rttvar + self.srtt.abs_diff(rtt)) / 4;
             self.srtt = (7 * self.srtt + rtt) / 8;
         }
+    }
+
+    /// A flush of a receiver that acknowledges by its clock came in: it names all that had arrived.
+    pub(super) fn told(&mut self, at: u64, path_rtt: u64) {
+        let sure = path_rtt + self.reordering_window(at) + SMALLEST_WINDOW;
+        self.told = self.told.max(at.saturating_sub(sure));
+    }
+
+    /// Acknowledgements come in bursts, so long apart; 0: they do not.
+    pub(super) const fn bursts(&mut self, wait: u64) {
+        self.wait = wait;
     }
 
     /// What left at `sent` has arrived.
@@ -99,7 +114,7 @@ impl Recovery {
     /// What last left at or before this is lost.
     #[inline]
     pub(super) fn lost_before(&self, now: u64) -> Option<u64> {
-        let newest = self.newest?.checked_sub(1_000)?;
+        let newest = self.newest?.checked_sub(1_000)?.max(self.told);
         let aged = now.checked_sub(self.patience(now))?;
         Some(newest.min(aged))
     }
@@ -107,7 +122,7 @@ impl Recovery {
     /// When what left at `sent` will be lost.
     #[inline]
     pub(super) fn overdue_at(&self, now: u64, sent: u64) -> Option<u64> {
-        let newest = self.newest?.checked_sub(1_000)?;
+        let newest = self.newest?.checked_sub(1_000)?.max(self.told);
         // Times of segments are whole milliseconds.
         (sent / 1_000 <= newest / 1_000).then(|| sent + self.patience(now))
     }
@@ -141,7 +156,7 @@ impl Recovery {
         let once = if self.srtt == 0 {
             FIRST_PROBE
         } else {
-            self.srtt + (4 * self.rttvar).max(SMALLEST_WINDOW) + ACK_DELAY
+            self.srtt + (4 * self.rttvar).max(SMALLEST_WINDOW) + ACK_DELAY + self.wait
         };
         let wait = once << self.probes.min(6);
         self.quiet_since + wait.min(LONGEST_PROBE.max(once))
