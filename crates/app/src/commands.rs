@@ -14,4 +14,4 @@ pub(crate) use genpsk::genpsk;
 pub(crate) use libev::persona as kcptun_libev;
 pub(crate) use man::man;
 pub(crate) use shell::{completions, version};
-pub(crate) use tunnel::{run, tunnel};
+pub(crate) use tunnel::{kcptun, run, tunnel};

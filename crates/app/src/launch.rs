@@ -51,16 +51,22 @@ pub(crate) struct Demo {
     pub(crate) seed: u64,
 }
 
-/// Runs the tunnel that `config` describes until it is told to stop. `reload` reads the configuration again.
+/// Runs the tunnel that `config` describes until it is told to stop. `listening` begins the line that says where, `reload` reads the
+/// configuration again.
 pub(crate) fn tunnel(
     config: Config,
+    listening: &str,
     reload: impl Fn() -> Result<Config, String> + Send + 'static,
 ) -> Result<(), LaunchError> {
-    block_on(fulmar_runtime::threads(&config), run(config, reload))
+    block_on(
+        fulmar_runtime::threads(&config),
+        run(config, listening, reload),
+    )
 }
 
 async fn run(
     config: Config,
+    listening: &str,
     reload: impl Fn() -> Result<Config, String> + Send + 'static,
 ) -> Result<(), LaunchError> {
     if let Some(files) = fulmar_runtime::permit_open_files() {
@@ -70,7 +76,8 @@ async fn run(
     let tunnel = Tunnel::new(config);
     reload_on_hangup(reload, tunnel.reloads())?;
     counters_on_signal(Arc::new(tunnel.hub().into()))?;
-    tunnel.run(started, alive_until(shutdown)).await?;
+    let ready = |addresses: &str| started(format!("{listening} {addresses}"));
+    tunnel.run(ready, alive_until(shutdown)).await?;
     Ok(())
 }
 
@@ -97,8 +104,7 @@ async fn reopen_log() {
 }
 
 /// The local addresses are open.
-fn started(addresses: &str) {
-    let text = format!("listening on {addresses}");
+fn started(text: String) {
     info!("{text}");
     notify::ready(text);
 }
@@ -166,7 +172,7 @@ async fn run_libev(
     reloads: mpsc::Receiver<Reload<LibevConfig>>,
 ) -> Result<(), LaunchError> {
     let shutdown = signals::shutdown(false).map_err(LaunchError::Signals)?;
-    started(&process.describe());
+    started(format!("listening on {}", process.describe()));
     process.run(reloads, alive_until(shutdown)).await?;
     Ok(())
 }

@@ -67,6 +67,7 @@ impl Drop for Flushed {
 fn dispatch(persona: Persona, args: &[OsString], environment: &Environment) -> Result<(), Exit> {
     match persona {
         Persona::Kcptun(side) => return commands::tunnel(side, persona, args, environment),
+        Persona::KcptunEither => return commands::kcptun(args, environment),
         Persona::KcptunLibev => return commands::kcptun_libev(args),
         Persona::Fulmar => {}
     }

@@ -20,13 +20,64 @@ pub(crate) enum Persona {
     Fulmar,
     /// That of kcptun's client or server.
     Kcptun(Side),
+    /// That of one of these; flags or the file tell which.
+    KcptunEither,
     /// That of kcptun-libev.
     KcptunLibev,
 }
 
+/// Names that kcptun's two programs are installed under.
+const CLIENTS: [&str; 7] = [
+    "client",
+    "kcptun-client",
+    "kcptun_client",
+    "kcpclient",
+    "kcp-client",
+    "kcp_client",
+    "kcpc",
+];
+const SERVERS: [&str; 7] = [
+    "server",
+    "kcptun-server",
+    "kcptun_server",
+    "kcpserver",
+    "kcp-server",
+    "kcp_server",
+    "kcps",
+];
+/// A name that does not tell which of the two it is.
+const EITHER: &str = "kcptun";
+/// Systems as they are named in releases.
+const SYSTEMS: [&str; 8] = [
+    "linux",
+    "darwin",
+    "windows",
+    "freebsd",
+    "netbsd",
+    "openbsd",
+    "dragonfly",
+    "android",
+];
+
+/// Whether `name` is `known`, perhaps with system and processor behind it: `_linux_amd64`, `-linux-arm7`.
+fn is_installed_as(name: &str, known: &str) -> bool {
+    let Some(rest) = name.strip_prefix(known) else {
+        return false;
+    };
+    let mut marks = rest.chars();
+    let Some(mark @ ('_' | '-')) = marks.next() else {
+        return rest.is_empty();
+    };
+    let released = |(system, processor): (&str, &str)| {
+        // kcptun's own releases, of any system.
+        let own = mark == '_' && matches!(known, "client" | "server") && !system.is_empty();
+        !processor.is_empty() && (own || SYSTEMS.contains(&system))
+    };
+    marks.as_str().split_once(mark).is_some_and(released)
+}
+
 impl Persona {
-    /// By the name that the program was called by (docs/spec/kcptun.md, section 3.7): `kcptun-client`,
-    /// `client_linux_amd64`, `client`, and the same of the server; and `kcptun-libev`. All with or without `.exe`.
+    /// By the name that the program was called by (docs/spec/kcptun.md, section 3.7), with or without `.exe`.
     pub(crate) fn of(name: &OsStr) -> Self {
         let name = Path::new(name)
             .file_name()
@@ -36,21 +87,26 @@ impl Persona {
             .get(name.len().saturating_sub(4)..)
             .filter(|end| end.eq_ignore_ascii_case(".exe"))
             .map_or(name, |end| &name[..name.len() - end.len()]);
+        let is = |known: &str| is_installed_as(name, known);
         if name == KCPTUN_LIBEV {
-            return Self::KcptunLibev;
+            Self::KcptunLibev
+        } else if CLIENTS.into_iter().any(is) {
+            Self::Kcptun(Side::Client)
+        } else if SERVERS.into_iter().any(is) {
+            Self::Kcptun(Side::Server)
+        } else if is(EITHER) {
+            Self::KcptunEither
+        } else {
+            Self::Fulmar
         }
-        for side in [Side::Client, Side::Server] {
-            let word = side.name();
-            let released = name
-                .strip_prefix(word)
-                .and_then(|rest| rest.strip_prefix('_'))
-                .and_then(|rest| rest.split_once('_'))
-                .is_some_and(|(os, arch)| !os.is_empty() && !arch.is_empty());
-            if name == word || released || name.strip_prefix("kcptun-") == Some(word) {
-                return Self::Kcptun(side);
-            }
+    }
+
+    /// How the log line begins that says where the program listens. What starts kcptun may wait for its colon.
+    pub(crate) const fn listening(self) -> &'static str {
+        match self {
+            Self::Kcptun(_) | Self::KcptunEither => "listening on:",
+            Self::Fulmar | Self::KcptunLibev => "listening on",
         }
-        Self::Fulmar
     }
 
     /// What `--version` says.
@@ -59,7 +115,9 @@ impl Persona {
         match self {
             // kcptun-libev has no such option.
             Self::Fulmar | Self::KcptunLibev => ours.into(),
-            Self::Kcptun(_) => format!("kcptun version {KCPTUN_STATE} ({ours})"),
+            Self::Kcptun(_) | Self::KcptunEither => {
+                format!("kcptun version {KCPTUN_STATE} ({ours})")
+            }
         }
     }
 }
@@ -76,6 +134,17 @@ mod tests {
             "client_linux_amd64",
             "./client_windows_386.exe",
             "client_x_y.EXE",
+            "kcptun_client",
+            "kcpclient",
+            "kcp-client",
+            "/opt/kcp_client",
+            "kcpc",
+            "kcptun_client_linux_mipsle",
+            "kcptun-client-linux-amd64",
+            "kcptun-client_linux_arm7",
+            "kcpclient_darwin_arm64",
+            "kcpc.exe",
+            "client-linux-amd64",
         ] {
             assert_eq!(
                 Persona::of(OsStr::new(name)),
@@ -88,10 +157,30 @@ mod tests {
             "/usr/bin/kcptun-server",
             "server_darwin_arm64",
             "server.exe",
+            "kcptun_server",
+            "kcpserver",
+            "kcp-server",
+            "kcp_server",
+            "kcps",
+            "kcptun_server_windows_amd64.exe",
+            "kcps_freebsd_amd64",
         ] {
             assert_eq!(
                 Persona::of(OsStr::new(name)),
                 Persona::Kcptun(Side::Server),
+                "{name}"
+            );
+        }
+        for name in [
+            "kcptun",
+            "/usr/bin/kcptun",
+            "kcptun.exe",
+            "kcptun_linux_amd64",
+            "kcptun-linux-arm64",
+        ] {
+            assert_eq!(
+                Persona::of(OsStr::new(name)),
+                Persona::KcptunEither,
                 "{name}"
             );
         }
@@ -117,7 +206,17 @@ mod tests {
             "client__",
             "server_a_",
             ".exe",
-            "kcptun",
+            "kcptun-",
+            "kcptun_",
+            "kcptun2",
+            "kcptun_x_y",
+            "kcptun_libev_x",
+            "kcptun_client_linux",
+            "kcptun_clients",
+            "kcpc_linux_",
+            "kcpcd",
+            "kcp",
+            "kcp-",
             "é",
         ] {
             assert_eq!(Persona::of(OsStr::new(name)), Persona::Fulmar, "{name}");

@@ -353,6 +353,11 @@ fn names_of_replaced_programs_take_their_command_lines() {
         ("client_linux_amd64", "Usage: kcptun-client [OPTIONS]"),
         ("kcptun-server.exe", "Usage: kcptun-server [OPTIONS]"),
         ("server_windows_386.exe", "Usage: kcptun-server [OPTIONS]"),
+        (
+            "kcptun_client_linux_amd64",
+            "Usage: kcptun-client [OPTIONS]",
+        ),
+        ("kcps", "Usage: kcptun-server [OPTIONS]"),
     ] {
         let path = named(&dir, name);
         let help = ran(command(&path).arg("-h"));
@@ -373,6 +378,51 @@ fn names_of_replaced_programs_take_their_command_lines() {
             "error: command line, -mtu: \"x\" is not a whole number; write 50 to 1500 bytes\n"
         );
     }
+}
+
+/// `kcptun` alone does not say which of the two it is.
+#[test]
+fn a_name_without_a_role_takes_it_from_flags_or_the_file() {
+    let dir = TempDir::new().expect("dir");
+    let path = named(&dir, "kcptun");
+    let said = |args: &[&str], text: &str| {
+        let ran = ran(command(&path).args(args));
+        let all = format!("{}{}", ran.out, ran.err);
+        assert!(all.contains(text), "{args:?}: {all}");
+        ran.code
+    };
+    assert_eq!(said(&["-h"], "Usage: kcptun -r HOST:PORT"), 0);
+    assert_eq!(said(&["-v"], "kcptun version 20260126 (fulmar "), 0);
+    assert_eq!(said(&["-r", "h:1", "-h"], "--remoteaddr"), 0);
+    assert_eq!(said(&["-t", "h:1", "-h"], "--target"), 0);
+    let unknown = "nothing tells whether this is a client (-r) or a server (-t); write -r HOST:PORT or -t HOST:PORT";
+    // With a mistake in them, so that nothing starts where a role is found.
+    assert_eq!(said(&["--mtu", "x"], unknown), 2);
+    assert_eq!(said(&["-l", ":1", "--key", "-r", "--mtu", "x"], unknown), 2);
+    let both = "-r is a flag of the client and -t one of the server";
+    assert_eq!(said(&["-t", "h:1", "-r", "h:2"], both), 2);
+    // A mistake shows who reads the file.
+    for (file, flag) in [
+        (r#"{"remoteaddr":"h:1","conn":0}"#, "\"conn\""),
+        (r#"{"target":"h:1","listen":"x"}"#, "\"listen\""),
+        (r#"{"mtu":1400}"#, "does not tell whether it is a client's"),
+    ] {
+        let config = dir.path().join("config.json");
+        std::fs::write(&config, file).expect("written");
+        let config = config.to_str().expect("a path");
+        assert_eq!(said(&["-c", config], flag), 2);
+    }
+    // As a plugin it is what its host says.
+    let mut plugin = plugin("server;listen=x");
+    let program = plugin
+        .get_envs()
+        .fold(command(&path), |mut command, (name, value)| {
+            command.env(name, value.expect("set"));
+            command
+        });
+    plugin = program;
+    let ran = ran(&mut plugin);
+    assert!(ran.err.contains("SS_PLUGIN_OPTIONS, listen"), "{}", ran.err);
 }
 
 fn plugin(options: &str) -> Command {

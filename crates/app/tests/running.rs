@@ -2,6 +2,9 @@
 //! nothing else before the first connection, so no network is used.
 #![cfg(unix)]
 
+#[allow(dead_code, reason = "some of it is for the tests of others")]
+mod kit;
+
 use std::io::{BufRead, BufReader, Lines};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -153,4 +156,37 @@ fn an_address_in_use_ends_with_1() {
     );
     first.signal("TERM");
     assert!(first.end().success());
+}
+
+/// What starts kcptun may wait for this line, with its colon.
+#[test]
+fn under_kcptuns_names_the_line_that_it_listens_has_a_colon() {
+    let dir = TempDir::new().expect("dir");
+    for (name, flag, colon) in [
+        ("kcptun-server", "-t", true),
+        ("kcps", "-t", true),
+        ("kcptun", "-t", true),
+        ("kcptun", "-r", true),
+        ("client_linux_amd64", "-r", true),
+        ("fulmar", "-t", false),
+        ("fulmar", "-r", false),
+    ] {
+        let path = dir.path().join(name);
+        if !path.exists() {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fulmar"), &path).expect("linked");
+        }
+        let mut command = Command::new(path);
+        if name == "fulmar" {
+            command.arg(if flag == "-t" { "server" } else { "client" });
+        }
+        // A server cannot let the system choose.
+        let port = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let listen = port.expect("a free port").to_string();
+        command.args(["-l", &listen, flag, "127.0.0.1:1", "--key", "k"]);
+        let program = kit::Program::start(command);
+        let line = program.line("listening on");
+        let (_, rest) = line.split_once("listening on").expect("has it");
+        let begins = format!("{} {listen}", if colon { ":" } else { "" });
+        assert!(rest.starts_with(&begins), "{name} {flag}: {line}");
+    }
 }

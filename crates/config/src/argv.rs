@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use crate::golang::parse_bool;
-use crate::options::{self, Kind, Opt, Side};
+use crate::options::{self, Id, Kind, Opt, Side};
 use crate::origin::Origin;
 use crate::problem::{Place, Problem, Severity};
 use crate::text::{self, printable, quoted};
@@ -110,6 +110,54 @@ pub(crate) fn read(args: &[OsString], values: &mut Values, problems: &mut Vec<Pr
         }
     }
     asked
+}
+
+/// What of a command line tells whose it is, where the name of the program does not.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub(crate) struct Hints {
+    /// The first flag that only a client has, and the first that only a server has.
+    pub(crate) only: [Option<String>; 2],
+    /// The file that is named.
+    pub(crate) file: Option<OsString>,
+    /// Help or the version is asked for.
+    pub(crate) asks: bool,
+}
+
+/// Looks through the arguments behind the program's name. Mistakes end it; who reads them all finds them.
+pub(crate) fn hints(args: &[OsString]) -> Hints {
+    let mut hints = Hints::default();
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let token = match Token::read(arg) {
+            Token::Flag(token) => token,
+            Token::Positional => {
+                hints.asks |= matches!(arg.to_str(), Some("help" | "h"));
+                break;
+            }
+            Token::End | Token::Bad => break,
+        };
+        let name = token.name.to_str().unwrap_or_default();
+        let Some(opt) = find(Side::Client, name).or_else(|| find(Side::Server, name)) else {
+            if matches!(name, "help" | "h" | "version" | "v") {
+                hints.asks = true;
+                continue;
+            }
+            break;
+        };
+        // Both have -l.
+        if let Some(side) = opt.only.filter(|side| find(side.other(), name).is_none()) {
+            let place = &mut hints.only[usize::from(side == Side::Server)];
+            place.get_or_insert_with(|| printable(&token.spelled));
+        }
+        if opt.kind == Kind::Bool {
+            continue;
+        }
+        let value = token.value.or_else(|| rest.next().cloned());
+        if opt.id == Id::Config {
+            hints.file = value.filter(|path| !path.is_empty());
+        }
+    }
+    hints
 }
 
 enum Token {
@@ -279,7 +327,6 @@ fn flags_among(first: &OsStr, rest: &[OsString]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Id;
     use proptest::prelude::*;
 
     fn run(side: Side, args: &[&str]) -> (Values, Vec<String>, Asked) {
@@ -303,6 +350,42 @@ mod tests {
             Raw::Int(n) => n,
             ref other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_role_is_told_by_flags_that_only_one_side_has() {
+        let of = |args: &[&str]| {
+            let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+            hints(&args)
+        };
+        let only = |client: Option<&str>, server: Option<&str>| {
+            [client, server].map(|f| f.map(String::from))
+        };
+        for (args, told) in [
+            (&["-r", "h:1"][..], only(Some("-r"), None)),
+            (
+                &["--remoteaddr=h:1", "--conn", "2"],
+                only(Some("--remoteaddr"), None),
+            ),
+            (&["-l", ":1", "-t", "h:2"], only(None, Some("-t"))),
+            (
+                &["-key", "-t", "--target", "h:2"],
+                only(None, Some("--target")),
+            ),
+            (&["--key", "-t"], only(None, None)),
+            (&["-t=h:1", "-r=h:2"], only(Some("-r"), Some("-t"))),
+            (&["-l", ":1", "--nocomp", "--mtu", "1"], only(None, None)),
+            // What nobody knows may take a value, and behind a word nothing is read.
+            (&["--what", "-t", "h:1"], only(None, None)),
+            (&["word", "-t", "h:1"], only(None, None)),
+            (&["-l"], only(None, None)),
+        ] {
+            assert_eq!(of(args).only, told, "{args:?}");
+        }
+        let file = of(&["-h", "-c", "x.json"]);
+        assert_eq!((file.file, file.asks), (Some("x.json".into()), true));
+        assert_eq!(of(&["-c="]), Hints::default());
+        assert!(of(&["help"]).asks && of(&["-v"]).asks && !of(&["-l", "-h"]).asks);
     }
 
     #[test]

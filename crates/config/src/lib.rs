@@ -50,7 +50,7 @@ pub use libev::{
     AnyLoaded, Dialect, LibevArgs, LibevConfig, LibevInvocation, LibevLoaded, LibevRole,
     any_from_bytes, any_from_file, libev_args, libev_from_bytes, libev_from_file, recognise,
 };
-pub use load::{Environment, Invocation, from_args, from_bytes, from_file, plugin_side};
+pub use load::{Environment, Invocation, from_args, from_bytes, from_file, plugin_side, side_of};
 pub use model::{
     Auto, Client, Compat, Config, Crypt, First, Kcptun, Log, Mode, Qpp, QppGeneration, Role,
     Server, Shards, Smux, Stats,

@@ -79,6 +79,40 @@ pub fn plugin_side(environment: &Environment) -> Result<Option<Side>, Failure> {
     Ok(plugin.map(|plugin| plugin.side().unwrap_or(Side::Client)))
 }
 
+/// Whose command line `args` is, where the name of the program does not tell: by flags that only one side has (`-r`, `-t`), then by a
+/// shadowsocks host, then by the file. `None`: nothing tells, and only help or the version is asked for.
+///
+/// # Errors
+/// When nothing tells, both sides are told, or the file cannot be read.
+pub fn side_of(args: &[OsString], environment: &Environment) -> Result<Option<Side>, Failure> {
+    let hints = argv::hints(args);
+    match &hints.only {
+        [Some(_), None] => return Ok(Some(Side::Client)),
+        [None, Some(_)] => return Ok(Some(Side::Server)),
+        [Some(client), Some(server)] => {
+            let message =
+                format!("{client} is a flag of the client and {server} one of the server");
+            let problem = Problem::error(Place::CommandLine, message);
+            return Err(problem.hint("give the flags of one of them").into());
+        }
+        [None, None] => {}
+    }
+    if let Some(side) = plugin_side(environment)? {
+        return Ok(Some(side));
+    }
+    if let Some(path) = &hints.file {
+        return Ok(Some(SettingsFile::open(Path::new(path))?.side()?));
+    }
+    if hints.asks {
+        return Ok(None);
+    }
+    let problem = Problem::error(
+        Place::CommandLine,
+        "nothing tells whether this is a client (-r) or a server (-t)",
+    );
+    Err(problem.hint("write -r HOST:PORT or -t HOST:PORT").into())
+}
+
 /// Reads kcptun's command line (`args` without the program's name), the file that it names, and the environment.
 ///
 /// Precedence as in kcptun (docs/spec/kcptun.md, section 3.1, 3.6 and 16), highest first: plugin variables, the file, the command line, `KCPTUN_KEY`, defaults.

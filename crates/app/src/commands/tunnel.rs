@@ -5,10 +5,10 @@ use std::path::Path;
 
 use fulmar_config::{
     AnyLoaded, Environment, Failure, Invocation, Loaded, Problem, Severity, Side, any_from_file,
-    from_args, report,
+    from_args, report, side_of,
 };
 
-use crate::exit::Exit;
+use crate::exit::{Exit, print};
 use crate::persona::Persona;
 use crate::{cli, launch, logging};
 
@@ -27,6 +27,7 @@ pub(crate) fn tunnel(
             let name = match persona {
                 Persona::Fulmar | Persona::KcptunLibev => format!("fulmar {}", side.name()),
                 Persona::Kcptun(_) => format!("kcptun-{}", side.name()),
+                Persona::KcptunEither => "kcptun".into(),
             };
             // A closed pipe is nobody's mistake.
             let _ = cli::tunnel(side, compat).bin_name(name).print_help();
@@ -35,7 +36,7 @@ pub(crate) fn tunnel(
         Invocation::Version => super::version(persona),
         Invocation::Run(loaded) => {
             let (args, environment) = (args.to_vec(), environment.clone());
-            start(*loaded, move || {
+            start(*loaded, persona, move || {
                 match from_args(side, &args, &environment) {
                     Ok(Invocation::Run(loaded)) => Ok(*loaded),
                     // The same arguments ask for the same.
@@ -47,12 +48,36 @@ pub(crate) fn tunnel(
     }
 }
 
+/// The same under a name that does not tell whether it is the client's or the server's.
+pub(crate) fn kcptun(args: &[OsString], environment: &Environment) -> Result<(), Exit> {
+    let persona = Persona::KcptunEither;
+    if let Some(side) = side_of(args, environment)? {
+        return tunnel(side, persona, args, environment);
+    }
+    match from_args(Side::Client, args, environment)? {
+        Invocation::Version => super::version(persona),
+        // Nothing else is asked for.
+        Invocation::Help(_) | Invocation::Run(_) => print(EITHER),
+    }
+}
+
+/// The help where nothing tells whether a client or a server is meant.
+const EITHER: &str = "\
+kcptun's client or its server: its flags, or its file, tell which.
+
+Usage: kcptun -r HOST:PORT [OPTIONS]    the client
+       kcptun -t HOST:PORT [OPTIONS]    the server
+       kcptun -c FILE                   what the file is for
+
+kcptun -r x -h and kcptun -t x -h show the options.
+";
+
 /// A configuration file, of kcptun or of kcptun-libev.
 pub(crate) fn run(file: &Path, role: Option<Side>, environment: &Environment) -> Result<(), Exit> {
     match any_from_file(file, role, environment)? {
         AnyLoaded::Kcptun(loaded) => {
             let (file, environment) = (file.to_owned(), environment.clone());
-            start(*loaded, move || {
+            start(*loaded, Persona::Fulmar, move || {
                 match any_from_file(&file, role, &environment) {
                     Ok(AnyLoaded::Kcptun(loaded)) => Ok(*loaded),
                     Ok(AnyLoaded::Libev(_)) => Err(format!(
@@ -86,6 +111,7 @@ pub(super) fn tell(problems: &[Problem]) {
 /// Runs what was loaded; `again` loads it again.
 fn start(
     loaded: Loaded,
+    persona: Persona,
     again: impl Fn() -> Result<Loaded, String> + Send + 'static,
 ) -> Result<(), Exit> {
     let Loaded { config, problems } = loaded;
@@ -102,7 +128,7 @@ fn start(
         tell(&problems);
         Ok(config)
     };
-    let result = launch::tunnel(config, reload);
+    let result = launch::tunnel(config, persona.listening(), reload);
     result.map_err(|e| {
         if to_file {
             // Where its reader looks for it; standard error gets it anyway.
