@@ -159,7 +159,7 @@ async fn open_libev(config: LibevConfig, user: Option<String>) -> Result<Libev, 
     if let Some(files) = fulmar_runtime::permit_open_files() {
         debug!("up to {files} open files: each stream is one");
     }
-    let process = Libev::open(config).await?;
+    let process = Libev::open(config, user.is_some()).await?;
     if let Some(user) = user {
         process::user::drop_privileges(&user).map_err(LaunchError::User)?;
         info!("running as {user} from here on");
@@ -366,5 +366,9 @@ fn block_on<T>(
     // A driver that is busy does many packets in one turn, so the system has to be asked after each one who else is ready: after
     // 61 turns, as is usual, streams that have little to carry would wait for long.
     builder.event_interval(1);
-    builder.enable_all().build()?.block_on(future)
+    let runtime = builder.enable_all().build()?;
+    let done = runtime.block_on(future);
+    // A look-up that the system has begun cannot be stopped, and may take half a minute where nothing answers.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
 }

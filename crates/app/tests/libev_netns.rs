@@ -1,7 +1,6 @@
 //! kcptun-libev's processes between network namespaces: behind NATs, with addresses that change, in the clothes of TCP.
 //!
-//! A test starts itself again in a network and a mount namespace of its own; the namespaces that it makes there have their
-//! names in its own `/run`, so everything is gone when it ends, however it ends. Only root can do that.
+//! Each test runs in namespaces of its own (`kit::namespaces`), and makes more of them there.
 #![cfg(target_os = "linux")]
 
 #[expect(
@@ -13,72 +12,23 @@ mod kit;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kit::namespaces::{isolated, shell};
 use kit::{
     Program, Service, connect, download, echo, file, fulmar, pattern, run, say, serve, service,
-    skipped, try_echo, wait_for,
+    try_echo, wait_for,
 };
 use nix::sched::{CloneFlags, setns};
 use tempfile::TempDir;
 
-/// Set in the process that is inside.
-const INSIDE: &str = "FULMAR_TEST_NAMESPACE";
 const KEY: &str = r#""method": "chacha20poly1305_ietf", "password": "a rather long password""#;
 /// How long after which a server that has another address is known to the relay, at most.
 const REGISTERED: Duration = Duration::from_secs(40);
 /// How long a rendezvous, or coming back after an address has changed, may take on a slow machine.
 const FOUND: Duration = Duration::from_secs(20);
-
-/// Runs `body` in namespaces of its own.
-fn isolated(test: &str, body: fn()) {
-    if std::env::var_os(INSIDE).is_some() {
-        shell("mount -t tmpfs none /run && mkdir /run/netns && ip link set lo up");
-        return body();
-    }
-    if !nix::unistd::geteuid().is_root() {
-        return skipped(&format!("{test}: only root can make network namespaces"));
-    }
-    for program in ["unshare", "ip", "nft"] {
-        if Command::new(program).arg("--version").output().is_err() {
-            return skipped(&format!("{test}: the program {program} is not installed"));
-        }
-    }
-    let unshare = || {
-        let mut command = Command::new("unshare");
-        command.args(["--net", "--mount", "--propagation", "private"]);
-        command
-    };
-    let possible = unshare()
-        .args([
-            "sh",
-            "-c",
-            "mount -t tmpfs none /run && echo 1 > /proc/sys/net/ipv4/ip_forward",
-        ])
-        .stderr(Stdio::null())
-        .status();
-    if !possible.is_ok_and(|s| s.success()) {
-        return skipped(&format!("{test}: no network namespace can be made here"));
-    }
-    let status = unshare()
-        .arg(std::env::current_exe().expect("this program"))
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "yes")
-        .status()
-        .expect("unshare");
-    assert!(status.success(), "{test} failed inside");
-}
-
-fn shell(commands: &str) {
-    let output = Command::new("sh")
-        .args(["-ec", commands])
-        .output()
-        .expect("sh");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{commands}: {text}");
-}
 
 /// Runs `commands` in the namespace `name`.
 fn shell_in(name: &str, commands: &str) {

@@ -235,8 +235,9 @@ fn the_log_s_thread_needs_next_to_no_address_space() {
             (number(to) - number(from)) / 1024
         })
         .sum();
-    // About 400 without the log's thread, whose stack has 64; the rest is for other systems.
-    assert!(anonymous < 1024, "{anonymous} kB\n{maps}");
+    // About 400 without the log's thread, whose stack has 64, and 2048 of the session that is made at the start: where runs of
+    // datagrams are received. The rest is for other systems.
+    assert!(anonymous < 2048 + 1024, "{anonymous} kB\n{maps}");
     assert!(starts_within(kilobytes("VmPeak:") + 64));
     assert!(!starts_within(kilobytes("VmPeak:") / 2));
 }

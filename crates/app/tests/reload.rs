@@ -189,8 +189,10 @@ fn a_client_goes_to_the_new_server() {
 #[test]
 fn a_reload_makes_a_log_quiet() {
     let dir = TempDir::new().expect("dir");
+    // A stream is open once its server answers.
+    let remote = free_port();
+    let _server = server(remote, &["-t", "127.0.0.1:9"]);
     let members = |more: &str| {
-        let remote = "127.0.0.1:1";
         format!(r#""localaddr": "127.0.0.1:0", "remoteaddr": "{remote}", "key": "k"{more}"#)
     };
     written(dir.path(), "client.json", &members(""));

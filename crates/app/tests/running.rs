@@ -1,5 +1,5 @@
-//! The running program: what it logs at start, and what signals do. The client listens on a Unix socket and opens
-//! nothing else before the first connection, so no network is used.
+//! The running program: what it logs at start, and what signals do. The client listens on a Unix socket, and
+//! nobody answers at the port where it looks for its server.
 #![cfg(unix)]
 
 #[allow(dead_code, reason = "some of it is for the tests of others")]
@@ -131,7 +131,7 @@ fn the_user_signal_logs_the_counters() {
     assert!(
         lines
             .last()
-            .is_some_and(|line| line.contains("BytesSent:0 ")),
+            .is_some_and(|line| line.contains("BytesReceived:0 ")),
         "{lines:?}"
     );
     client.signal("TERM");

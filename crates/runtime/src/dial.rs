@@ -1,64 +1,23 @@
-//! Names and connections: whatever may take long and fail, away from the drivers.
+//! Connections to targets: whatever may take long and fail, away from the drivers.
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use fulmar_config::StreamAddr;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::conn::{Conn, Tuning};
+use crate::resolve::{Resolver, number};
 
-/// How long a name may take to resolve.
-const RESOLVE: Duration = Duration::from_secs(10);
-
-/// The addresses of `host`, IPv4 first as upstream prefers it (docs/spec/kcptun.md, section 3.4). Numbers are not looked up.
-///
-/// # Errors
-/// When the name does not resolve in time.
-pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if let Some(ip) = number(host) {
-        return Ok(vec![(ip, port).into()]);
-    }
-    let bare = bare(host);
-    let found = tokio::time::timeout(RESOLVE, tokio::net::lookup_host((bare, port)))
-        .await
-        .map_err(|_| {
-            io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("looking up {bare} took too long"),
-            )
-        })?
-        .map_err(|e| io::Error::new(e.kind(), format!("cannot look up {bare}: {e}")))?;
-    let mut all: Vec<_> = found.collect();
-    all.sort_by_key(SocketAddr::is_ipv6);
-    if all.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("{bare} has no address"),
-        ));
-    }
-    Ok(all)
-}
-
-/// The address that `host` is, when it is one already. An empty host is this machine.
-fn number(host: &str) -> Option<IpAddr> {
-    match bare(host) {
-        "" => Some([127, 0, 0, 1].into()),
-        bare => bare.parse().ok(),
-    }
-}
-
-/// A host without the brackets around an IPv6 address.
-fn bare(host: &str) -> &str {
-    host.strip_prefix('[')
-        .and_then(|h| h.strip_suffix(']'))
-        .unwrap_or(host)
-}
+/// How long an address of a target has to accept a connection before the next one is tried as well (RFC 8305, section 5).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// A connection that is being made. It may take for ever: who waits sets the limit, without a timer for each of what may
 /// be thousands.
@@ -70,15 +29,18 @@ pub(crate) enum Dial {
 }
 
 impl Dial {
-    /// Connects to a target. Each address of a name is tried.
-    pub(crate) fn target(addr: StreamAddr, tuning: Tuning) -> Self {
+    /// Connects to a target. The addresses of a name are tried in turn.
+    pub(crate) fn target(addr: StreamAddr, tuning: Tuning, resolver: &Arc<Resolver>) -> Self {
         match addr {
             StreamAddr::Tcp { host, port } => match number(&host) {
                 Some(ip) => match connect((ip, port).into(), tuning) {
                     Ok(conn) => Self::Kernel(Some(conn)),
                     Err(e) => Self::Future(Box::pin(async { Err(e) })),
                 },
-                None => Self::Future(Box::pin(by_name(host, port, tuning))),
+                None => {
+                    let resolver = Arc::clone(resolver);
+                    Self::Future(Box::pin(by_name(resolver, host, port, tuning)))
+                }
             },
             StreamAddr::Unix(path) => Self::Future(Box::pin(async move { unix(&path).await })),
         }
@@ -133,19 +95,56 @@ fn goes_on(e: &io::Error) -> bool {
     e.kind() == io::ErrorKind::WouldBlock
 }
 
-async fn by_name(host: String, port: u16, tuning: Tuning) -> io::Result<Conn> {
-    let mut last = None;
-    for addr in resolve(&host, port).await? {
-        match TcpStream::connect(addr).await {
-            Ok(s) => {
-                let conn = Conn::Tcp(s);
-                conn.tune(tuning);
-                return Ok(conn);
+async fn by_name(
+    resolver: Arc<Resolver>,
+    host: String,
+    port: u16,
+    tuning: Tuning,
+) -> io::Result<Conn> {
+    let addrs = resolver.addresses(&host, port).await?;
+    let told = |addr: SocketAddr, accepts| match accepts {
+        true => resolver.works(&host, addr.ip()),
+        false => drop(resolver.silent(&host, addr.ip())),
+    };
+    let conn = Conn::Tcp(in_turn(addrs, told).await?);
+    conn.tune(tuning);
+    Ok(conn)
+}
+
+/// A connection to one of `addrs`: each is tried when the one before has failed or has taken long, and the first that accepts
+/// is taken. Nothing is sent before, so no request runs twice. `told` is told which accept and which do not.
+async fn in_turn(addrs: Vec<SocketAddr>, told: impl Fn(SocketAddr, bool)) -> io::Result<TcpStream> {
+    let mut error = io::ErrorKind::NotFound.into();
+    let mut late = Vec::new();
+    let mut attempts = JoinSet::new();
+    let mut rest = addrs.into_iter();
+    loop {
+        if let Some(addr) = rest.next() {
+            late.push(addr);
+            attempts.spawn(async move { (addr, TcpStream::connect(addr).await) });
+        }
+        let more = rest.len() > 0;
+        let done = tokio::select! {
+            done = attempts.join_next() => done,
+            () = tokio::time::sleep(NEXT_ADDRESS), if more => continue,
+        };
+        match done {
+            Some(Ok((addr, Ok(stream)))) => {
+                for silent in late.into_iter().take_while(|other| *other != addr) {
+                    told(silent, false);
+                }
+                told(addr, true);
+                return Ok(stream);
             }
-            Err(e) => last = Some(e),
+            Some(Ok((addr, Err(e)))) => {
+                late.retain(|other| *other != addr);
+                told(addr, false);
+                error = e;
+            }
+            Some(Err(e)) => error = io::Error::other(e),
+            None => return Err(error),
         }
     }
-    Err(last.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
 /// A leading `@` names an abstract socket, as in Go (section 3.4).
@@ -177,8 +176,12 @@ mod tests {
     use super::*;
 
     async fn dial(host: &str, port: u16) -> io::Result<Conn> {
+        dial_with(&Resolver::system(), host, port).await
+    }
+
+    async fn dial_with(resolver: &Arc<Resolver>, host: &str, port: u16) -> io::Result<Conn> {
         let host = host.to_owned();
-        let mut dial = Dial::target(StreamAddr::Tcp { host, port }, Tuning::KCPTUN);
+        let mut dial = Dial::target(StreamAddr::Tcp { host, port }, Tuning::KCPTUN, resolver);
         std::future::poll_fn(|cx| dial.poll(cx)).await
     }
 
@@ -210,6 +213,42 @@ mod tests {
                 .expect_err("no name")
                 .to_string()
                 .contains("look up")
+        );
+    }
+
+    /// Two addresses of which the first refuses, and one that accepts nothing and refuses nothing.
+    #[tokio::test]
+    async fn a_target_behind_a_dead_first_address_is_reached() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.3:0")
+            .await
+            .expect("a listener");
+        let port = listener.local_addr().expect("an address").port();
+        let resolver = Resolver::fixed(&["127.0.0.2", "127.0.0.3"]);
+        for first in ["127.0.0.2", "127.0.0.3"] {
+            let all = resolver.addresses("target", port).await.expect("known");
+            assert_eq!(all[0].ip().to_string(), first);
+            dial_with(&resolver, "target", port).await.expect("reached");
+        }
+        // A listener whose queue is full answers no more.
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket
+            .bind("127.0.0.2:0".parse().expect("an address"))
+            .expect("bound");
+        let full = socket.listen(0).expect("a listener");
+        let full_addr = full.local_addr().expect("an address");
+        let mut queued = Vec::new();
+        while let Ok(conn) =
+            tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(full_addr)).await
+        {
+            queued.push(conn.expect("queued"));
+        }
+        let slow = [full_addr, listener.local_addr().expect("an address")];
+        let told = std::sync::Mutex::new(Vec::new());
+        let note = |addr: SocketAddr, accepts| told.lock().expect("told").push((addr, accepts));
+        in_turn(slow.to_vec(), note).await.expect("reached");
+        assert_eq!(
+            *told.lock().expect("told"),
+            [(slow[0], false), (slow[1], true)]
         );
     }
 }

@@ -4,6 +4,8 @@
 //! hand them to the socket. Nothing in it is shared, so nothing is locked and nothing hops between tasks. A turn is
 //! bounded; when there is more to do the task yields and is woken again at once.
 
+mod reach;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -27,14 +29,17 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use crate::access::{AccessLog, Opened};
+use crate::advice::Advice;
 use crate::clock::Clock;
 use crate::describe::{Description, Questions, SessionInfo};
 use crate::dial::Dial;
+use crate::inquiry::Question;
 use crate::pump::{self, Ended, Orphan, Pump, Turn};
 use crate::registry::Exchange;
 use crate::socket::Datagrams;
 use crate::stats::{Hub, Published};
 use crate::wake::ReadyList;
+use reach::{Reach, tell_opened};
 
 /// Rounds of work before a driver lets other tasks run, and its thread learns what else is ready: local sockets of other streams, for
 /// one. More make those wait, fewer cost system calls (6: a tenth more CPU time for each byte).
@@ -63,18 +68,28 @@ pub(crate) enum Command {
     Carry(Orphan),
     /// Names were looked up again: where the other end is, best first.
     Resolved(Vec<SocketAddr>),
+    /// Our own addresses are these.
+    LocalChanged(Vec<SocketAddr>),
     /// Another socket takes the place of the one that there is, and these are its addresses.
     Rebind(Box<Datagrams>, Vec<SocketAddr>),
     /// New sessions are built from these settings, and a client pings after so much silence.
     Reload(Box<Settings>, Option<Duration>),
     /// New streams go to another target, which has this name.
     Target(Box<dyn Fn() -> Dial + Send>, String),
+    /// Ask the server whether it is there, unless it has said so a short while ago; and say whether it is being asked.
+    Inquire(Option<Question>),
+    /// Whether the server is down: connections that wait for it are given up soon.
+    Down(bool),
+    /// Give connections back that another session may carry: nothing has been heard of the server. Then end.
+    Surrender,
     /// End: the session has expired or the program stops.
     Stop,
 }
 
 /// What a driver of a client tells.
 pub(crate) enum Report {
+    /// Something of the server has opened for the first time.
+    Answers,
     /// The session does not answer; new connections should go elsewhere.
     Suspect,
     /// It answers again.
@@ -121,6 +136,10 @@ pub(crate) struct Setup {
     /// Its place among the drivers of its port, if there are several.
     pub(crate) exchange: Option<Exchange>,
     pub(crate) hub: Hub,
+    /// What the log says of the other end.
+    pub(crate) advice: Advice,
+    /// Where a client looks for its server.
+    pub(crate) servers: Vec<SocketAddr>,
     pub(crate) close_wait: Duration,
 }
 
@@ -135,6 +154,8 @@ pub(crate) struct Driver {
     exchange: Option<Exchange>,
     hub: Hub,
     published: Arc<Published>,
+    advice: Advice,
+    reach: Reach,
     close_wait: Duration,
     buffers: RecvBuffers,
     metas: Vec<RecvMeta>,
@@ -175,6 +196,8 @@ impl Driver {
             commands,
             exchange,
             hub,
+            advice,
+            servers,
             close_wait,
         } = setup;
         let (published, questions) = hub.register();
@@ -182,6 +205,7 @@ impl Driver {
         Self {
             traffic: 0,
             traffic_since: clock.now(),
+            reach: Reach::new(clock.now(), servers),
             clock,
             socket,
             endpoint,
@@ -191,6 +215,7 @@ impl Driver {
             exchange,
             hub,
             published,
+            advice,
             close_wait,
             buffers,
             metas: vec![RecvMeta::EMPTY; RECV_METAS],
@@ -223,6 +248,7 @@ impl Driver {
         self.events(now);
         worked |= self.pump(cx, now);
         worked |= self.transmit(cx, now)?;
+        self.icmp_errors(now);
         self.events(now);
         Ok(worked || !self.queue.is_empty())
     }
@@ -237,8 +263,10 @@ impl Driver {
                 Some(Command::Carry(orphan)) => self.carry(orphan),
                 Some(Command::Resolved(addrs)) => {
                     self.socket.resolved(&addrs);
+                    self.reach.resolved(&addrs);
                     self.endpoint.resolved(self.clock.now(), addrs);
                 }
+                Some(Command::LocalChanged(local)) => self.endpoint.local_changed(local),
                 Some(Command::Rebind(socket, local)) => {
                     self.socket = *socket;
                     // What the old one had taken a part of begins anew.
@@ -251,6 +279,20 @@ impl Driver {
                 Some(Command::Target(to, name)) => {
                     if let Side::Server { dial, target, .. } = &mut self.side {
                         (*dial, *target) = (to, name);
+                    }
+                }
+                Some(Command::Inquire(question)) => {
+                    let asked = self.endpoint.inquire(self.clock.now());
+                    if let Some(question) = question {
+                        // Who asked may have gone.
+                        let _ = question.send(asked);
+                    }
+                }
+                Some(Command::Down(down)) => self.set_down(down),
+                Some(Command::Surrender) => {
+                    let keys: Vec<_> = self.endpoint.sessions().collect();
+                    for key in keys {
+                        self.surrender(key);
                     }
                 }
                 Some(Command::Stop) | None => self.ending = Some(Reason::Closed),
@@ -303,6 +345,9 @@ impl Driver {
                 if let Some(exchange) = &self.exchange {
                     exchange.pass_on(&mut self.endpoint);
                 }
+            }
+            if !self.reach.answers() && self.endpoint.opened() > 0 {
+                self.first_answer(now);
             }
             // A crowd of streams that opens at once need not queue up.
             self.events(now);
@@ -372,7 +417,10 @@ impl Driver {
         match ended {
             Ended::Clean => info!(target: STREAM_LOG, "stream closed: {name} ({stream})"),
             Ended::DialFailed(e) => {
-                warn!("cannot reach the target {name}: {e}; the stream is reset ({stream})");
+                self.advice.warn(&format!(
+                    "cannot reach the target {name}: {e}; streams are reset"
+                ));
+                info!(target: STREAM_LOG, "stream reset: {name} ({stream}): {e}");
             }
             Ended::LocalError(e) => {
                 info!(target: STREAM_LOG, "stream reset: {name} ({stream}): {e}");
@@ -382,6 +430,9 @@ impl Driver {
             }
             Ended::PeerStopped => {
                 info!(target: STREAM_LOG, "stream reset: {name} ({stream}) went on sending after the other end had closed");
+            }
+            Ended::ServerDown => {
+                info!(target: STREAM_LOG, "stream reset: {name} ({stream}): the server is down");
             }
             Ended::Stalled => {
                 info!(target: STREAM_LOG, "stream reset: {name} ({stream}) stood still half-closed");
@@ -493,8 +544,7 @@ impl Driver {
                 let index = self.free_index();
                 let waker = self.woken.waker(index);
                 let pump = Pump::carry(session, stream, orphan, first_sn, waker, now);
-                let name = pump.name.as_deref().unwrap_or("?");
-                info!(target: STREAM_LOG, "stream opened: {name} ({})", stream.wire());
+                tell_opened(&pump, self.reach.answers());
                 self.insert(index, pump);
             }
             Err(_) => {
@@ -532,18 +582,28 @@ impl Driver {
                         enqueue(&mut self.queue, pump, index);
                     }
                 }
-                Event::Opened(_, path) => debug!("session opened: {}", path.remote),
-                Event::Proven(_) => debug!("session is alive"),
+                Event::Opened(_, path) => debug!("session begins: {}", path.remote),
+                Event::Proven(key) => {
+                    debug!("session is alive");
+                    if let Side::Client { .. } = self.side
+                        && let Some(session) = self.endpoint.session(key)
+                        && let Some(text) = self.advice.speaks(session.path().remote)
+                    {
+                        self.advice.info(&text);
+                    }
+                }
                 Event::Suspect(key) => {
                     match self.side {
                         // One is lost in a crowd.
                         Side::Client { lasts: true, .. } => {
                             debug!("session {key:?} does not answer");
                         }
-                        _ => info!(
-                            "the other end does not answer; new connections use a new session"
+                        Side::Client { .. } => self.advice.info(
+                            "the other end does not answer; new connections use a new session",
                         ),
+                        Side::Server { .. } => info!("a client does not answer"),
                     }
+                    self.move_on(key);
                     self.report(Report::Suspect);
                 }
                 Event::Recovered(key) => {
@@ -560,31 +620,37 @@ impl Driver {
                         path.remote
                     );
                 }
-                Event::Beside(event) => self.report(Report::Path(event)),
+                Event::Beside(event) => {
+                    self.beside(&event);
+                    self.report(Report::Path(event));
+                }
                 Event::Notice(_, notice) => tell(&notice),
-                Event::Suspicion(_, suspicion) => warn!("{suspicion}"),
-                Event::Stranger(from, suspicion) => warn!("datagrams from {from}: {suspicion}"),
-                Event::WindowSmall(_, w) => warn!(
-                    "the {} window of {} segments limits this session to {:.1} Mbit/s at a round trip of {} ms: set \
-                     {} to {} or more",
-                    if w.ours {
-                        "send"
-                    } else {
-                        "other end's receive"
-                    },
-                    w.segments,
-                    w.ceiling as f64 / 1e6,
-                    w.rtt.as_millis(),
-                    if w.ours {
-                        "--sndwnd here (and --rcvwnd there)"
-                    } else {
-                        "--rcvwnd there"
-                    },
-                    w.suggested,
-                ),
+                Event::Suspicion(_, suspicion) => self.suspicion(now, &suspicion),
+                Event::Stranger(from, suspicion) => {
+                    warn!(
+                        "datagrams from {from}: {}",
+                        self.advice.suspicion(&suspicion)
+                    );
+                }
+                Event::WindowSmall(_, window) => warn!("{}", self.advice.window(&window)),
                 Event::Closed(key, path, reason) => self.closed(key, path, &reason),
             }
         }
+    }
+
+    /// Takes the pumps of a session off. Connections that another session may `carry` come back, the others are reset.
+    fn take_pumps(&mut self, key: SessionKey, carry: bool) -> Vec<Orphan> {
+        let mut orphans = Vec::new();
+        for index in 0..self.pumps.len() {
+            if let Some(pump) = self.pumps[index].take_if(|p| p.session == key) {
+                self.traffic += STREAM_BYTES;
+                self.watched -= usize::from(pump.is_watched());
+                self.by_stream.remove(&(pump.session, pump.stream));
+                self.free.push(index);
+                orphans.extend(pump.orphan(carry));
+            }
+        }
+        orphans
     }
 
     fn report(&self, report: Report) {
@@ -633,25 +699,11 @@ impl Driver {
             reason,
             Reason::PeerLostState | Reason::PeerReset | Reason::PeerEnded
         );
-        let mut orphans = Vec::new();
-        let ours: Vec<_> = match (&reason, self.pumps.len() - self.free.len()) {
+        let orphans = match (&reason, self.pumps.len() - self.free.len()) {
             // Nothing was left of it.
             (Reason::Finished, _) | (_, 0) => Vec::new(),
-            _ => {
-                let all = self.pumps.iter().enumerate();
-                let ours = all.filter(|(_, p)| p.as_ref().is_some_and(|p| p.session == key));
-                ours.map(|(index, _)| index).collect()
-            }
+            _ => self.take_pumps(key, carry),
         };
-        for index in ours {
-            if let Some(pump) = self.pumps[index].take() {
-                self.traffic += STREAM_BYTES;
-                self.watched -= usize::from(pump.is_watched());
-                self.by_stream.remove(&(pump.session, pump.stream));
-                self.free.push(index);
-                orphans.extend(pump.orphan(carry));
-            }
-        }
         match (&self.side, reason) {
             (_, Reason::Closed | Reason::Replaced | Reason::Finished) => {
                 debug!("session closed: {}: {reason}", path.remote);
@@ -676,7 +728,8 @@ impl Driver {
 
     /// Looks at pumps that need watching.
     fn tick(&mut self, now: Instant) {
-        if self.watched == 0 {
+        let waits = self.reach.is_down() && self.pumps.len() > self.free.len();
+        if self.watched == 0 && !waits {
             self.next_tick = None;
             return;
         }
@@ -693,6 +746,7 @@ impl Driver {
                         self.after_turn(index, true, turn);
                     }
                 }
+                self.give_up(now);
             }
         }
     }

@@ -48,10 +48,14 @@ const INDEX: &str = concat!(
 "#
 );
 
+/// What [`StatusSource::healthy`] gives.
+pub type Healthy = Pin<Box<dyn Future<Output = (u16, String)> + Send>>;
+
 /// What is said about the program.
 pub trait StatusSource: Send + Sync {
-    /// Status code and one line of text, without its end; see [`health`].
-    fn healthy(&self) -> (u16, String);
+    /// Status code and one line of text, without its end; see [`health`]. It may ask the other end first, and takes some
+    /// seconds at most.
+    fn healthy(self: Arc<Self>) -> Healthy;
     /// The text of `/stats`; with `post` the rates since the last such request are in it. See [`Rates::text`].
     fn stats(
         self: Arc<Self>,
@@ -254,7 +258,7 @@ async fn respond(head: &[u8], source: Arc<dyn StatusSource>) -> Answer {
             ..Answer::text(200, INDEX.into())
         },
         "/healthy" => {
-            let (status, text) = source.healthy();
+            let (status, text) = source.healthy().await;
             Answer::text(status, text)
         }
         "/stats" if get || request.method == "POST" => {
@@ -414,8 +418,8 @@ mod tests {
     struct Source(AtomicUsize);
 
     impl StatusSource for Source {
-        fn healthy(&self) -> (u16, String) {
-            (503, "peer unreachable".into())
+        fn healthy(self: Arc<Self>) -> Healthy {
+            Box::pin(std::future::ready((503, "peer unreachable".into())))
         }
 
         fn stats(

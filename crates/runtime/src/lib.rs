@@ -12,6 +12,9 @@
 //! | `registry` | what several drivers of one port know together |
 //! | `link` | from the configuration to endpoints |
 //! | `open`, `socket`, `listen`, `conn`, `dial` | sockets of all kinds |
+//! | `resolve` | names to addresses |
+//! | `advice`, `log_limit` | what the log says of the other end, and how often |
+//! | `inquiry` | whether the server lives, for who looks at the status page |
 //! | `stats`, [`snmp`] | counters of the process |
 //! | `access` | the log of a server's clients |
 //! | `describe` | what drivers say of their sessions |
@@ -21,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod advice;
 mod client;
 mod clock;
 mod conn;
@@ -30,14 +34,17 @@ mod describe;
 mod dial;
 mod driver;
 pub mod http;
+mod inquiry;
 pub mod libev;
 mod link;
 mod listen;
+mod log_limit;
 pub mod notify;
 mod open;
 mod pump;
 mod registry;
 pub mod reload;
+mod resolve;
 mod server;
 pub mod snmp;
 mod socket;
@@ -109,6 +116,15 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
+/// What both ends of a tunnel are made from.
+#[derive(Clone)]
+struct Common {
+    config: Arc<Config>,
+    clock: clock::Clock,
+    hub: Hub,
+    resolver: Arc<resolve::Resolver>,
+}
+
 /// A tunnel that is about to run.
 pub struct Tunnel {
     config: Arc<Config>,
@@ -159,6 +175,8 @@ impl Tunnel {
                 self.hub.clone(),
             ))
         });
+        let (inquiry, questions) = inquiry::Inquiry::new(self.hub.clone(), clock);
+        let client = matches!(self.config.role, Role::Client(_));
         let http = match &self.config.stats.http_listen {
             Some(addr) => {
                 let listener = listen::tcp(addr).await.map_err(|source| Error::Listen {
@@ -168,7 +186,8 @@ impl Tunnel {
                 if let Ok(addr) = listener.local_addr() {
                     tracing::info!("listening on http://{addr} for status requests");
                 }
-                let status = status::Status::new(&self.config.role, self.hub.clone(), clock);
+                let status =
+                    status::Status::new(self.hub.clone(), clock, client.then_some(inquiry));
                 Some(tokio::spawn(http::serve(listener, status)))
             }
             None => None,
@@ -176,13 +195,18 @@ impl Tunnel {
         let raw = self.config.tunnel.tcp;
         // The sender stays, so that nothing looks like the end of it.
         let (_sender, reloads) = self.reloads;
-        let result = match self.config.role.clone() {
-            Role::Client(c) => {
-                client::run(self.config, c, clock, self.hub, reloads, ready, shutdown).await
+        let role = self.config.role.clone();
+        let common = Common {
+            config: self.config,
+            clock,
+            hub: self.hub,
+            resolver: resolve::Resolver::system(),
+        };
+        let result = match role {
+            Role::Client(client) => {
+                client::run(common, client, questions, reloads, ready, shutdown).await
             }
-            Role::Server(s) => {
-                server::run(self.config, s, clock, self.hub, reloads, ready, shutdown).await
-            }
+            Role::Server(server) => server::run(common, server, reloads, ready, shutdown).await,
         };
         for task in [snmp, http].into_iter().flatten() {
             task.abort();

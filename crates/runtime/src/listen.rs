@@ -2,18 +2,27 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fulmar_config::StreamAddr;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::time::Instant;
+use tracing::warn;
 
 use crate::conn::{Conn, Tuning};
-use crate::dial;
+use crate::log_limit::LogLimit;
+use crate::resolve;
+
+/// Pause after a connection that could not be accepted, for instance for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listener for local connections.
 pub(crate) struct Listener {
     socket: Socket,
     tuning: Tuning,
+    /// What went wrong with accepting.
+    failures: Mutex<LogLimit>,
 }
 
 enum Socket {
@@ -48,16 +57,23 @@ impl Listener {
     /// When the address cannot be had.
     pub(crate) async fn bind(addr: &StreamAddr, tuning: Tuning) -> io::Result<Self> {
         let socket = Socket::bind(addr).await?;
-        Ok(Self { socket, tuning })
+        Ok(Self::new(socket, tuning))
     }
 
     /// One that was opened elsewhere.
-    pub(crate) const fn tcp(listener: TcpListener, tuning: Tuning) -> Self {
+    pub(crate) fn tcp(listener: TcpListener, tuning: Tuning) -> Self {
+        Self::new(Socket::Tcp(listener), tuning)
+    }
+
+    fn new(socket: Socket, tuning: Tuning) -> Self {
+        let failures = Mutex::default();
         Self {
-            socket: Socket::Tcp(listener),
+            socket,
             tuning,
+            failures,
         }
     }
+
     /// What it listens on, for the log.
     pub(crate) fn name(&self) -> String {
         match &self.socket {
@@ -88,11 +104,23 @@ impl Listener {
                     return conn;
                 }
                 Err(e) => {
-                    tracing::warn!("cannot accept a connection: {e}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    let text = format!("cannot accept a connection, trying again: {e}");
+                    let line = self.failed(&text);
+                    if let Some(line) = line {
+                        warn!("{line}");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
+    }
+}
+
+impl Listener {
+    /// What to log of a failure to accept. A success in between, because another connection has just ended, is no end of it.
+    fn failed(&self, text: &str) -> Option<String> {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.line(Instant::now(), text)
     }
 }
 
@@ -109,7 +137,7 @@ impl Socket {
             }
             StreamAddr::Tcp { host, port } => {
                 let mut last = None;
-                for addr in dial::resolve(host, *port).await? {
+                for addr in resolve::local(host, *port).await? {
                     match listen(addr) {
                         Ok(l) => return Ok(Self::Tcp(l)),
                         Err(e) => last = Some(e),

@@ -76,6 +76,8 @@ pub(crate) enum Ended {
     PeerStopped,
     /// One direction had ended and the other stood still.
     Stalled,
+    /// The server does not answer, and it has waited for that long enough.
+    ServerDown,
 }
 
 /// See the module's documentation. There may be thousands: what all have in common is not kept here.
@@ -97,6 +99,8 @@ pub(crate) struct Pump {
     down_blocked: bool,
     /// The local side is not read, because the stream takes nothing now.
     up_blocked: bool,
+    /// When it began.
+    pub(crate) began: Instant,
     /// When bytes last moved.
     moved: Instant,
     /// No segment that was sent before the stream was opened has this number or a later one.
@@ -183,6 +187,7 @@ impl Pump {
             discarded: false,
             down_blocked: false,
             up_blocked: false,
+            began: now,
             moved: now,
             first_sn: Seq(0),
             early: None,
@@ -289,6 +294,11 @@ impl Pump {
             || self.stopped
             || self.up_blocked
             || matches!(self.local, Local::Dialing(_))
+    }
+
+    /// Resets both sides: the server is down.
+    pub(crate) fn give_up(&mut self, endpoint: &mut Endpoint, now: Instant) -> Turn {
+        self.cut(endpoint, now, Ended::ServerDown)
     }
 
     /// The session is gone: the connection, if it can be carried by another session; else it is reset.

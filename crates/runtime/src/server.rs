@@ -12,17 +12,20 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use crate::access::AccessLog;
+use crate::advice::Advice;
 use crate::clock::Clock;
 use crate::conn::Tuning;
 use crate::dial::Dial;
 use crate::driver::{Command, Driver, Setup, Side};
 use crate::link::Link;
+use crate::log_limit::LogLimit;
 use crate::open::Group;
 use crate::registry::{Registry, drivers_per_port};
 use crate::reload::Reload;
+use crate::resolve::{self, Resolver};
 use crate::socket::Datagrams;
 use crate::stats::Hub;
-use crate::{Error, dial, open};
+use crate::{Common, Error, open};
 use reload::Reloadable;
 
 /// Pause before a listener that failed is opened again.
@@ -33,14 +36,18 @@ const REOPEN: Duration = Duration::from_secs(1);
 /// # Errors
 /// When a port cannot be had.
 pub(crate) async fn run(
-    config: Arc<Config>,
+    common: Common,
     server: Server,
-    clock: Clock,
-    hub: Hub,
     mut reloads: mpsc::Receiver<Reload<Config>>,
     ready: impl FnOnce(&str),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let Common {
+        config,
+        clock,
+        hub,
+        resolver,
+    } = common;
     let mut names = Vec::new();
     let mut all = Vec::new();
     let link = Link::new(&config);
@@ -65,8 +72,14 @@ pub(crate) async fn run(
         names.push(format!("{addr}/udp"));
     }
     let access = AccessLog::new(clock);
+    if let StreamAddr::Tcp { host, .. } = &server.target {
+        // Each stream looks it up for itself; that it does not resolve is said before the first one comes.
+        tokio::spawn(Arc::clone(&resolver).until_found(host.clone()));
+    }
     let mut reloadable = Reloadable::new(Config::clone(&config), server.target);
     let ends = Arc::new(Ends {
+        advice: Advice::kcptun(&config),
+        resolver,
         link,
         config,
         target: reloadable.target(),
@@ -201,6 +214,8 @@ fn places(
 
 /// What all drivers have in common.
 struct Ends {
+    advice: Advice,
+    resolver: Arc<Resolver>,
     config: Arc<Config>,
     /// Where new streams go.
     target: watch::Receiver<StreamAddr>,
@@ -219,6 +234,7 @@ impl Ends {
         mut commands: mpsc::Receiver<Command>,
     ) {
         let mut socket = Some(first);
+        let mut failures = LogLimit::default();
         loop {
             let opened = match socket.take() {
                 Some(socket) => Ok(socket),
@@ -235,7 +251,12 @@ impl Ends {
                         }
                     }
                 }
-                Err(e) => warn!("{e}; trying again"),
+                Err(e) => {
+                    let text = format!("{e}; trying again");
+                    if let Some(line) = failures.line(tokio::time::Instant::now(), &text) {
+                        warn!("{line}");
+                    }
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(REOPEN) => {}
@@ -271,7 +292,7 @@ impl Ends {
             socket,
             endpoint,
             side: Side::Server {
-                dial: dialer(&target),
+                dial: dialer(&target, &self.resolver),
                 target: target.to_string(),
                 access: self.access.clone(),
                 reports: None,
@@ -279,6 +300,8 @@ impl Ends {
             commands: receiver,
             exchange,
             hub: self.hub.clone(),
+            advice: self.advice.clone(),
+            servers: Vec::new(),
             close_wait: self.config.tunnel.close_wait,
         });
         tokio::pin!(driver);
@@ -290,7 +313,8 @@ impl Ends {
                 Ok(permit) = sender.reserve(), if changed => {
                     changed = false;
                     let target = targets.borrow_and_update().clone();
-                    permit.send(Command::Target(dialer(&target), target.to_string()));
+                    let dial = dialer(&target, &self.resolver);
+                    permit.send(Command::Target(dial, target.to_string()));
                 }
                 _ = commands.recv() => {
                     let _ = sender.try_send(Command::Stop);
@@ -309,7 +333,7 @@ async fn addr(range: &PortRange, port: u16) -> Result<SocketAddr, Error> {
     if range.host.is_empty() {
         return Ok(([0u16; 8], port).into());
     }
-    let found = dial::resolve(&range.host, port).await;
+    let found = resolve::local(&range.host, port).await;
     found.map(|all| all[0]).map_err(|e| Error::Resolve {
         host: range.host.clone(),
         source: e,
@@ -328,7 +352,7 @@ fn raw_addrs(addr: SocketAddr) -> Vec<SocketAddr> {
     }
 }
 
-fn dialer(target: &StreamAddr) -> Box<dyn Fn() -> Dial + Send> {
-    let target = target.clone();
-    Box::new(move || Dial::target(target.clone(), Tuning::KCPTUN))
+fn dialer(target: &StreamAddr, resolver: &Arc<Resolver>) -> Box<dyn Fn() -> Dial + Send> {
+    let (target, resolver) = (target.clone(), Arc::clone(resolver));
+    Box::new(move || Dial::target(target.clone(), Tuning::KCPTUN, &resolver))
 }

@@ -4,7 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 
-use fulmar_netio::{Details, IoCounters, Obfs, RawTcp, RecvBuffers, RecvMeta, Sent, Transmit};
+use fulmar_netio::{
+    Details, IcmpError, IoCounters, Obfs, RawTcp, RecvBuffers, RecvMeta, Sent, Transmit,
+};
 use fulmar_wire::time::Instant;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -79,6 +81,20 @@ impl Datagrams {
     pub(crate) fn resolved(&self, remote: &[SocketAddr]) {
         if let (Self::Obfs { obfs, .. }, Some(remote)) = (self, remote.first()) {
             obfs.redial(*remote);
+        }
+    }
+
+    /// Asks the system to tell what routers and hosts say of our datagrams ([`Self::drain_icmp`]), if it can. For clients.
+    pub(crate) fn watch_icmp(&self) {
+        if let Self::Udp(udp) = self {
+            udp.watch_icmp();
+        }
+    }
+
+    /// What routers and hosts have said of our datagrams. Costs nothing while they say nothing.
+    pub(crate) fn drain_icmp(&self, each: impl FnMut(IcmpError)) {
+        if let Self::Udp(udp) = self {
+            udp.drain_icmp(each);
         }
     }
 

@@ -82,6 +82,8 @@ impl Sessions {
 struct Inner {
     live: Vec<Arc<Published>>,
     ended: Counters,
+    /// When something that opened last arrived at a driver that has ended.
+    heard: u64,
     sessions: Arc<Sessions>,
 }
 
@@ -113,6 +115,7 @@ impl Hub {
         last.curr_estab = 0;
         last.fec_shard_set = 0;
         last.forget_path();
+        inner.heard = inner.heard.max(published.heard.load(Relaxed));
         inner.ended.add(&last);
     }
 
@@ -128,12 +131,13 @@ impl Hub {
         sum
     }
 
-    /// When something that opened last arrived at a driver that runs now, by its clock.
+    /// When something that opened last arrived, by the clock of the drivers.
     #[must_use]
     pub fn last_heard(&self) -> Option<Instant> {
         let inner = self.lock();
         let heard = inner.live.iter().map(|p| p.heard.load(Relaxed));
-        heard.max().filter(|at| *at > 0).map(Instant::from_micros)
+        let heard = heard.max().unwrap_or(0).max(inner.heard);
+        Some(heard).filter(|at| *at > 0).map(Instant::from_micros)
     }
 
     /// The counters of each driver that runs now, in the order in which they began.
@@ -204,7 +208,7 @@ mod tests {
         let hub = Hub::default();
         let ((a, _a), (b, _b)) = (hub.register(), hub.register());
         a.store(
-            Instant::ZERO,
+            Instant::from_millis(3),
             &Counters {
                 in_pkts: 5,
                 curr_estab: 2,
@@ -220,8 +224,12 @@ mod tests {
             },
         );
         assert_eq!((hub.totals().in_pkts, hub.totals().curr_estab), (12, 3));
+        let heard = hub.last_heard();
+        assert!(heard.is_some());
         hub.retire(&a);
         assert_eq!((hub.totals().in_pkts, hub.totals().curr_estab), (12, 1));
+        hub.retire(&b);
+        assert_eq!(hub.last_heard(), heard, "a session that ended was proof");
     }
 
     #[test]

@@ -3,33 +3,31 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use fulmar_config::Role;
+use fulmar_session::reachability::FRESH;
 use fulmar_wire::time::Instant;
 
 use crate::clock::Clock;
 use crate::describe;
-use crate::http::{self, Pair, Rates, StatsQuery, StatsView, StatusSource, Traffic};
+use crate::http::{self, Healthy, Pair, Rates, StatsQuery, StatsView, StatusSource, Traffic};
+use crate::inquiry::Inquiry;
 use crate::stats::Hub;
-
-/// Silence of a session that is tolerated: keep-alives come every 10 s, at most every 30 s.
-const LIMIT: Duration = Duration::from_secs(75);
 
 /// See the module.
 pub(crate) struct Status {
     hub: Hub,
     clock: Clock,
-    client: bool,
+    /// How a client has its server asked.
+    inquiry: Option<Inquiry>,
     rates: Rates,
 }
 
 impl Status {
-    pub(crate) fn new(role: &Role, hub: Hub, clock: Clock) -> Arc<Self> {
+    pub(crate) fn new(hub: Hub, clock: Clock, inquiry: Option<Inquiry>) -> Arc<Self> {
         Arc::new(Self {
             hub,
             clock,
-            client: matches!(role, Role::Client(_)),
+            inquiry,
             rates: Rates::default(),
         })
     }
@@ -57,11 +55,15 @@ impl Status {
 }
 
 impl StatusSource for Status {
-    fn healthy(&self) -> (u16, String) {
-        // A client makes a session when somebody needs one.
-        let waits = self.client && self.hub.totals().curr_estab > 0;
-        let ago = self.hub.last_heard().map(|at| self.clock.now() - at);
-        http::health(waits, false, ago, LIMIT)
+    fn healthy(self: Arc<Self>) -> Healthy {
+        Box::pin(async move {
+            let Some(inquiry) = &self.inquiry else {
+                return http::health(false, false, None, FRESH);
+            };
+            inquiry.ask().await;
+            // A server that lives has answered by now, or was heard a short while ago.
+            http::health(true, false, inquiry.heard(), FRESH)
+        })
     }
 
     fn stats(
@@ -69,6 +71,9 @@ impl StatusSource for Status {
         query: StatsQuery,
         post: bool,
     ) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        if let Some(inquiry) = &self.inquiry {
+            inquiry.ask_for_later();
+        }
         Box::pin(async move { self.rates.text(&self.view().await, query, post) })
     }
 

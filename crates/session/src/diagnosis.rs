@@ -5,7 +5,6 @@
 //! acknowledges the first bytes and then behaves as if it had never seen them. A session that was opened from
 //! here and has not come to life after [`PATIENCE`] is judged once by those traces.
 
-use core::fmt;
 use core::time::Duration;
 
 use fulmar_cipher::Scheme;
@@ -14,7 +13,7 @@ use fulmar_wire::time::Instant;
 /// How long a new session may take to come to life before its traces are judged.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The likely cause, for the log.
+/// The likely cause. What is said of it depends on the options of the configuration in use, so it is worded above.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Suspicion {
     /// Nothing came back at all.
@@ -30,31 +29,6 @@ pub enum Suspicion {
     },
     /// The peer opens our datagrams but throws away the streams in them.
     StreamsRefused,
-}
-
-impl fmt::Display for Suspicion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Silence => f.write_str(
-                "no answer at all: most likely the key or the cipher differs from the server's (--key, --crypt; password, psk, \
-                 method: a server is silent to what it cannot open), or the server is not running, or UDP to that port is blocked",
-            ),
-            Self::NothingOpens => f.write_str(
-                "they arrive but none opens: most likely the key (--key; password, psk) differs from the other end's (no cipher \
-                 that we know opens them with this key)",
-            ),
-            Self::OtherCipher { theirs, ours } => write!(
-                f,
-                "the other end uses {} and we use {}: the key is the same, make the ciphers (--crypt; method) and --compat equal",
-                theirs.name(),
-                ours.name()
-            ),
-            Self::StreamsRefused => f.write_str(
-                "the server opens our datagrams but drops the session: most likely --nocomp or --smuxver differs \
-                 (releases before November 2025 default to --smuxver 1), or with --compat 2016 its variant or --tuncrypt",
-            ),
-        }
-    }
 }
 
 /// The traces of one session that we opened.

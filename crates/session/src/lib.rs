@@ -10,6 +10,7 @@
 //! | [`admission`] | which stranger gets a session |
 //! | [`sharing`] | several endpoints behind one port |
 //! | [`liveness`], [`diagnosis`] | whether the other end hears us, and what most likely differs |
+//! | [`reachability`] | whether a client's server can be reached at all |
 //! | [`pacer`] | the rate limit |
 //! | [`measuring`] | what goes with a sender that measures the path: the two below, put together |
 //! | [`mtu`] | the largest datagram that the path carries |
@@ -32,6 +33,7 @@ mod loss;
 pub mod measuring;
 pub mod mtu;
 pub mod pacer;
+pub mod reachability;
 pub mod redundancy;
 pub mod session;
 pub mod sharing;

@@ -1,5 +1,8 @@
 //! What tests of whole processes need: the program with its log, services to be reached, applications.
 
+#[cfg(target_os = "linux")]
+pub(crate) mod namespaces;
+
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -96,6 +99,18 @@ impl Program {
             assert!(!left.is_zero(), "no line has \"{text}\": {lines:#?}");
             lines = self.log.more.wait_timeout(lines, left).expect("log").0;
         }
+    }
+
+    /// The first line of the log so far that is `wanted`.
+    pub(crate) fn find(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let lines = self.log.lines.lock().expect("log");
+        lines.iter().find(|line| wanted(line)).cloned()
+    }
+
+    /// How many lines of the log so far have `text`.
+    pub(crate) fn count(&self, text: &str) -> usize {
+        let lines = self.log.lines.lock().expect("log");
+        lines.iter().filter(|line| line.contains(text)).count()
     }
 
     pub(crate) fn line(&self, text: &str) -> String {

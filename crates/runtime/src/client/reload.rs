@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use fulmar_config::{Client, Config, Role};
 
-use super::Manager;
+use super::{Maker, Manager};
+use crate::Common;
+use crate::advice::Advice;
 use crate::link::Link;
 use crate::reload::{Change, Effect, kcptun_changes};
 
@@ -18,28 +20,38 @@ impl Manager {
         let Role::Client(client) = config.role.clone() else {
             return Err("it describes a server now, and this is a client: start it anew".into());
         };
-        let changes = kcptun_changes(&self.config, &config);
+        let old = Arc::clone(&self.maker);
+        let changes = kcptun_changes(&old.common.config, &config);
         let client = Client {
-            listen: self.client.listen.clone(),
-            conn: self.client.conn,
+            listen: old.client.listen.clone(),
+            conn: old.client.conn,
             ..client
         };
         let mut config = Config {
             role: Role::Client(client.clone()),
             log: fulmar_config::Log {
-                file: self.config.log.file.clone(),
+                file: old.common.config.log.file.clone(),
                 ..config.log
             },
-            stats: self.config.stats.clone(),
-            threads: self.config.threads,
+            stats: old.common.config.stats.clone(),
+            threads: old.common.config.threads,
             ..config
         };
-        config.tunnel.tcp = self.config.tunnel.tcp;
-        self.link = Arc::new(Link::new(&config));
-        self.config = Arc::new(config);
-        self.client = client;
+        config.tunnel.tcp = old.common.config.tunnel.tcp;
+        self.maker = Arc::new(Maker {
+            link: Link::new(&config),
+            advice: Advice::kcptun(&config),
+            common: Common {
+                config: Arc::new(config),
+                ..old.common.clone()
+            },
+            client,
+            reports: old.reports.clone(),
+        });
         if changes.iter().any(|c| c.effect == Effect::NewConnections) {
             self.generation += 1;
+            // What was asked before may have gone to another server.
+            self.reachability.forget_questions();
             for index in 0..self.slots.len() {
                 if let Some(live) = self.slots[index].live.take() {
                     self.retire(live);

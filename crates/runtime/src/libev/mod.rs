@@ -18,22 +18,26 @@ use std::time::Duration;
 use fulmar_config::StreamAddr;
 use fulmar_config::libev::{HostPort, LibevConfig, LibevRole, Obfs, Place};
 use fulmar_session::dialect::PathEvent;
+use fulmar_session::reachability::GIVE_UP;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::access::AccessLog;
+use crate::advice::Advice;
 use crate::clock::Clock;
 use crate::conn::Conn;
 use crate::dial::Dial;
 use crate::driver::{Command, Driver, Report, Setup, Side};
 use crate::listen::Listener;
+use crate::log_limit::LogLimit;
 use crate::pump::Orphan;
 use crate::reload::{Change, libev_changes};
+use crate::resolve::Resolver;
 use crate::socket::Datagrams;
 use crate::stats::Hub;
-use crate::{Error, dial, open};
+use crate::{Error, open};
 
 use link::Link;
 use status::Status;
@@ -48,6 +52,8 @@ const CARRY_AGAIN: Duration = Duration::from_millis(200);
 const REOPEN: Duration = Duration::from_secs(5);
 /// Least time from one dialling of `dpi/tcp` to the next that sessions without answers ask for.
 const DIAL_AGAIN: Duration = Duration::from_secs(10);
+/// How long a start waits for a name; what takes longer is waited for beside everything else.
+const LOOK_UP: Duration = Duration::from_secs(2);
 /// How long drivers may take to end.
 const STOP: Duration = Duration::from_secs(2);
 
@@ -57,7 +63,9 @@ pub struct Libev {
     clock: Clock,
     hub: Hub,
     link: Link,
-    socket: Datagrams,
+    resolver: Arc<Resolver>,
+    /// Not there yet where it needs an address of the other end that is not known yet.
+    socket: Option<Datagrams>,
     listener: Option<Listener>,
     http: Option<tokio::net::TcpListener>,
     addrs: Addrs,
@@ -66,7 +74,10 @@ pub struct Libev {
 /// Where the other end, or the relay, is; and where we are.
 #[derive(Clone, Debug, Default)]
 struct Addrs {
+    /// Empty while the name does not resolve, and where peers come by themselves.
     remote: Vec<SocketAddr>,
+    /// The local port of the tunnel.
+    port: Option<u16>,
     local: Vec<SocketAddr>,
 }
 
@@ -74,11 +85,21 @@ struct Addrs {
 pub type Reload = crate::reload::Reload<LibevConfig>;
 
 impl Libev {
-    /// Opens sockets and looks names up, in the order of section 14.1.
+    /// Opens sockets and looks names up, in the order of section 14.1. A name that does not resolve yet is looked up
+    /// again while the process runs; with obfuscation it is waited for here if the process `loses_rights` afterwards, since its
+    /// socket cannot be opened without.
     ///
     /// # Errors
-    /// When an address cannot be had, or a name does not resolve.
-    pub async fn open(config: LibevConfig) -> Result<Self, Error> {
+    /// When an address cannot be had.
+    pub async fn open(config: LibevConfig, loses_rights: bool) -> Result<Self, Error> {
+        Self::open_with(config, loses_rights, Resolver::system()).await
+    }
+
+    async fn open_with(
+        config: LibevConfig,
+        loses_rights: bool,
+        resolver: Arc<Resolver>,
+    ) -> Result<Self, Error> {
         let config = Arc::new(config);
         let listener = match &config.role {
             LibevRole::Client { listen, .. } => Some(sockets::listener(listen, &config).await?),
@@ -89,21 +110,38 @@ impl Libev {
             None => None,
         };
         if let LibevRole::Server { connect, .. } = &config.role {
-            // Also a service is to be found at the start, if not later.
-            lookup(connect).await?;
+            // Each stream looks it up for itself; that it does not resolve is said before the first one comes.
+            tokio::spawn(Arc::clone(&resolver).until_found(connect.host_or_any().to_owned()));
         }
-        let mut addrs = Addrs {
-            remote: remote(&config).await?,
-            local: Vec::new(),
+        let mut addrs = Addrs::default();
+        if let Some(other) = other_end(&config) {
+            let found = lookup(&resolver, other);
+            // What is wrong with it has been logged.
+            if let Ok(Ok(found)) = tokio::time::timeout(LOOK_UP, found).await {
+                addrs.remote = found;
+            }
+            if addrs.remote.is_empty() && loses_rights && dials(&config) {
+                let host = other.host_or_any().to_owned();
+                Arc::clone(&resolver).until_found(host).await;
+                addrs.remote = lookup(&resolver, other).await?;
+            }
+        }
+        let socket = if addrs.remote.is_empty() && dials(&config) {
+            None
+        } else {
+            Some(sockets::datagrams(&config, &addrs.remote).await?)
         };
-        let socket = sockets::datagrams(&config, &addrs.remote).await?;
-        addrs.local = sockets::local_addresses(&socket, &addrs.remote);
+        if let Some(socket) = &socket {
+            addrs.port = socket.local_addr().map(|addr| addr.port());
+            addrs.local = sockets::local_addresses(addrs.port, &addrs.remote);
+        }
         let link = Link::new(&config)?;
         Ok(Self {
             config,
             clock: Clock::start(),
             hub: Hub::default(),
             link,
+            resolver,
             socket,
             listener,
             http,
@@ -121,13 +159,10 @@ impl Libev {
     #[must_use]
     pub fn describe(&self) -> String {
         let listener = self.listener.as_ref().map(|l| format!("{}/tcp", l.name()));
-        let socket = self.socket.describe();
+        let socket = self.socket.as_ref().map(Datagrams::describe);
         let http = self.http.as_ref().and_then(|l| l.local_addr().ok());
         let http = http.map(|addr| format!("http://{addr}"));
-        let all: Vec<_> = [listener, Some(socket), http]
-            .into_iter()
-            .flatten()
-            .collect();
+        let all: Vec<_> = [listener, socket, http].into_iter().flatten().collect();
         all.join(", ")
     }
 
@@ -141,13 +176,15 @@ impl Libev {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
         let (reports, mut inbox) = mpsc::unbounded_channel();
-        let status = Status::new(&self.config, self.hub.clone(), self.clock);
+        let (status, mut questions) = Status::new(&self.config, self.hub.clone(), self.clock);
         let http = self.http.map(|listener| status.serve(listener));
         let mut manager = Manager {
+            advice: Advice::libev(&self.config),
             config: self.config,
             clock: self.clock,
             hub: self.hub,
             link: self.link,
+            resolver: self.resolver,
             addrs: self.addrs,
             reports,
             status,
@@ -155,11 +192,24 @@ impl Libev {
             driver: None,
             waiting: VecDeque::new(),
             found: false,
+            down: false,
+            rtt: None,
+            failures: LogLimit::default(),
             looking: None,
             redialled: None,
         };
-        manager.found = !manager.is_rendezvous_client();
-        manager.start(self.socket)?;
+        let unresolved = manager.addrs.remote.is_empty() && other_end(&manager.config).is_some();
+        manager.found = !manager.is_rendezvous_client() && !unresolved;
+        if unresolved {
+            manager.look(Why::Unknown);
+        } else if manager.is_client()
+            && let Some(other) = other_end(&manager.config)
+        {
+            info!("contacting {other}");
+        }
+        if let Some(socket) = self.socket {
+            manager.start(socket)?;
+        }
         let naming = tokio::spawn(manager.access.clone().run());
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -175,7 +225,11 @@ impl Libev {
                     // Who asked may have gone.
                     let _ = told.send(done);
                 }
-                found = looked_up(&mut manager.looking) => manager.resolved(found).await,
+                Some(question) = questions.recv() => {
+                    // One that a driver does not take is answered by that.
+                    let _ = manager.command(Command::Inquire(Some(question)));
+                }
+                found = looked_up(&mut manager.looking) => manager.resolved(found).await?,
                 () = ended(&mut manager.driver) => manager.restart().await?,
                 _ = tick.tick(), if waits => manager.give_up_waiting(),
             }
@@ -197,12 +251,31 @@ struct Running {
     task: JoinHandle<std::io::Result<()>>,
 }
 
+/// Why names are looked up.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Why {
+    /// Nothing has been heard for long: a client also gets another port.
+    Silence,
+    /// The configuration was read again.
+    Reload,
+    /// No address is known yet.
+    Unknown,
+}
+
+/// Names that are being looked up: the addresses of the other end.
+struct Looking {
+    why: Why,
+    task: JoinHandle<Result<Vec<SocketAddr>, Error>>,
+}
+
 /// Looks after the driver.
 struct Manager {
+    advice: Advice,
     config: Arc<LibevConfig>,
     clock: Clock,
     hub: Hub,
     link: Link,
+    resolver: Arc<Resolver>,
     addrs: Addrs,
     reports: mpsc::UnboundedSender<(u64, Report)>,
     status: Arc<Status>,
@@ -212,7 +285,13 @@ struct Manager {
     waiting: VecDeque<(Instant, Orphan)>,
     /// It is known where the other end is.
     found: bool,
-    looking: Option<JoinHandle<Result<Vec<SocketAddr>, Error>>>,
+    /// The server does not answer.
+    down: bool,
+    /// The latest round trip.
+    rtt: Option<Duration>,
+    /// Why the socket could not be opened again.
+    failures: LogLimit,
+    looking: Option<Looking>,
     /// When obfuscation was last dialled anew for the sake of sessions without answers.
     redialled: Option<Instant>,
 }
@@ -239,7 +318,7 @@ impl Manager {
                 id: 0,
             },
             LibevRole::Server { connect, .. } => Side::Server {
-                dial: dialer(connect, &self.config),
+                dial: dialer(connect, &self.config, &self.resolver),
                 target: connect.to_string(),
                 access: self.access.clone(),
                 reports: Some((self.reports.clone(), 0)),
@@ -260,6 +339,8 @@ impl Manager {
             commands: receiver,
             exchange: None,
             hub: self.hub.clone(),
+            advice: self.advice.clone(),
+            servers: self.addrs.remote.clone(),
             close_wait: self.config.linger,
         });
         self.driver = Some(Running {
@@ -274,11 +355,26 @@ impl Manager {
         self.driver = None;
         loop {
             match sockets::datagrams(&self.config, &self.addrs.remote).await {
-                Ok(socket) => return self.start(socket),
-                Err(e) => warn!("{e}; trying again"),
+                Ok(socket) => {
+                    self.failures.over();
+                    self.has_socket(&socket);
+                    return self.start(socket);
+                }
+                Err(e) => {
+                    let text = format!("{e}; trying again");
+                    if let Some(line) = self.failures.line(Instant::now(), &text) {
+                        warn!("{line}");
+                    }
+                }
             }
             tokio::time::sleep(REOPEN).await;
         }
+    }
+
+    /// The tunnel has this socket from now on.
+    fn has_socket(&mut self, socket: &Datagrams) {
+        self.addrs.port = socket.local_addr().map(|addr| addr.port());
+        self.addrs.local = sockets::local_addresses(self.addrs.port, &self.addrs.remote);
     }
 
     fn command(&self, command: Command) -> Result<(), Command> {
@@ -301,7 +397,8 @@ impl Manager {
             orphan
         };
         if self.waiting.len() >= MAX_WAITING {
-            warn!(target: crate::driver::STREAM_LOG, "too many connections wait for the other end; one is reset");
+            self.advice
+                .warn("too many connections wait for the other end; more are reset");
             return orphan.conn.abort();
         }
         self.waiting.push_back((Instant::now(), orphan));
@@ -310,8 +407,9 @@ impl Manager {
     /// Carries what has waited; what has waited too long is reset.
     fn give_up_waiting(&mut self) {
         let now = Instant::now();
+        let limit = if self.down { GIVE_UP } else { MAX_WAIT };
         for (since, orphan) in std::mem::take(&mut self.waiting) {
-            if now - since > MAX_WAIT {
+            if now - since > limit {
                 orphan.conn.abort();
             } else if self.found {
                 self.carry(orphan);
@@ -332,7 +430,7 @@ impl Manager {
             }
             Report::Path(event) => self.path(event),
             Report::Suspect => self.dial_again(),
-            Report::Recovered | Report::Streams(_) => {}
+            Report::Answers | Report::Recovered | Report::Streams(_) => {}
         }
     }
 
@@ -353,14 +451,35 @@ impl Manager {
     fn path(&mut self, event: PathEvent) {
         self.status.path(&event);
         match event {
-            PathEvent::PeerFound { peer, .. } | PathEvent::PeerChanged { peer, .. } => {
+            PathEvent::Rtt(rtt) => self.rtt = Some(rtt),
+            PathEvent::PeerFound { peer } | PathEvent::PeerChanged { peer } => {
                 if self.is_rendezvous_client() {
                     info!("rendezvoused at {peer}");
-                } else if self.is_client() {
-                    debug!("the server answers at {peer}");
+                } else if let Some(other) = other_end(&self.config) {
+                    self.resolver.works(other.host_or_any(), peer.ip());
+                }
+                if self.is_client() {
+                    let text = self.advice.answers(peer, self.rtt.unwrap_or_default());
+                    self.advice.fresh();
+                    // Told again after silence, but not with every ping.
+                    self.advice.info(&text);
                 }
                 self.found = true;
                 self.give_up_waiting();
+            }
+            PathEvent::Down => {
+                self.down = true;
+                let name = other_end(&self.config).map(ToString::to_string);
+                warn!(
+                    "{} is down: no answer for 6 s; until there is one, connections are reset after 5 s",
+                    name.as_deref().unwrap_or("the server")
+                );
+                self.next_address();
+            }
+            PathEvent::Up => {
+                self.down = false;
+                self.advice.fresh();
+                info!("the server answers again");
             }
             PathEvent::PeerLost => {
                 if self.is_rendezvous_client() {
@@ -370,11 +489,12 @@ impl Manager {
             }
             PathEvent::Resolve => {
                 if self.is_client() {
-                    warn!("the other end does not answer: looking up addresses again");
+                    self.advice
+                        .warn("the other end does not answer: looking up addresses again");
                 } else {
                     debug!("idle: looking up addresses again");
                 }
-                self.look();
+                self.look(Why::Silence);
             }
             PathEvent::Registered { from } => info!("a service is made known from {from}"),
             PathEvent::NoSuchService { from } => {
@@ -384,36 +504,82 @@ impl Manager {
         }
     }
 
-    /// Looks names up again, unless that is going on.
-    fn look(&mut self) {
-        if self.looking.is_none() {
-            let config = Arc::clone(&self.config);
-            self.looking = Some(tokio::spawn(async move { remote(&config).await }));
+    /// Obfuscation has one connection: when nothing comes from an address of the server, it goes to the next one. Without,
+    /// all of them are pinged.
+    fn next_address(&mut self) {
+        if self.config.obfs.is_some()
+            && self.is_client()
+            && let Some(other) = other_end(&self.config)
+            && let Some(first) = self.addrs.remote.first()
+            && self.resolver.silent(other.host_or_any(), first.ip())
+        {
+            self.look(Why::Silence);
         }
     }
 
-    /// Names were looked up: the driver learns of it. A client also gets another port, because what is between may have
-    /// forgotten the old one, or may have taken a dislike to it.
-    async fn resolved(&mut self, found: Result<Vec<SocketAddr>, Error>) {
+    /// Looks names up again, unless that is going on.
+    fn look(&mut self, why: Why) {
+        let Some(other) = other_end(&self.config).cloned() else {
+            return;
+        };
+        if self.looking.is_none() || why == Why::Reload {
+            let resolver = Arc::clone(&self.resolver);
+            let task = tokio::spawn(async move {
+                if why == Why::Unknown {
+                    // There is nothing to go on with.
+                    let host = other.host_or_any().to_owned();
+                    Arc::clone(&resolver).until_found(host).await;
+                }
+                lookup(&resolver, &other).await
+            });
+            self.looking = Some(Looking { why, task });
+        }
+    }
+
+    /// Names were looked up: the driver learns of it. A client that has heard nothing for long also gets another port, because
+    /// what is between may have forgotten the old one, or may have taken a dislike to it.
+    async fn resolved(&mut self, (why, found): LookedUp) -> Result<(), Error> {
+        let first = self.addrs.remote.is_empty();
         match found {
             Ok(addrs) => {
+                if first {
+                    info!("contacting {}", addrs[0]);
+                }
                 self.addrs.remote.clone_from(&addrs);
                 // A driver that is busy learns of it the next time.
                 let _ = self.command(Command::Resolved(addrs));
             }
-            Err(e) => warn!("{e}; the old addresses stay"),
+            Err(e) if first => {
+                debug!("{e}");
+                self.look(Why::Unknown);
+                return Ok(());
+            }
+            Err(e) => debug!("{e}; the old addresses stay"),
         }
-        // With obfuscation the connection is dialled anew instead.
-        if self.is_client() && self.config.obfs.is_none() && !sockets::is_bound(&self.config) {
-            self.rebind().await;
+        if first && self.driver.is_none() {
+            // Its socket could not be opened without an address.
+            self.restart().await?;
+        } else if first || (why == Why::Silence && self.is_client()) {
+            // With obfuscation the connection is dialled anew instead. The first address may be of the other family.
+            if self.config.obfs.is_none() && !sockets::is_bound(&self.config) {
+                self.rebind().await;
+            } else if first {
+                self.addrs.local = sockets::local_addresses(self.addrs.port, &self.addrs.remote);
+                let _ = self.command(Command::LocalChanged(self.addrs.local.clone()));
+            }
         }
+        if first && !self.is_rendezvous_client() {
+            self.found = true;
+            self.give_up_waiting();
+        }
+        Ok(())
     }
 
     /// Gives the driver another socket.
     async fn rebind(&mut self) {
         match sockets::datagrams(&self.config, &self.addrs.remote).await {
             Ok(socket) => {
-                self.addrs.local = sockets::local_addresses(&socket, &self.addrs.remote);
+                self.has_socket(&socket);
                 let local = self.addrs.local.clone();
                 let _ = self.command(Command::Rebind(Box::new(socket), local));
             }
@@ -437,7 +603,6 @@ impl Manager {
                     .into(),
             );
         }
-        let addrs = remote(&config).await.map_err(|e| e.to_string())?;
         let changes = libev_changes(&self.config, &config);
         let moved = sockets::place(&config) != sockets::place(&self.config);
         self.config = Arc::new(self.link.keep(&self.config, config));
@@ -446,14 +611,15 @@ impl Manager {
         let reload = Command::Reload(Box::new(settings), self.config.keepalive);
         let mut taken = self.command(reload).is_ok();
         if let LibevRole::Server { connect, .. } = &self.config.role {
-            let target = Command::Target(dialer(connect, &self.config), connect.to_string());
+            let dial = dialer(connect, &self.config, &self.resolver);
+            let target = Command::Target(dial, connect.to_string());
             taken &= self.command(target).is_ok();
         }
         if !taken {
             return Err("the driver is too busy".into());
         }
-        self.addrs.remote.clone_from(&addrs);
-        let _ = self.command(Command::Resolved(addrs));
+        // The addresses that are known stay in use meanwhile.
+        self.look(Why::Reload);
         if moved {
             self.rebind().await;
         }
@@ -497,25 +663,27 @@ async fn ended(driver: &mut Option<Running>) {
     }
 }
 
+/// Why names were looked up, and what was found.
+type LookedUp = (Why, Result<Vec<SocketAddr>, Error>);
+
 /// Ready when names have been looked up.
-async fn looked_up(
-    task: &mut Option<JoinHandle<Result<Vec<SocketAddr>, Error>>>,
-) -> Result<Vec<SocketAddr>, Error> {
-    let Some(running) = task else {
+async fn looked_up(looking: &mut Option<Looking>) -> LookedUp {
+    let Some(running) = looking else {
         return std::future::pending().await;
     };
-    let done = running.await;
-    *task = None;
-    done.unwrap_or_else(|e| Err(Error::Io(std::io::Error::other(e))))
+    let (why, done) = (running.why, (&mut running.task).await);
+    *looking = None;
+    let failed = |e| Err(Error::Io(std::io::Error::other(e)));
+    (why, done.unwrap_or_else(failed))
 }
 
-/// Addresses of the server, or of the relay; none where peers come by themselves.
-async fn remote(config: &LibevConfig) -> Result<Vec<SocketAddr>, Error> {
+/// The server or the relay that the configuration names; none where peers come by themselves.
+const fn other_end(config: &LibevConfig) -> Option<&HostPort> {
     match &config.role {
         LibevRole::Client {
             place: Place::Direct(server),
             ..
-        } => lookup(server).await,
+        } => Some(server),
         LibevRole::Client {
             place: Place::Rendezvous { relay, .. },
             ..
@@ -523,13 +691,19 @@ async fn remote(config: &LibevConfig) -> Result<Vec<SocketAddr>, Error> {
         | LibevRole::Server {
             place: Place::Rendezvous { relay, .. },
             ..
-        } => lookup(relay).await,
-        LibevRole::Server { .. } | LibevRole::Relay { .. } => Ok(Vec::new()),
+        } => Some(relay),
+        LibevRole::Server { .. } | LibevRole::Relay { .. } => None,
     }
 }
 
-async fn lookup(addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {
-    dial::resolve(addr.host_or_any(), addr.port.number)
+/// Whether the socket of the tunnel cannot be opened without an address of the other end.
+const fn dials(config: &LibevConfig) -> bool {
+    config.obfs.is_some() && matches!(config.role, LibevRole::Client { .. })
+}
+
+async fn lookup(resolver: &Resolver, addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {
+    resolver
+        .addresses(addr.host_or_any(), addr.port.number)
         .await
         .map_err(|source| Error::Resolve {
             host: addr.host.clone(),
@@ -537,11 +711,15 @@ async fn lookup(addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {
         })
 }
 
-fn dialer(connect: &HostPort, config: &LibevConfig) -> Box<dyn Fn() -> Dial + Send> {
+fn dialer(
+    connect: &HostPort,
+    config: &LibevConfig,
+    resolver: &Arc<Resolver>,
+) -> Box<dyn Fn() -> Dial + Send> {
     let target = StreamAddr::Tcp {
         host: connect.host.clone(),
         port: connect.port.number,
     };
-    let tuning = sockets::tuning(config);
-    Box::new(move || Dial::target(target.clone(), tuning))
+    let (tuning, resolver) = (sockets::tuning(config), Arc::clone(resolver));
+    Box::new(move || Dial::target(target.clone(), tuning, &resolver))
 }

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::conn::Tuning;
 use crate::listen::Listener;
 use crate::socket::Datagrams;
-use crate::{Error, dial, open};
+use crate::{Error, open, resolve as names};
 
 /// Connections that the kernel holds until they are accepted; it cuts this to its own limit.
 const BACKLOG: u32 = 4096;
@@ -81,7 +81,7 @@ fn listen(addr: SocketAddr, reuseport: bool) -> io::Result<TcpListener> {
 }
 
 async fn resolve(addr: &HostPort) -> Result<Vec<SocketAddr>, Error> {
-    dial::resolve(addr.host_or_any(), addr.port.number)
+    names::local(addr.host_or_any(), addr.port.number)
         .await
         .map_err(|source| Error::Resolve {
             host: addr.host.clone(),
@@ -133,7 +133,11 @@ pub(super) async fn datagrams(
             && !matches!(config.role, LibevRole::Client { .. }),
         congestion: false,
     };
-    Datagrams::udp(socket, details).map_err(failed)
+    let socket = Datagrams::udp(socket, details).map_err(failed)?;
+    if let LibevRole::Client { .. } = config.role {
+        socket.watch_icmp();
+    }
+    Ok(socket)
 }
 
 /// Packets in the clothes of TCP.
@@ -216,10 +220,10 @@ fn udp(local: SocketAddr, config: &LibevConfig) -> io::Result<(UdpSocket, Grante
     }
 }
 
-/// Our addresses, as `remote` may reach them from the same network, with the port of `socket`: a relay tells them to the
+/// Our addresses, as `remote` may reach them from the same network, with the `port` of the tunnel: a relay tells them to the
 /// other end.
-pub(super) fn local_addresses(socket: &Datagrams, remote: &[SocketAddr]) -> Vec<SocketAddr> {
-    let Some(port) = socket.local_addr().map(|a| a.port()) else {
+pub(super) fn local_addresses(port: Option<u16>, remote: &[SocketAddr]) -> Vec<SocketAddr> {
+    let Some(port) = port else {
         return Vec::new();
     };
     let mut found = Vec::new();

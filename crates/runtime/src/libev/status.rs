@@ -11,28 +11,30 @@ use fulmar_netio::{ObfsContext, ObfsState};
 use fulmar_session::Counters;
 use fulmar_session::counters::Kind;
 use fulmar_session::dialect::PathEvent;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::silence_limit;
 use crate::clock::Clock;
 use crate::describe::{self, Description};
 use crate::http::{
-    self, ContextState, ContextView, ObfsView, Pair, Rates, StatsQuery, StatsView, StatusSource,
-    Traffic,
+    self, ContextState, ContextView, Healthy, ObfsView, Pair, Rates, StatsQuery, StatsView,
+    StatusSource, Traffic,
 };
+use crate::inquiry::{Inquiry, Question};
 use crate::stats::Hub;
 
 /// See the module.
 pub(super) struct Status {
     hub: Hub,
     clock: Clock,
+    /// How a client has its server asked.
+    inquiry: Option<Inquiry>,
     rates: Rates,
     state: Mutex<State>,
 }
 
 struct State {
-    /// It is a client.
-    listens: bool,
     /// Silence that is tolerated (section 11.2).
     limit: Duration,
     /// A rendezvous client has not found its server.
@@ -44,23 +46,30 @@ struct State {
 }
 
 impl Status {
-    pub(super) fn new(config: &LibevConfig, hub: Hub, clock: Clock) -> Arc<Self> {
+    /// The status, and where its questions come out.
+    pub(super) fn new(
+        config: &LibevConfig,
+        hub: Hub,
+        clock: Clock,
+    ) -> (Arc<Self>, mpsc::Receiver<Question>) {
         let rendezvous = matches!(config.role.place(), Some(Place::Rendezvous { .. }));
         let listens = matches!(config.role, LibevRole::Client { .. });
         let state = State {
-            listens,
             limit: silence_limit(config),
             pending: rendezvous && listens,
             overhead: config.crypto.method().overhead() as u64,
             peer: None,
             rtt: None,
         };
-        Arc::new(Self {
+        let (inquiry, questions) = Inquiry::new(hub.clone(), clock);
+        let status = Self {
             hub,
             clock,
+            inquiry: listens.then_some(inquiry),
             rates: Rates::default(),
             state: Mutex::new(state),
-        })
+        };
+        (Arc::new(status), questions)
     }
 
     /// Answers on `listener` until it is aborted.
@@ -150,11 +159,15 @@ fn traffic(c: &Counters, overhead: u64) -> Traffic {
 }
 
 impl StatusSource for Status {
-    fn healthy(&self) -> (u16, String) {
-        let heard = self.hub.last_heard();
-        let ago = heard.map(|at| self.clock.now() - at);
-        let state = self.lock();
-        http::health(state.listens, state.pending, ago, state.limit)
+    fn healthy(self: Arc<Self>) -> Healthy {
+        Box::pin(async move {
+            let Some(inquiry) = &self.inquiry else {
+                return http::health(false, false, None, Duration::ZERO);
+            };
+            inquiry.ask().await;
+            let state = self.lock();
+            http::health(true, state.pending, inquiry.heard(), state.limit)
+        })
     }
 
     fn stats(
@@ -162,6 +175,9 @@ impl StatusSource for Status {
         query: StatsQuery,
         post: bool,
     ) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        if let Some(inquiry) = &self.inquiry {
+            inquiry.ask_for_later();
+        }
         Box::pin(async move {
             let view = self.view().await;
             self.rates.text(&view, query, post)

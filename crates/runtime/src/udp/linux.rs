@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 
 use fulmar_netio::{
-    Alarm, Details, IoCounters, RecvBuffers, RecvMeta, Sent, SockRef, Transmit, UdpState,
+    Alarm, Details, IcmpError, IoCounters, RecvBuffers, RecvMeta, Sent, SockRef, Transmit, UdpState,
 };
 use fulmar_wire::time::Instant;
 use tokio::net::unix::pipe;
@@ -128,6 +128,18 @@ impl Udp {
             };
             ready!(writable.poll_wait(cx))?;
         }
+    }
+
+    /// See [`crate::socket::Datagrams::watch_icmp`].
+    pub(crate) fn watch_icmp(&self) {
+        if let Err(e) = self.state.watch_icmp(SockRef::from(&self.socket)) {
+            tracing::debug!("ICMP errors will not be told: {e}");
+        }
+    }
+
+    /// See [`crate::socket::Datagrams::drain_icmp`].
+    pub(crate) fn drain_icmp(&self, each: impl FnMut(IcmpError)) {
+        self.state.drain_icmp(SockRef::from(&self.socket), each);
     }
 
     /// Its local address.

@@ -3,7 +3,9 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use fulmar_netio::{Details, IoCounters, RecvBuffers, RecvMeta, Sent, SockRef, Transmit, UdpState};
+use fulmar_netio::{
+    Details, IcmpError, IoCounters, RecvBuffers, RecvMeta, Sent, SockRef, Transmit, UdpState,
+};
 use fulmar_wire::time::Instant;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -65,6 +67,18 @@ impl Udp {
                 done => return Poll::Ready(done),
             }
         }
+    }
+
+    /// See [`crate::socket::Datagrams::watch_icmp`].
+    pub(crate) fn watch_icmp(&self) {
+        if let Err(e) = self.state.watch_icmp(SockRef::from(&self.socket)) {
+            tracing::debug!("ICMP errors will not be told: {e}");
+        }
+    }
+
+    /// See [`crate::socket::Datagrams::drain_icmp`].
+    pub(crate) fn drain_icmp(&self, each: impl FnMut(IcmpError)) {
+        self.state.drain_icmp(SockRef::from(&self.socket), each);
     }
 
     /// Its local address.

@@ -144,6 +144,12 @@ pub trait Dialect: Send {
         None
     }
 
+    /// Somebody wants to know whether the other end is there: asks it beside conversations, unless it was asked or heard
+    /// a short while ago. `None` in dialects that have no question beside conversations; else whether it was asked.
+    fn inquire(&mut self, _now: Instant) -> Option<bool> {
+        None
+    }
+
     /// Names were looked up again: where the other end is, best first.
     fn resolved(&mut self, _now: Instant, _addrs: Vec<SocketAddr>) {}
 

@@ -89,6 +89,19 @@ impl Endpoint {
         Err(OpenError::Exhausted)
     }
 
+    /// Somebody wants to know whether the other end is there, and the last proof of that is old: asks it, beside
+    /// conversations where the dialect can, else within the sessions that there are. Whether a question leaves.
+    pub fn inquire(&mut self, now: Instant) -> bool {
+        if let Some(asked) = self.dialect.inquire(now) {
+            return asked;
+        }
+        let keys: Vec<_> = self.sessions.keys().collect();
+        for key in &keys {
+            self.stream_command(*key, |layer| layer.ping());
+        }
+        !keys.is_empty()
+    }
+
     /// Names were looked up again: where the other end is now, best first.
     pub fn resolved(&mut self, now: Instant, addrs: Vec<SocketAddr>) {
         self.dialect.resolved(now, addrs);

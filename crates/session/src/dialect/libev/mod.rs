@@ -427,6 +427,11 @@ impl Dialect for Libev {
         self.control.poll_event()
     }
 
+    fn inquire(&mut self, now: Instant) -> Option<bool> {
+        self.stir(now);
+        Some(self.control.inquire(now))
+    }
+
     fn resolved(&mut self, now: Instant, addrs: Vec<SocketAddr>) {
         self.stir(now);
         self.control.resolved(now, addrs);

@@ -32,6 +32,7 @@ use std::net::SocketAddr;
 use fulmar_wire::libev::{Hello, Session0};
 use fulmar_wire::time::Instant;
 
+use crate::reachability::{Change, Reachability};
 use crate::transmit::Path;
 
 use ping::Pings;
@@ -79,12 +80,12 @@ pub enum Place {
     Bound,
     /// A client of a server that can be reached.
     Client {
-        /// The server's addresses, best first; not empty.
+        /// The server's addresses, best first; empty while its name does not resolve.
         servers: Vec<SocketAddr>,
     },
     /// A client that finds its server at a relay.
     RendezvousClient {
-        /// The relay's addresses, best first; not empty.
+        /// The relay's addresses, best first; empty until they are known.
         relays: Vec<SocketAddr>,
         /// The service, at most 256 bytes.
         id: Vec<u8>,
@@ -93,7 +94,7 @@ pub enum Place {
     },
     /// A server that makes itself known to a relay.
     RendezvousServer {
-        /// The relay's addresses, best first; not empty.
+        /// The relay's addresses, best first; empty until they are known.
         relays: Vec<SocketAddr>,
         /// The service, at most 256 bytes.
         id: Vec<u8>,
@@ -144,6 +145,11 @@ pub enum Event {
     },
     /// A rendezvous client's server does not answer: the relay is asked again.
     PeerLost,
+    /// The server was asked several times and nothing opened ([`crate::reachability`]). A relay that does not answer is no
+    /// such server: it may be that the service is not known there yet.
+    Down,
+    /// Something has opened after [`Self::Down`].
+    Up,
     /// Nothing has been heard for long: names should be looked up again, see [`Control::resolved`].
     Resolve,
     /// A ping took so long.
@@ -197,6 +203,7 @@ pub struct Control {
     /// A server that sessions get no answer from: pings left.
     suspect: Option<u32>,
     heard: Option<Instant>,
+    reachability: Reachability,
     /// Since when silence is counted: something was heard, or names were looked up.
     quiet_since: Instant,
     hellos: VecDeque<(SocketAddr, Hello)>,
@@ -230,6 +237,7 @@ impl Control {
             next_ping: None,
             suspect: None,
             heard: None,
+            reachability: Reachability::default(),
             quiet_since: now,
             hellos: VecDeque::new(),
             out: VecDeque::new(),
@@ -406,6 +414,9 @@ impl Control {
     fn alive(&mut self, now: Instant) {
         self.heard = Some(now);
         self.quiet_since = now;
+        if self.reachability.proven(now) == Some(Change::Up) {
+            self.tell(Event::Up);
+        }
     }
 
     /// Datagrams of conversations have left for the server.
@@ -421,6 +432,27 @@ impl Control {
             self.next_ping = Some(now);
             self.handle_timeout(now);
         }
+    }
+
+    /// Somebody wants to know whether the server is there: asks it, if it was neither heard nor asked a short while ago.
+    pub fn inquire(&mut self, now: Instant) -> bool {
+        self.now = now;
+        if !self.is_client() || !self.reachability.inquire(now) {
+            return false;
+        }
+        match self.server {
+            Some(server) if self.answered || !self.is_direct() => self.ping(now, server),
+            // None of its addresses has answered yet, or the relay has not: what a lost server brings about.
+            _ => {
+                self.lose(now);
+                self.handle_timeout(now);
+            }
+        }
+        true
+    }
+
+    const fn is_direct(&self) -> bool {
+        matches!(self.settings.place, Place::Client { .. })
     }
 
     const fn is_client(&self) -> bool {
@@ -443,6 +475,7 @@ impl Control {
             self.pings.poll_timeout(),
             self.punches.poll_timeout(),
             self.silence(),
+            self.reachability.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -515,6 +548,9 @@ impl Control {
         if due(self.next_relay) {
             self.tell_relay(now);
         }
+        if self.reachability.check(now) == Some(Change::Down) {
+            self.tell(Event::Down);
+        }
     }
 
     /// A client's server is not where it was, as far as can be told. What is done about it is due now.
@@ -575,6 +611,9 @@ impl Control {
 
     fn ping(&mut self, now: Instant, to: SocketAddr) {
         let time = now.wire_millis().0;
+        if self.is_client() {
+            self.reachability.asked(now);
+        }
         self.pings.sent(now, to, time);
         let path = Path {
             remote: to,

@@ -209,6 +209,90 @@ fn the_first_address_that_answers_is_the_server() {
     assert_eq!(said(&mut client), [], "the third is not needed");
 }
 
+/// Lets time pass up to `until`; what was told, and when.
+fn run(control: &mut Control, until: u64) -> Vec<(u64, Event)> {
+    let mut told = Vec::new();
+    while let Some(now) = control.poll_timeout().filter(|now| *now < at(until)) {
+        control.handle_timeout(now);
+        said(control);
+        let ms = now.as_micros() / 1000;
+        told.extend(events(control).into_iter().map(|event| (ms, event)));
+    }
+    told
+}
+
+#[test]
+fn a_server_that_was_asked_three_times_over_six_seconds_is_down() {
+    let servers = vec![addr("192.0.2.1:9")];
+    let mut client = Control::new(settings(Place::Client { servers }), at(0));
+    assert_eq!(run(&mut client, 8000), [(6000, Event::Down)]);
+    let mut pong = Vec::new();
+    client.handle_timeout(at(9000));
+    client.inquire(at(9000));
+    let asked = said(&mut client);
+    let Ok(Session0::Ping { time, .. }) = Session0::parse(&asked[0].1) else {
+        panic!("{asked:?}");
+    };
+    Session0::Pong { time, hello: None }.emit(&mut pong);
+    client.handle(at(9050), path("192.0.2.1:9"), &pong, true);
+    assert_eq!(events(&mut client)[0], Event::Up);
+    // One that answers is never down.
+    let told = run(&mut client, 60_000);
+    assert!(!told.iter().any(|(_, e)| *e == Event::Up), "{told:?}");
+}
+
+/// The service may not be known there yet.
+#[test]
+fn a_relay_that_is_silent_is_no_server_that_is_down() {
+    let (relays, id) = (vec![addr("192.0.2.1:9")], b"x".to_vec());
+    let local = vec![addr("10.0.0.5:77")];
+    let place = Place::RendezvousClient { relays, id, local };
+    let mut client = Control::new(settings(place), at(0));
+    let told = run(&mut client, 60_000);
+    assert!(!told.iter().any(|(_, e)| *e == Event::Down), "{told:?}");
+}
+
+#[test]
+fn a_client_asks_for_somebody_who_wants_to_know_but_rarely() {
+    let servers = vec![addr("192.0.2.1:9")];
+    let keepalive = None;
+    let mut client = Control::new(
+        Settings {
+            keepalive,
+            ..settings(Place::Client { servers })
+        },
+        at(0),
+    );
+    let first = said(&mut client);
+    let Ok(Session0::Ping { time, .. }) = Session0::parse(&first[0].1) else {
+        panic!("{first:?}");
+    };
+    let mut pong = Vec::new();
+    Session0::Pong { time, hello: None }.emit(&mut pong);
+    client.handle(at(40), path("192.0.2.1:9"), &pong, true);
+    // What was heard a moment ago need not be asked.
+    assert!(!client.inquire(at(20_000)));
+    assert_eq!(said(&mut client), []);
+    assert!(client.inquire(at(31_000)));
+    assert_eq!(said(&mut client).len(), 1, "a ping, and no session");
+    assert!(!client.inquire(at(32_000)));
+    // Who is no client asks nobody.
+    let mut server = Control::new(settings(Place::Bound), at(0));
+    assert!(!server.inquire(at(31_000)));
+}
+
+#[test]
+fn a_client_whose_servers_name_does_not_resolve_begins_when_it_does() {
+    let servers = Vec::new();
+    let mut client = Control::new(settings(Place::Client { servers }), at(0));
+    assert_eq!(said(&mut client), []);
+    assert_eq!(client.server(), None);
+    run(&mut client, 20_000);
+    client.resolved(at(20_000), vec![addr("192.0.2.1:9")]);
+    assert_eq!(client.server(), Some(addr("192.0.2.1:9")));
+    assert_eq!(said(&mut client).len(), 1);
+}
+
 #[test]
 fn nobody_makes_us_ping_what_a_relay_has_not_named() {
     let relays = vec![addr("192.0.2.1:9")];
