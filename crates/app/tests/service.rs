@@ -10,6 +10,8 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use kit::{Program, SOON, Service, connect, fulmar, run, service};
@@ -34,10 +36,26 @@ fn command(name: &str, dir: &Path, instance: &str) -> Vec<String> {
     line.split(' ').map(str::to_owned).collect()
 }
 
+/// What is written to a socket at `path`. It is read all the time: whoever writes does not wait.
+fn service_manager(path: &Path) -> Receiver<String> {
+    let notify = UnixDatagram::bind(path).expect("bound");
+    let (told, inbox) = channel();
+    thread::spawn(move || {
+        let mut buffer = [0; 1024];
+        while let Ok(n) = notify.recv(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
+            if told.send(text).is_err() {
+                break;
+            }
+        }
+    });
+    inbox
+}
+
 /// A service as systemd would start it.
 struct Unit {
     program: Program,
-    notify: UnixDatagram,
+    told: Receiver<String>,
     dir: TempDir,
     file: PathBuf,
 }
@@ -48,8 +66,7 @@ impl Unit {
         let file = dir.path().join(name);
         fs::write(&file, text).expect("written");
         let socket = dir.path().join("notify");
-        let notify = UnixDatagram::bind(&socket).expect("bound");
-        notify.set_read_timeout(Some(SOON)).expect("limit");
+        let told = service_manager(&socket);
         let args = command("ExecStart", dir.path(), "office");
         let mut command = Command::new(&args[0]);
         command
@@ -58,7 +75,7 @@ impl Unit {
             .env("WATCHDOG_USEC", "200000");
         Self {
             program: Program::start(command),
-            notify,
+            told,
             dir,
             file,
         }
@@ -66,16 +83,25 @@ impl Unit {
 
     /// The next message that has the assignment `wanted`.
     fn told(&self, wanted: &str) -> String {
+        self.next(wanted, |text| text.lines().any(|line| line == wanted))
+    }
+
+    /// The next message in whose status line `wanted` is.
+    fn status(&self, wanted: &str) -> String {
+        self.next(wanted, |text| {
+            let mut lines = text.lines();
+            lines.any(|line| line.starts_with("STATUS=") && line.contains(wanted))
+        })
+    }
+
+    fn next(&self, wanted: &str, is_it: impl Fn(&str) -> bool) -> String {
         let end = Instant::now() + SOON;
         let mut all = Vec::new();
-        while Instant::now() < end {
-            let mut buffer = [0; 1024];
-            let n = self
-                .notify
-                .recv(&mut buffer)
-                .unwrap_or_else(|e| panic!("not told {wanted}, but {all:#?}: {e}"));
-            let text = String::from_utf8(buffer[..n].to_vec()).expect("text");
-            if text.lines().any(|line| line == wanted) {
+        while let Ok(text) = self
+            .told
+            .recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
+            if is_it(&text) {
                 return text;
             }
             all.push(text);
@@ -178,6 +204,28 @@ fn the_unit_runs_a_file_of_kcptun_libev() {
         let entry = client.address("/tcp");
         (client, entry)
     });
+}
+
+/// At boot, before there is a network.
+#[test]
+fn a_name_that_does_not_resolve_delays_no_start() {
+    let name = "no-such-host.invalid";
+    let texts = [
+        format!(r#"{{"localaddr": "127.0.0.1:0", "remoteaddr": "{name}:1", "key": "k"}}"#),
+        format!(r#"{{"listen": "127.0.0.1:0", "kcp_connect": "{name}:1", "log": "stderr"}}"#),
+        format!(r#"{{"kcp_bind": "127.0.0.1:0", "connect": "{name}:1", "log": "stderr"}}"#),
+    ];
+    for text in texts {
+        let mut unit = Unit::start("office.json", &text);
+        let missing = format!("; missing: {name} does not resolve");
+        // It may have been tried before the start, or after.
+        if !unit.told("READY=1").contains(&missing) {
+            unit.status(&missing);
+        }
+        unit.told("WATCHDOG=1");
+        assert!(unit.program.runs());
+        assert_eq!(unit.program.end("TERM").code(), Some(0));
+    }
 }
 
 #[test]
