@@ -599,7 +599,7 @@ impl Conversations {
 #[test]
 fn idle_conversations_of_libev_cost_little() {
     const N: usize = 500;
-    for (auto, limit) in [(false, 2400), (true, 3600)] {
+    for (auto, limit) in [(false, 2400), (true, 4200)] {
         let mut pair = Conversations::new(auto);
         pair.turns(100);
         pair.held = [0; 2];
