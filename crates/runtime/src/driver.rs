@@ -900,7 +900,8 @@ impl Troubles {
         if fresh {
             self.last = Some((trouble, now));
             warn!(
-                "{datagrams} datagrams could not be sent: {trouble}; they are sent again when they are missed"
+                "{} not sent: {trouble}; what is missed will be retransmitted",
+                fulmar_config::text::count(datagrams as u64, "datagram")
             );
         }
     }

@@ -15,6 +15,7 @@
 //! | `resolve` | names to addresses |
 //! | `advice`, `log_limit` | what the log says of the other end, and how often |
 //! | `inquiry` | whether the server lives, for who looks at the status page |
+//! | `refusal` | what to do about an address that cannot be had |
 //! | `stats`, [`snmp`] | counters of the process |
 //! | `access` | the log of a server's clients |
 //! | `describe` | what drivers say of their sessions |
@@ -42,6 +43,7 @@ mod log_limit;
 pub mod notify;
 mod open;
 mod pump;
+mod refusal;
 mod registry;
 pub mod reload;
 mod resolve;
@@ -87,7 +89,7 @@ pub fn threads(config: &Config) -> usize {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A local address cannot be had.
-    #[error("cannot listen on {addr}: {source}")]
+    #[error("cannot listen on {addr}: {source}{}", refusal::advice(addr, source))]
     Listen {
         /// Which.
         addr: String,

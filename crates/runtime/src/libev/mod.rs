@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use fulmar_config::StreamAddr;
 use fulmar_config::libev::{HostPort, LibevConfig, LibevRole, Obfs, Place};
+use fulmar_config::text;
 use fulmar_session::dialect::PathEvent;
 use fulmar_session::reachability::GIVE_UP;
 use tokio::sync::mpsc;
@@ -496,6 +497,17 @@ impl Manager {
                 }
                 self.look(Why::Silence);
             }
+            PathEvent::UnknownService { relay } => {
+                let id = String::from_utf8_lossy(&self.config.service_id);
+                warn!(
+                    "the relay {relay} answers, but knows no service {}: \"service_id\" has to be the server's, and the server \
+                     has to be running",
+                    text::quoted(&*id)
+                );
+            }
+            PathEvent::RelaySilent => warn!(
+                "the relay does not answer: \"rendezvous_server\" is not there, or \"method\" or the key differs"
+            ),
             PathEvent::Registered { from } => info!("a service is made known from {from}"),
             PathEvent::NoSuchService { from } => {
                 warn!("{from} asks for a service that nobody has made known");

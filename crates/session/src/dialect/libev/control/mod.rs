@@ -9,6 +9,7 @@
 //! | `ping` | pings that are out, to whom they went, and the round trip |
 //! | `punch` | addresses that a relay has named, and the pings that open the way to them |
 //! | `relay` | services that others have made known here |
+//! | `service` | whether a relay knows the service that is asked for |
 //!
 //! # The four places
 //! ```text
@@ -24,6 +25,7 @@
 mod ping;
 mod punch;
 mod relay;
+mod service;
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -38,6 +40,7 @@ use crate::transmit::Path;
 use ping::Pings;
 use punch::Punches;
 use relay::Services;
+use service::Probe;
 
 pub use punch::may_punch;
 
@@ -159,6 +162,13 @@ pub enum Event {
         /// From where.
         from: SocketAddr,
     },
+    /// The relay answers, but names no server: it does not know the service.
+    UnknownService {
+        /// The relay.
+        relay: SocketAddr,
+    },
+    /// The relay does not answer, neither when it is asked for the service nor when it is pinged.
+    RelaySilent,
     /// Somebody asked for a service that nobody has made known.
     NoSuchService {
         /// Who.
@@ -197,6 +207,7 @@ pub struct Control {
     /// When the relay is next told or asked, and how often it was asked in a row.
     next_relay: Option<Instant>,
     asked: usize,
+    probe: Probe,
     /// When anything was last sent to the server.
     sent: Instant,
     next_ping: Option<Instant>,
@@ -233,6 +244,7 @@ impl Control {
             round: 0,
             next_relay: None,
             asked: 0,
+            probe: Probe::default(),
             sent: now,
             next_ping: None,
             suspect: None,
@@ -258,6 +270,7 @@ impl Control {
             Place::Client { .. } => self.race(now),
             Place::RendezvousClient { .. } | Place::RendezvousServer { .. } => {
                 self.asked = 0;
+                self.probe = Probe::default();
                 self.next_relay = Some(now);
             }
         }
@@ -272,6 +285,16 @@ impl Control {
             return None;
         };
         if !fresh {
+            return None;
+        }
+        // Not a sign of life of the server's.
+        if let Session0::Pong { time, .. } = message
+            && self.probe.answered(time)
+        {
+            if self.server.is_none() {
+                let relay = path.remote;
+                self.tell(Event::UnknownService { relay });
+            }
             return None;
         }
         self.alive(now);
@@ -337,6 +360,7 @@ impl Control {
             self.counters.refused_punches += 1;
             return;
         }
+        self.probe.named();
         let v4 = from.is_ipv4();
         for addr in addrs {
             // A socket has one family, or both; the relay's is one that it has.
@@ -562,6 +586,7 @@ impl Control {
                     self.tell(Event::PeerLost);
                 }
                 self.asked = 0;
+                self.probe = Probe::default();
                 self.next_relay = Some(now);
                 self.next_ping = None;
             }
@@ -638,6 +663,10 @@ impl Control {
                 return;
             }
         };
+        let ping = match listens {
+            true => None,
+            false => self.probe.ping(self.asked, now.wire_millis().0),
+        };
         let mut messages = Vec::new();
         // All addresses of a relay that has several: it is one machine, and one of them works.
         for remote in relays {
@@ -659,6 +688,12 @@ impl Control {
                 local: None,
             };
             messages.push((path, bytes));
+            if let Some(time) = ping {
+                let hello = Some(OURS);
+                let mut bytes = Vec::new();
+                Session0::Ping { time, hello }.emit(&mut bytes);
+                messages.push((path, bytes));
+            }
         }
         for (path, bytes) in messages {
             self.push(path, bytes);
@@ -667,6 +702,9 @@ impl Control {
             let keepalive = self.keepalive().unwrap_or(LONGEST_LISTEN);
             keepalive.min(LONGEST_LISTEN)
         } else {
+            if self.probe.silent(self.asked) {
+                self.tell(Event::RelaySilent);
+            }
             let wait = CONNECTS[self.asked.min(CONNECTS.len() - 1)];
             self.asked += 1;
             wait

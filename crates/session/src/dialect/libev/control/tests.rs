@@ -735,6 +735,38 @@ fn a_server_that_comes_later_is_found() {
 }
 
 #[test]
+fn a_mistyped_service_is_named_within_seconds() {
+    let mut w = World::new();
+    let relay = "203.0.113.1:9";
+    w.host(relay, 0, Place::Bound);
+    let nats = ["203.0.113.11", "203.0.113.12", "203.0.113.13"].map(|o| w.nat(o));
+    w.server("10.1.0.2:50", nats[0], relay, "office");
+    w.run_for(100);
+    let right = w.client("10.2.0.2:50", nats[1], relay, "office");
+    let wrong = w.client("10.3.0.2:50", nats[2], relay, "ofice");
+    let alone = w.client("10.3.0.3:50", nats[2], "203.0.113.77:9", "office");
+    w.run_for(4000);
+    let told = |host: usize, event: &Event| {
+        let all = w.log.iter();
+        all.filter(|(at, e)| *at == host && e == event).count()
+    };
+    let unknown = Event::UnknownService { relay: addr(relay) };
+    assert_eq!(told(wrong, &unknown), 1);
+    assert_eq!(told(wrong, &Event::RelaySilent), 0);
+    assert_eq!(told(alone, &Event::RelaySilent), 1);
+    for event in [&unknown, &Event::RelaySilent] {
+        assert_eq!(told(right, event), 0);
+    }
+    // The relay is never taken for the server.
+    assert_eq!(w.server_of(wrong), None);
+    assert!(w.server_of(right).is_some());
+    // It is found when it comes.
+    w.server("10.1.0.3:50", nats[0], relay, "ofice");
+    w.run_for(30_000);
+    assert!(w.server_of(wrong).is_some());
+}
+
+#[test]
 fn new_mappings_and_a_restarted_relay_heal() {
     for which in 0..3 {
         let (mut w, client, server) = world(false);
