@@ -35,7 +35,14 @@ pub(crate) fn program() -> Command {
         .subcommand(
             Command::new("run")
                 .about("Run what a configuration file of kcptun (JSON, or TOML) or kcptun-libev describes, recognised by its content")
-                .args(file_and_role()),
+                .args(file_and_role())
+                .arg(
+                    Arg::new("verbose")
+                        .short('v')
+                        .long("verbose")
+                        .action(ArgAction::SetTrue)
+                        .help("Log every setting at start, also defaults, and every note about them"),
+                ),
         )
         .subcommand(
             Command::new("check")
@@ -45,7 +52,13 @@ pub(crate) fn program() -> Command {
                      Stricter than a start: unknown keys, unknown names of ciphers and modes, and whatever else \
                      kcptun passes over in silence are errors here. Exit code 2 if there is one.",
                 )
-                .args(file_and_role()),
+                .args(file_and_role())
+                .arg(
+                    Arg::new("all")
+                        .long("all")
+                        .action(ArgAction::SetTrue)
+                        .help("Show every setting, also those that have their defaults"),
+                ),
         )
         .subcommand(
             Command::new("genpsk")

@@ -5,6 +5,7 @@ mod demo;
 mod genpsk;
 mod libev;
 mod man;
+mod opening;
 mod shell;
 mod tunnel;
 

@@ -89,13 +89,18 @@ impl From<Failure> for Exit {
     }
 }
 
-/// One line on standard error.
-pub(crate) fn say(severity: Severity, message: &str) {
-    let word = match severity {
+/// How a problem is called.
+pub(crate) const fn word(severity: Severity) -> &'static str {
+    match severity {
         Severity::Error => "error",
         Severity::Mistake | Severity::Warning => "warning",
         Severity::Note => "note",
-    };
+    }
+}
+
+/// One line on standard error.
+pub(crate) fn say(severity: Severity, message: &str) {
+    let word = word(severity);
     let level = match severity {
         Severity::Error => Level::ERROR,
         Severity::Mistake | Severity::Warning => Level::WARN,

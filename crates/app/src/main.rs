@@ -98,8 +98,8 @@ fn dispatch(persona: Persona, args: &[OsString], environment: &Environment) -> R
         Err(e) => return Err(Exit::Clap(Box::new(e))),
     };
     match matches.subcommand() {
-        Some(("run", m)) => commands::run(&file(m)?, role(m), environment),
-        Some(("check", m)) => commands::check(&file(m)?, role(m), environment),
+        Some(("run", m)) => commands::run(&file(m)?, role(m), m.get_flag("verbose"), environment),
+        Some(("check", m)) => commands::check(&file(m)?, role(m), m.get_flag("all"), environment),
         Some(("genpsk", m)) => commands::genpsk(text(m, "method"), m.get_one("out")),
         Some(("demo", m)) => commands::demo(m),
         Some(("completions", m)) => commands::completions(m),

@@ -43,6 +43,39 @@ fn ran(command: &mut Command) -> Ran {
     }
 }
 
+/// What `check` says of a file with this content, which is called FILE, in lines that are not broken.
+fn check(name: &str, text: &str, more: &[&str]) -> Ran {
+    let dir = TempDir::new().expect("dir");
+    let path = dir.path().join(name);
+    std::fs::write(&path, text).expect("write");
+    let mut ran = ran(program().args(["check", "-c"]).arg(&path).args(more));
+    let mut lines: Vec<String> = Vec::new();
+    for line in ran.out.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+        match lines.last_mut() {
+            // What goes on stands further in than a setting does, or belongs to a problem.
+            Some(last) if line.starts_with("    ") => {
+                last.push(' ');
+                last.push_str(line.trim_start());
+            }
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    let shown = path.display().to_string();
+    assert_eq!(
+        ran.out.replace('\n', "").matches(&shown).count(),
+        1,
+        "{}",
+        ran.out
+    );
+    ran.out = lines.join("\n").replace(&shown, "FILE") + "\n";
+    assert_eq!(ran.err, "");
+    assert!(ran.out.starts_with("FILE"), "{}", ran.out);
+    let last = ran.out.lines().last().expect("a line");
+    assert!(last.starts_with("verdict: "), "{}", ran.out);
+    ran
+}
+
 fn fulmar<S: AsRef<OsStr>>(args: &[S]) -> Ran {
     ran(program().args(args))
 }
@@ -256,87 +289,71 @@ fn the_kcptun_of_2016() {
 
 #[test]
 fn check_knows_the_kcptun_of_2016_and_toml() {
-    let dir = TempDir::new().expect("dir");
-    let check = |name: &str, text: &str| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, text).expect("write");
-        let mut ran = ran(program().arg("check").arg("-c").arg(&path));
-        let shown = path.display().to_string();
-        ran.err = ran.err.replace(&shown, "FILE");
-        ran.out = ran.out.replace(&shown, "FILE");
-        ran
-    };
     let good = check(
         "c.json",
         r#"{"listen":":29900","target":"127.0.0.1:80","key":"k","compat":"2016"}"#,
+        &["--all"],
     );
-    assert_eq!(good.code, 0, "{}", good.err);
+    assert_eq!(good.code, 0, "{}", good.out);
     assert!(
         good.out
-            .starts_with("FILE: a kcptun-2016 server's configuration: good\n"),
+            .starts_with("FILE: a kcptun-2016 server's configuration\n")
+            && good.out.ends_with("verdict: good, with 1 warning\n"),
         "{}",
         good.out
     );
-    assert!(
-        good.out
-            .contains("kcptun of spring 2016, the variant that a client speaks"),
-        "{}",
-        good.out
-    );
-    assert!(!good.out.contains("parity"), "{}", good.out);
+    for text in [
+        "kcptun of spring 2016, the variant that a client speaks",
+        "no parity, no compression",
+        "finds out which variant",
+    ] {
+        assert!(good.out.contains(text), "{text}\n{}", good.out);
+    }
+    assert!(!good.out.contains("parityshard"), "{}", good.out);
     let warnings: Vec<_> = good
-        .err
+        .out
         .lines()
         .filter(|line| line.starts_with("warning: "))
         .collect();
-    assert_eq!(warnings.len(), 1, "{}", good.err);
-    assert!(warnings[0].contains("protects little"), "{}", good.err);
-    for text in ["no parity, no compression", "finds out which variant"] {
-        assert!(good.err.contains(text), "{text}\n{}", good.err);
-    }
+    assert_eq!(warnings.len(), 1, "{}", good.out);
+    assert!(warnings[0].contains("protects little"), "{}", good.out);
 
     // The name of a file says nothing.
     for name in ["c.toml", "c.json", "c"] {
         let good = check(
             name,
             "# ours\nrole = \"client\"\nremoteaddr = \"h:1\"\nkey = \"k\"\nmode = \"auto\"\n",
+            &[],
         );
-        assert_eq!((good.code, good.err.as_str()), (0, ""));
+        assert_eq!(good.code, 0);
         assert!(
             good.out
-                .starts_with("FILE: a kcptun client's configuration: good\n"),
+                .starts_with("FILE: a kcptun client's configuration\n")
+                && good.out.ends_with("\nverdict: good\n"),
             "{}",
             good.out
         );
-        assert!(good.out.contains("<- FILE:3"), "{}", good.out);
+        assert!(good.out.contains("<- line 3"), "{}", good.out);
     }
-    for (text, err) in [
+    for (text, problem) in [
         (
             "listen = \":1\"\nkey = \"k\"\nmdoe = \"auto\"\n",
-            "error: FILE:3:1: \"mdoe\" is ignored: kcptun's server has no such key; did you mean \"mode\"?\n",
+            "\nerror: 3:1: \"mdoe\" is ignored: kcptun's server has no such key; did you mean \"mode\"?\n",
         ),
         (
             "listen = \":1\"\nkey = \"k\"\nkeepalive = 9000\n",
-            "error: FILE:3:13, \"keepalive\": 9000 is too large; write 1 to 30 seconds\n",
+            "\nerror: 3:13, \"keepalive\": 9000 is too large; write 1 to 30 seconds\n",
         ),
+        ("listen = :29900\n", "\nerror: 1:10: this is not TOML: "),
     ] {
-        let ran = check("c.toml", text);
-        assert_eq!((ran.code, ran.err.as_str()), (2, err));
+        let ran = check("c.toml", text, &[]);
+        assert_eq!(ran.code, 2);
+        assert!(ran.out.contains(problem), "{}", ran.out);
     }
-    let broken = check("c.toml", "listen = :29900\n");
-    assert_eq!(broken.code, 2);
-    assert!(
-        broken
-            .err
-            .starts_with("error: FILE:1:10: this is not TOML: "),
-        "{}",
-        broken.err
-    );
-    let run = fulmar(&[
-        "run",
-        "-c",
-        &dir.path().join("c.toml").display().to_string(),
-    ]);
+    let dir = TempDir::new().expect("dir");
+    let path = dir.path().join("c.toml");
+    std::fs::write(&path, "listen = :29900\n").expect("write");
+    let run = fulmar(&["run", "-c", &path.display().to_string()]);
     assert_eq!(run.code, 2);
     assert!(run.err.contains("this is not TOML"), "{}", run.err);
 }
@@ -478,78 +495,83 @@ fn a_plugin_knows_its_side() {
 
 #[test]
 fn check_is_stricter_than_a_start() {
-    let dir = TempDir::new().expect("dir");
-    let check = |text: &str, more: &[&str]| {
-        let path = dir.path().join("c.json");
-        std::fs::write(&path, text).expect("write");
-        let mut ran = ran(program().arg("check").arg("-c").arg(&path).args(more));
-        let shown = path.display().to_string();
-        ran.err = ran.err.replace(&shown, "FILE");
-        ran.out = ran.out.replace(&shown, "FILE");
-        ran
-    };
     let good = check(
+        "c.json",
         r#"{"listen":":29900","target":"127.0.0.1:80","key":"k"}"#,
         &[],
     );
-    assert_eq!((good.code, good.err.as_str()), (0, ""));
+    assert_eq!(good.code, 0);
     assert!(
         good.out
-            .starts_with("FILE: a kcptun server's configuration: good\nAddresses\n"),
+            .starts_with("FILE: a kcptun server's configuration\nAddresses\n")
+            && good.out.ends_with("\nverdict: good\n"),
         "{}",
         good.out
     );
     assert!(
-        good.out.contains("\n  target       127.0.0.1:80"),
+        good.out.contains("\n  target  127.0.0.1:80"),
         "{}",
         good.out
     );
+    // Defaults are shown on demand.
+    assert!(!good.out.contains("keepalive"), "{}", good.out);
+    let all = check("c.json", r#"{"listen":":29900","key":"k"}"#, &["--all"]);
+    assert!(all.out.contains("\n  keepalive    10 s\n"), "{}", all.out);
 
-    let unknown = check(r#"{"listen":":29900","key":"k","QPPCount":7}"#, &[]);
-    assert_eq!(unknown.code, 2);
-    assert_eq!(
-        unknown.err,
-        "error: FILE:1:30: \"QPPCount\" is ignored: kcptun's server has no such key; did you mean \"qpp-count\"?\n"
+    let unknown = check(
+        "c.json",
+        r#"{"listen":":29900","key":"k","QPPCount":7}"#,
+        &[],
     );
+    assert_eq!(unknown.code, 2);
     assert!(
-        unknown.out.contains("would start, with the errors above"),
+        unknown.out.contains(
+            "\nerror: 1:30: \"QPPCount\" is ignored: kcptun's server has no such key; did you mean \"qpp-count\"?\n"
+        ) && unknown.out.ends_with("\nverdict: would start, but has 1 error\n"),
         "{}",
         unknown.out
     );
 
-    for (text, more, err) in [
+    for (text, more, problem) in [
         (
             "{\n  \"listen\": \":1\", // here\n}",
             &[][..],
-            "error: FILE:2:19: a comment; JSON has no comments; remove it\n",
+            "error: 2:19: a comment; JSON has no comments; remove it",
         ),
         (
             "{\"listen\": \":1\",\n}",
             &[],
-            "error: FILE:1:16: a comma with nothing behind it; remove the comma\n",
+            "error: 1:16: a comma with nothing behind it; remove the comma",
         ),
         (
             "{}",
             &[],
-            "error: FILE: the file does not tell whether it is a client's (localaddr, remoteaddr) or a server's (listen, target); say so with --role client or --role server\n",
+            "error: the file does not tell whether it is a client's (localaddr, remoteaddr) or a server's (listen, target); say so with --role client or --role server",
         ),
         (
             "{\"listen\":\":1\",\"datashard\":250,\"parityshard\":7,\"key\":\"k\"}",
             &[],
-            "error: FILE:1:46, \"parityshard\": 250 data and 7 parity packets are more than 256 in a group; make their sum 256 or less\n",
+            "error: 1:46, \"parityshard\": 250 data and 7 parity packets are more than 256 in a group; make their sum 256 or less",
         ),
         (
             "{\"keepalive\": 9000, \"key\":\"k\"}",
             &["--role", "server"],
-            "error: FILE:1:15, \"keepalive\": 9000 is too large; write 1 to 30 seconds\n",
+            "error: 1:15, \"keepalive\": 9000 is too large; write 1 to 30 seconds",
+        ),
+        (
+            "{\"remoteaddr\": \"vps\u{a0}:1\", \"key\":\"k\"}",
+            &[],
+            "error: 1:16, \"remoteaddr\": \"vps\\u{a0}:1\": it has a no-break space (U+00A0) in it; write host:port or host:min-max",
+        ),
+        (
+            "{\"target\": \"h:80\\r\", \"key\":\"k\"}",
+            &[],
+            "error: 1:12, \"target\": \"h:80\\r\": the port \"80\\r\" is neither a number from 0 to 65535 nor a service that this machine knows; write host:port, or the path of a Unix socket",
         ),
     ] {
-        let ran = check(text, more);
-        assert_eq!(
-            (ran.code, ran.out.as_str(), ran.err.as_str()),
-            (2, "", err),
-            "{text}"
-        );
+        let ran = check("c.json", text, more);
+        let expected = format!("FILE\n{problem}\nverdict: does not start: 1 error\n");
+        assert_eq!((ran.code, ran.out), (2, expected), "{text}");
     }
 }
 
@@ -599,25 +621,17 @@ fn the_command_line_of_kcptun_libev() {
 
 #[test]
 fn check_knows_the_files_of_kcptun_libev() {
-    let dir = TempDir::new().expect("dir");
-    let path = dir.path().join("c.json");
-    let check = |text: &str| {
-        std::fs::write(&path, text).expect("write");
-        let mut ran = ran(program().arg("check").arg("-c").arg(&path));
-        let shown = path.display().to_string();
-        ran.err = ran.err.replace(&shown, "FILE");
-        ran.out = ran.out.replace(&shown, "FILE");
-        ran
-    };
+    let check = |text: &str| check("c.json", text, &[]);
     let psk = fulmar(&["genpsk", "aes256gcm"]).out;
     let psk = psk.trim_end();
     let good = check(&format!(
         r#"{{"connect":"127.0.0.1:80","kcp_bind":":12345","method":"aes256gcm","psk":"{psk}"}}"#
     ));
-    assert_eq!((good.code, good.err.as_str()), (0, ""));
+    assert_eq!(good.code, 0);
     assert!(
         good.out
-            .starts_with("FILE: a kcptun-libev server's configuration: good\naddresses\n"),
+            .starts_with("FILE: a kcptun-libev server's configuration\naddresses\n")
+            && good.out.ends_with("\nverdict: good\n"),
         "{}",
         good.out
     );
@@ -627,56 +641,56 @@ fn check_knows_the_files_of_kcptun_libev() {
     ));
     assert_eq!(unknown.code, 2);
     assert!(
-        unknown.err.contains("did you mean \"linger\"?"),
+        unknown.out.contains("did you mean \"linger\"?"),
         "{}",
-        unknown.err
+        unknown.out
     );
     let plain = check(r#"{"kcp_bind":":1","password":"x"}"#);
     assert_eq!(plain.code, 2);
-    assert!(plain.err.contains("NOTHING IS ENCRYPTED"), "{}", plain.err);
+    assert!(plain.out.contains("NOTHING IS ENCRYPTED"), "{}", plain.out);
+    let marked = check("\u{feff}{\"kcp_bind\":\":1\"}");
+    assert!(
+        marked
+            .out
+            .contains("\nnote: the byte-order mark at its beginning is skipped; "),
+        "{}",
+        marked.out
+    );
 }
 
 #[test]
 fn check_tells_what_mode_auto_may_choose() {
-    let dir = TempDir::new().expect("dir");
-    let path = dir.path().join("c.json");
-    let check = |text: &str| {
-        std::fs::write(&path, text).expect("write");
-        let ran = ran(program().args(["check", "-c"]).arg(&path));
-        let shown = path.display().to_string();
-        (
-            ran.code,
-            ran.out.replace(&shown, "FILE"),
-            ran.err.replace(&shown, "FILE"),
-        )
-    };
-    let (code, out, err) =
-        check(r#"{"listen":":1","key":"k","mode":"auto","sndwnd":512,"redundancy":10}"#);
-    assert_eq!((code, err.as_str()), (0, ""));
+    let check = |text: &str| check("c.json", text, &["--all"]);
+    let auto = check(r#"{"listen":":1","key":"k","mode":"auto","sndwnd":512,"redundancy":10}"#);
+    assert_eq!(auto.code, 0);
     for line in [
-        "\n  mode         auto: retransmission, receive window and parity follow the path; fixed: send window  <- FILE:1\n",
-        "\n  redundancy   up to 10 % of bulk            <- FILE:1\n",
+        "\n  mode         auto: retransmission, receive window and parity follow the path; fixed: send window <- line 1\n",
+        "\n  redundancy   up to 10 % of bulk            <- line 1\n",
         "\n  memory       64 MiB for each session\n",
-        "\n  sndwnd       512 packets, fixed            <- FILE:1\n",
+        "\n  sndwnd       512 packets, fixed            <- line 1\n",
         "\n  rcvwnd       follows the path, up to 44739 packets\n",
         "\n  parityshard  follows the path\n",
     ] {
-        assert!(out.contains(line), "{line}\n{out}");
+        assert!(auto.out.contains(line), "{line}\n{}", auto.out);
     }
-    let (code, out, err) = check(r#"{"listen":":1","key":"k","memory":8}"#);
-    assert_eq!(code, 0, "{err}");
-    assert_eq!(
-        err,
-        "note: FILE:1:35, \"memory\": has no effect with mode fast; write mode auto to use it, or remove it\n"
+    let idle = check(r#"{"listen":":1","key":"k","memory":8}"#);
+    assert_eq!(idle.code, 0);
+    assert!(
+        idle.out.contains(
+            "\nnote: 1:35, \"memory\": has no effect with mode fast; write mode auto to use it, or remove it\n"
+        ),
+        "{}",
+        idle.out
     );
-    assert!(!out.contains("  memory"), "{out}");
-    let (code, _, err) = check(r#"{"listen":":1","key":"k","mode":"auto","memory":2000}"#);
-    assert_eq!(
-        (code, err.as_str()),
-        (
-            2,
-            "error: FILE:1:49, \"memory\": 2000 is too large; write 1 to 1024 MiB\n"
-        )
+    assert!(!idle.out.contains("  memory"), "{}", idle.out);
+    let large = check(r#"{"listen":":1","key":"k","mode":"auto","memory":2000}"#);
+    assert_eq!(large.code, 2);
+    assert!(
+        large
+            .out
+            .contains("\nerror: 1:49, \"memory\": 2000 is too large; write 1 to 1024 MiB\n"),
+        "{}",
+        large.out
     );
 }
 
@@ -690,9 +704,9 @@ fn the_environment_variable_is_used_and_never_shown() {
         .args(["check", "-c"])
         .arg(&path));
     assert_eq!(ran.code, 0, "{}", ran.err);
+    let key = ran.out.lines().find(|line| line.contains("(9 bytes)"));
     assert!(
-        ran.out
-            .contains("(9 bytes)                     <- environment, KCPTUN_KEY"),
+        key.is_some_and(|line| line.ends_with("<- environment, KCPTUN_KEY")),
         "{}",
         ran.out
     );

@@ -76,7 +76,7 @@ impl Drop for Client {
 }
 
 #[test]
-fn the_log_begins_with_what_is_in_force() {
+fn the_log_begins_with_what_matters() {
     let mut client = Client::start(&["-mode=nonsense"]);
     let lines = client.log_until("listening on");
     client.signal("TERM");
@@ -88,20 +88,66 @@ fn the_log_begins_with_what_is_in_force() {
         rest[0],
         concat!("INFO fulmar ", env!("CARGO_PKG_VERSION"), " client")
     );
-    assert_eq!(rest[1], "INFO Addresses");
     let has = |start: &str| {
         assert!(
             rest.iter().any(|line| line.starts_with(start)),
             "{start}: {rest:#?}"
         );
     };
-    has("INFO   remoteaddr   127.0.0.1:1");
-    has(
-        "INFO   mode         nonsense: nodelay 0, interval 50 ms, resend 0, nc 0  <- command line, -mode",
+    assert!(
+        rest[1].starts_with("INFO addresses: localaddr "),
+        "{rest:#?}"
     );
-    has("INFO   key          (9 bytes)");
+    has("INFO equal at both ends: key (9 bytes), crypt aes, QPP off, compression on, smuxver 2");
+    has("INFO not the defaults: mode nonsense");
     has("WARN command line, -mode: \"nonsense\" is no mode, and means manual as in kcptun; ");
     assert!(!lines.iter().any(|line| line.contains("swordfish")));
+    client.end();
+}
+
+#[test]
+fn the_block_at_start_has_ten_lines_and_all_on_demand() {
+    // Every flag that the next line has is wrong in its own way.
+    let odd = [
+        "-mode=x",
+        "-dscp=64",
+        "-sockbuf=0",
+        "-ratelimit=-1",
+        "-autoexpire=-1",
+        "-closewait=-1",
+        "-scavengettl=-1",
+        "-mtu=9",
+        "-sndwnd=0",
+        "-rcvwnd=0",
+        "-snmpperiod=-1",
+        "-crypt=y",
+        "-conn=7",
+        "-keepalive=9",
+        "-framesize=9000",
+        "-nocomp",
+        "-quiet",
+    ];
+    let mut client = Client::start(&odd);
+    let lines = client.log_until("listening on");
+    client.signal("TERM");
+    assert_eq!(lines.len(), 11, "{lines:#?}");
+    assert!(
+        lines[9].ends_with("more warnings: --verbose, or fulmar check -c FILE, shows them"),
+        "{lines:#?}"
+    );
+    client.end();
+
+    let mut client = Client::start(&[&odd[..], &["--verbose"]].concat());
+    let lines = client.log_until("listening on");
+    client.signal("TERM");
+    for text in [
+        "INFO Addresses",
+        "INFO   streambuf    2 MiB",
+        "-closewait: -1 means 0",
+    ] {
+        let found = lines.iter().any(|line| line.contains(text));
+        assert!(found, "{text}: {lines:#?}");
+    }
     client.end();
 }
 

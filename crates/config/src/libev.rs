@@ -20,7 +20,7 @@ mod resolve;
 
 pub use args::{LibevArgs, LibevArgsError, LibevInvocation, libev_args, libev_usage};
 pub use keys::{LIBEV_KEYS, LibevGroup, LibevKey, LibevKind};
-pub use lines::libev_lines;
+pub use lines::{libev_brief, libev_lines, libev_lines_as};
 pub use load::{
     AnyLoaded, Dialect, any_from_bytes, any_from_file, libev_from_bytes, libev_from_file, recognise,
 };

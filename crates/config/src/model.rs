@@ -324,6 +324,8 @@ pub struct Log {
     pub file: Option<PathBuf>,
     /// Whether lines about single streams (target `fulmar::stream`) are dropped.
     pub quiet: bool,
+    /// Whether all settings are logged at start, also defaults.
+    pub verbose: bool,
 }
 
 /// The periodic counters file (section 14.1).

@@ -91,6 +91,7 @@ pub enum Id {
     HttpListen,
     Log,
     Quiet,
+    Verbose,
     Pprof,
     Config,
     AndroidVpn,

@@ -1,7 +1,7 @@
 //! What is wrong with a configuration, where, and what to write instead.
 
 use core::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::origin::Origin;
 use crate::text;
@@ -37,6 +37,24 @@ pub enum Place {
         /// Line and column.
         at: Option<(u32, u32)>,
     },
+}
+
+impl Place {
+    /// The place where the file at `file` has been named already; `None` for that file as a whole.
+    fn within(&self, file: &Path) -> Option<String> {
+        match self {
+            Self::File { path, at } if path == file => {
+                at.map(|(line, column)| format!("{line}:{column}"))
+            }
+            Self::Value(Origin::Json {
+                file: path,
+                key,
+                line,
+                column,
+            }) if path == file => Some(format!("{line}:{column}, \"{key}\"")),
+            other => Some(other.to_string()),
+        }
+    }
 }
 
 impl fmt::Display for Place {
@@ -102,6 +120,19 @@ impl Problem {
             } else {
                 Severity::Error
             }
+    }
+}
+
+impl Problem {
+    /// As it is displayed, where the file at `file` has been named already.
+    #[must_use]
+    pub fn within(&self, file: &Path) -> String {
+        let place = self.place.within(file);
+        let place = place.map_or(String::new(), |place| format!("{place}: "));
+        match &self.hint {
+            Some(hint) => format!("{place}{}; {hint}", self.message),
+            None => format!("{place}{}", self.message),
+        }
     }
 }
 

@@ -1,14 +1,18 @@
-//! What is in force, for the log at start: one line per option, grouped, with where it came from.
+//! What is in force: all of it with one line per option, grouped, with where it came from; and what matters, for the log at
+//! start.
 
 use core::fmt::Write;
 use core::time::Duration;
+use std::ffi::OsString;
+use std::path::Path;
 
+use crate::load::{Environment, Invocation, from_args};
 use crate::model::{Auto, Config, Crypt, First, Kcptun, Mode, Role};
 use crate::options::{self, Group, Id, Opt, Side, first};
 use crate::origin::Origin;
 use crate::text;
 
-pub use crate::libev::libev_lines;
+pub use crate::libev::{libev_brief, libev_lines, libev_lines_as};
 
 /// One option in force.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,10 +30,7 @@ pub struct Setting {
 /// What is in force, in order of display. Options that have no effect are left out.
 #[must_use]
 pub fn settings(config: &Config) -> Vec<Setting> {
-    let side = match config.role {
-        Role::Client(_) => Side::Client,
-        Role::Server(_) => Side::Server,
-    };
+    let side = side(config);
     let row = |opt: &'static Opt| {
         let value = value(config, opt.id)?;
         let origin = config
@@ -48,30 +49,168 @@ pub fn settings(config: &Config) -> Vec<Setting> {
     settings
 }
 
-/// The block at start, one string per line: a heading per group, then its options, aligned.
+fn side(config: &Config) -> Side {
+    match config.role {
+        Role::Client(_) => Side::Client,
+        Role::Server(_) => Side::Server,
+    }
+}
+
+/// All settings, one string per line: a heading per group, then its options, aligned.
 #[must_use]
 pub fn lines(config: &Config) -> Vec<String> {
+    lines_as(config, &Shown::default())
+}
+
+/// As [`lines`], as far as `shown` says.
+#[must_use]
+pub fn lines_as(config: &Config, shown: &Shown<'_>) -> Vec<String> {
     let settings = settings(config);
     let rows = settings.iter().map(|setting| Row {
         heading: setting.group.heading(),
+        matters: matches!(setting.group, Group::Addresses | Group::Security),
         name: setting.name,
         value: setting.value.clone(),
         origin: setting.origin.clone(),
     });
-    block(&rows.collect::<Vec<_>>())
+    block(&rows.collect::<Vec<_>>(), shown)
+}
+
+/// What of the settings is shown, and how.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Shown<'a> {
+    /// Also defaults. Addresses, and what has to be equal at both ends, are always shown.
+    pub defaults: bool,
+    /// A file that has been named already: of what it says only the line is shown.
+    pub file: Option<&'a Path>,
+}
+
+impl Default for Shown<'_> {
+    /// Everything.
+    fn default() -> Self {
+        Self {
+            defaults: true,
+            file: None,
+        }
+    }
+}
+
+/// What matters, in at most [`BRIEF`] lines: the addresses, what has to be equal at both ends, what differs from the
+/// defaults.
+#[must_use]
+pub fn brief(config: &Config) -> Vec<String> {
+    let mut args = Vec::new();
+    if let Some(first) = config.tunnel.compat.first() {
+        let named = first::NAMES.iter().rev();
+        let mut named = named.filter(|(_, variant)| *variant == first.variant);
+        args.extend(named.next().map(|(name, _)| format!("--compat={name}")));
+    }
+    let args: Vec<_> = args.into_iter().map(OsString::from).collect();
+    let side = side(config);
+    let defaults = match from_args(side, &args, &Environment::default()) {
+        Ok(Invocation::Run(loaded)) => settings(&loaded.config),
+        // There are defaults.
+        _ => Vec::new(),
+    };
+    let settings = settings(config);
+    let pairs = |group: Group| {
+        let all = settings
+            .iter()
+            .filter(move |setting| setting.group == group);
+        all.map(|setting| (setting.name, shortly(config, setting)))
+    };
+    let get = |id| value(config, id).map(|value| (options::get(id).flag, value));
+    let compression = [("compression", on_off(config.tunnel.compression))];
+    let equal = pairs(Group::Security);
+    let equal = equal.chain(match config.tunnel.compat.first() {
+        Some(_) => Vec::new(),
+        None => compression.into_iter().chain(get(Id::SmuxVer)).collect(),
+    });
+    let shown_above = |setting: &Setting| {
+        matches!(setting.group, Group::Addresses | Group::Security)
+            || [Id::NoComp, Id::SmuxVer]
+                .map(|id| options::get(id).flag)
+                .contains(&setting.name)
+    };
+    let default = |setting: &Setting| {
+        let same = |other: &&Setting| other.name == setting.name;
+        defaults
+            .iter()
+            .find(same)
+            .is_some_and(|other| other.value == setting.value)
+    };
+    let differs = settings
+        .iter()
+        .filter(|setting| setting.origin.is_some() && !shown_above(setting) && !default(setting))
+        .map(|setting| (setting.name, shortly(config, setting)));
+    brief_lines(pairs(Group::Addresses), equal, differs)
+}
+
+/// The value of `setting` where there is little room.
+fn shortly(config: &Config, setting: &Setting) -> String {
+    if setting.name == options::get(Id::Mode).flag {
+        text::printable(config.tunnel.mode.name())
+    } else {
+        setting.value.clone()
+    }
+}
+
+/// Most lines of [`brief`] and [`libev_brief`].
+pub const BRIEF: usize = 7;
+/// Most characters of such a line.
+const BRIEF_WIDTH: usize = 100;
+
+/// Three lists of names and values as lines.
+pub(crate) fn brief_lines<'a>(
+    addresses: impl Iterator<Item = (&'a str, String)>,
+    equal: impl Iterator<Item = (&'a str, String)>,
+    differs: impl Iterator<Item = (&'a str, String)>,
+) -> Vec<String> {
+    fn list<'a>(pairs: impl Iterator<Item = (&'a str, String)>) -> String {
+        let all: Vec<_> = pairs
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        all.join(", ")
+    }
+    let mut lines = Vec::new();
+    let differs = list(differs);
+    for (heading, list, most) in [
+        ("addresses", list(addresses), 2),
+        ("equal at both ends", list(equal), 2),
+        ("not the defaults", differs, 3),
+    ] {
+        if list.is_empty() {
+            continue;
+        }
+        let mut wrapped = text::wrap(&format!("{heading}: {list}"), BRIEF_WIDTH, 2);
+        if wrapped.len() > most {
+            wrapped.truncate(most);
+            if let Some(last) = wrapped.last_mut() {
+                *last += " …";
+            }
+        }
+        lines.extend(wrapped);
+    }
+    lines
 }
 
 /// One line of a block.
 pub(crate) struct Row {
     pub(crate) heading: &'static str,
+    /// Whether it is shown even as a default.
+    pub(crate) matters: bool,
     pub(crate) name: &'static str,
     pub(crate) value: String,
     pub(crate) origin: Option<Origin>,
 }
 
 /// `rows` below their headings, aligned.
-pub(crate) fn block(rows: &[Row]) -> Vec<String> {
-    let widest = |of: fn(&Row) -> usize| rows.iter().map(of).max().unwrap_or(0);
+pub(crate) fn block(rows: &[Row], shown: &Shown<'_>) -> Vec<String> {
+    let rows = rows
+        .iter()
+        .filter(|row| shown.defaults || row.matters || row.origin.is_some());
+    let rows: Vec<_> = rows.collect();
+    let widest = |of: fn(&Row) -> usize| rows.iter().map(|row| of(row)).max().unwrap_or(0);
     let names = widest(|row| row.name.len());
     // A long path must not push the origins of all others away.
     let values = widest(|row| row.value.chars().count()).min(28);
@@ -85,7 +224,15 @@ pub(crate) fn block(rows: &[Row]) -> Vec<String> {
         let mut line = format!("  {:names$}  ", row.name);
         // Writing to a string cannot fail.
         let _ = match &row.origin {
-            Some(origin) => write!(line, "{:values$}  <- {}", row.value, origin.brief()),
+            Some(origin) => {
+                let origin = match (origin, shown.file) {
+                    (Origin::Json { file, line, .. }, Some(named)) if file == named => {
+                        format!("line {line}")
+                    }
+                    (origin, _) => origin.brief(),
+                };
+                write!(line, "{:values$}  <- {origin}", row.value)
+            }
             None => write!(line, "{}", row.value),
         };
         lines.push(line);
@@ -184,7 +331,7 @@ fn value(config: &Config, id: Id) -> Option<String> {
         Id::HttpListen => config.stats.http_listen.as_ref()?.to_string(),
         Id::Log => text::path(config.log.file.as_ref()?),
         Id::Quiet => on_off(config.log.quiet),
-        Id::Pprof | Id::Config | Id::AndroidVpn | Id::FastOpen => return None,
+        Id::Verbose | Id::Pprof | Id::Config | Id::AndroidVpn | Id::FastOpen => return None,
     })
 }
 

@@ -90,6 +90,7 @@ impl Resolver<'_> {
         let log = Log {
             file: self.path(Id::Log),
             quiet: self.bool(Id::Quiet),
+            verbose: self.bool(Id::Verbose),
         };
         let threads = NonZeroU16::new(self.int(Id::Threads));
         self.unsupported();

@@ -138,6 +138,33 @@ pub fn plural(n: impl Into<u64>, what: &str) -> String {
     }
 }
 
+/// `line` in pieces of at most `width` characters, broken at blanks where there are some; all but the first begin with
+/// `indent` blanks, which have to be fewer than `width`.
+#[must_use]
+pub fn wrap(line: &str, width: usize, indent: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut rest = line.trim_end();
+    let mut start = 0;
+    while rest.chars().count() + start > width {
+        let room = width - start;
+        let (at, _) = rest.char_indices().nth(room).unwrap_or((rest.len(), ' '));
+        // One right behind the last character that fits will do; one in the indentation of the line will not.
+        let body = rest.len() - rest.trim_start().len();
+        let blank = match rest[at..].starts_with(' ') {
+            true => Some(at),
+            false => rest[..at].rfind(' '),
+        };
+        let blank = blank.filter(|at| *at > body);
+        let at = blank.unwrap_or(at);
+        let (piece, more) = rest.split_at(at);
+        lines.push(format!("{:start$}{}", "", piece.trim_end()));
+        rest = more.trim_start();
+        start = indent;
+    }
+    lines.push(format!("{:start$}{rest}", ""));
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +202,23 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_broken_at_blanks() {
+        assert_eq!(wrap("short", 10, 2), ["short"]);
+        assert_eq!(
+            wrap("one two three four", 10, 2),
+            ["one two", "  three", "  four"]
+        );
+        assert_eq!(wrap("exactly 10", 10, 2), ["exactly 10"]);
+        assert_eq!(wrap("exactly 10 more", 10, 2), ["exactly 10", "  more"]);
+        assert_eq!(wrap("abcdefghijklmnop", 10, 2), ["abcdefghij", "  klmnop"]);
+        assert_eq!(
+            wrap("  abcdefghijklmnop", 10, 4),
+            ["  abcdefgh", "    ijklmn", "    op"]
+        );
+        assert_eq!(wrap("ééééé ééééé é", 5, 0), ["ééééé", "ééééé", "é"]);
+    }
+
+    #[test]
     fn one_is_singular() {
         assert_eq!(
             (count(1_u8, "packet"), count(0_u8, "packet")),
@@ -183,6 +227,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn wrapped_lines_fit_and_lose_nothing(line in "( {0,3}[a-zé]{1,30}){0,8}", width in 8_usize..40, indent in 0_usize..6) {
+            let lines = wrap(&line, width, indent);
+            prop_assert!(lines.iter().all(|l| l.chars().count() <= width), "{lines:?}");
+            let solid = |text: &str| text.split_whitespace().collect::<String>();
+            prop_assert_eq!(solid(&lines.concat()), solid(&line));
+        }
+
         #[test]
         fn nothing_invisible_is_left(text in "\\PC{0,20}|[\\x00-\\x20\u{80}-\u{a0}\u{200b}-\u{2030}]{0,20}") {
             for shown in [printable(&text), quoted(&text), path(&text), one_line(&text)] {

@@ -7,13 +7,14 @@ use fulmar_config::libev::{LibevArgs, LibevArgsError, Sink, encode_psk, libev_us
 use fulmar_config::{LibevInvocation, LibevLoaded, libev_args, libev_from_file, report};
 use fulmar_wire::libev::Method;
 
+use crate::commands::opening::{Opening, tell};
 use crate::exit::{Exit, note, print};
-use crate::persona::{KCPTUN_LIBEV, Persona};
+use crate::persona::KCPTUN_LIBEV;
 use crate::process::daemon::{self, Stage};
 use crate::process::user;
 use crate::{launch, logging};
 
-use super::tunnel::{mistakes, tell};
+use super::tunnel::mistakes;
 
 /// kcptun-libev's command line (docs/spec/kcptun-libev.md, section 2). Every failure ends with exit code 1.
 pub(crate) fn persona(args: &[OsString]) -> Result<(), Exit> {
@@ -26,7 +27,8 @@ pub(crate) fn persona(args: &[OsString]) -> Result<(), Exit> {
         Ok(LibevInvocation::Genpsk(_)) => print(&format!("{}\n", random_psk()?))?,
         Ok(LibevInvocation::Run(args)) => {
             let loaded = libev_from_file(&args.config)?;
-            return start_with(args, loaded);
+            let verbose = args.verbosity > 0;
+            return start_with(args, loaded, verbose);
         }
         Err(e) => {
             if e == LibevArgsError::NoConfig {
@@ -39,18 +41,18 @@ pub(crate) fn persona(args: &[OsString]) -> Result<(), Exit> {
 }
 
 /// Runs what the file describes.
-pub(crate) fn start(file: &Path, loaded: LibevLoaded) -> Result<(), Exit> {
+pub(crate) fn start(file: &Path, loaded: LibevLoaded, verbose: bool) -> Result<(), Exit> {
     let args = LibevArgs {
         config: file.to_owned(),
         daemonize: false,
         user: None,
         verbosity: 0,
     };
-    start_with(args, loaded)
+    start_with(args, loaded, verbose)
 }
 
 /// Runs what the file describes, with what the command line adds.
-fn start_with(args: LibevArgs, loaded: LibevLoaded) -> Result<(), Exit> {
+fn start_with(args: LibevArgs, loaded: LibevLoaded, verbose: bool) -> Result<(), Exit> {
     let LibevLoaded { config, problems } = loaded;
     if let Some(user) = &args.user {
         user::check(user).map_err(|e| Exit::failed(format!("-u: {e}")))?;
@@ -63,11 +65,14 @@ fn start_with(args: LibevArgs, loaded: LibevLoaded) -> Result<(), Exit> {
     let background = readiness.is_some();
     let level = args.level(config.log.level);
     logging::start_libev(level, sink(config.log.sink, background))?;
-    tracing::info!("{} {}", Persona::Fulmar.version(), config.role.name());
-    for line in report::libev_lines(&config) {
-        tracing::info!("{line}");
-    }
-    tell(&problems);
+    let opening = Opening {
+        role: config.role.name(),
+        brief: report::libev_brief(&config),
+        all: report::libev_lines(&config),
+        problems: &problems,
+        verbose,
+    };
+    opening.log();
     let user = args.user.clone().or_else(|| config.user.clone());
     let reload = move || {
         let loaded = libev_from_file(&args.config).map_err(|failure| mistakes(&failure))?;

@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use fulmar_config::{
-    AnyLoaded, Environment, Failure, Invocation, Loaded, Problem, Severity, Side, any_from_file,
-    from_args, report, side_of,
+    AnyLoaded, Environment, Failure, Invocation, Loaded, Severity, Side, any_from_file, from_args,
+    report, side_of, text,
 };
 
+use crate::commands::opening::{Opening, tell};
 use crate::exit::{Exit, print};
 use crate::persona::Persona;
 use crate::{cli, launch, logging};
@@ -36,7 +37,7 @@ pub(crate) fn tunnel(
         Invocation::Version => super::version(persona),
         Invocation::Run(loaded) => {
             let (args, environment) = (args.to_vec(), environment.clone());
-            start(*loaded, persona, move || {
+            start(*loaded, persona, false, move || {
                 match from_args(side, &args, &environment) {
                     Ok(Invocation::Run(loaded)) => Ok(*loaded),
                     // The same arguments ask for the same.
@@ -72,23 +73,28 @@ Usage: kcptun -r HOST:PORT [OPTIONS]    the client
 kcptun -r x -h and kcptun -t x -h show the options.
 ";
 
-/// A configuration file, of kcptun or of kcptun-libev.
-pub(crate) fn run(file: &Path, role: Option<Side>, environment: &Environment) -> Result<(), Exit> {
+/// A configuration file, of kcptun or of kcptun-libev. `verbose`: everything about it is logged at start.
+pub(crate) fn run(
+    file: &Path,
+    role: Option<Side>,
+    verbose: bool,
+    environment: &Environment,
+) -> Result<(), Exit> {
     match any_from_file(file, role, environment)? {
         AnyLoaded::Kcptun(loaded) => {
             let (file, environment) = (file.to_owned(), environment.clone());
-            start(*loaded, Persona::Fulmar, move || {
+            start(*loaded, Persona::Fulmar, verbose, move || {
                 match any_from_file(&file, role, &environment) {
                     Ok(AnyLoaded::Kcptun(loaded)) => Ok(*loaded),
                     Ok(AnyLoaded::Libev(_)) => Err(format!(
                         "{} is kcptun-libev's now, and this is a kcptun tunnel: start it anew",
-                        file.display()
+                        text::path(&file)
                     )),
                     Err(failure) => Err(mistakes(&failure)),
                 }
             })
         }
-        AnyLoaded::Libev(loaded) => super::libev::start(file, *loaded),
+        AnyLoaded::Libev(loaded) => super::libev::start(file, *loaded, verbose),
     }
 }
 
@@ -100,28 +106,24 @@ pub(super) fn mistakes(failure: &Failure) -> String {
     mistakes.join("; ")
 }
 
-/// Logs what is odd about a configuration.
-pub(super) fn tell(problems: &[Problem]) {
-    let problems = problems.iter();
-    for problem in problems.filter(|problem| problem.severity > Severity::Note) {
-        tracing::warn!("{problem}");
-    }
-}
-
-/// Runs what was loaded; `again` loads it again.
+/// Runs what was loaded; `again` loads it again. `verbose`: everything about it is logged at start.
 fn start(
     loaded: Loaded,
     persona: Persona,
+    verbose: bool,
     again: impl Fn() -> Result<Loaded, String> + Send + 'static,
 ) -> Result<(), Exit> {
     let Loaded { config, problems } = loaded;
     logging::start(&config.log)?;
     let to_file = config.log.file.is_some();
-    tracing::info!("{} {}", Persona::Fulmar.version(), config.role.name());
-    for line in report::lines(&config) {
-        tracing::info!("{line}");
-    }
-    tell(&problems);
+    let opening = Opening {
+        role: config.role.name(),
+        brief: report::brief(&config),
+        all: report::lines(&config),
+        problems: &problems,
+        verbose: verbose || config.log.verbose,
+    };
+    opening.log();
     let reload = move || {
         let Loaded { config, problems } = again()?;
         logging::change_quiet(config.log.quiet)?;

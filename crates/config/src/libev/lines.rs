@@ -1,14 +1,23 @@
-//! What is in force in a process of kcptun-libev, for the log at start.
+//! What is in force in a process of kcptun-libev, all of it and what matters.
 
-use crate::libev::keys::LIBEV_KEYS;
+use std::path::Path;
+
+use crate::libev::keys::{LIBEV_KEYS, LibevGroup, LibevKey};
+use crate::libev::load::libev_from_bytes;
 use crate::libev::model::{Crypto, HostPort, LibevConfig, LibevRole, Mode, Place, Secret};
-use crate::report::{Row, block, bytes, on_off, seconds};
+use crate::report::{Row, Shown, block, brief_lines, bytes, on_off, seconds};
 use crate::text::{count, printable, quoted};
 
 /// The block at start, one string per line: a heading per group, then its keys, aligned, with where each came from.
 /// Keys that have no effect are left out. Never the key.
 #[must_use]
 pub fn libev_lines(config: &LibevConfig) -> Vec<String> {
+    libev_lines_as(config, &Shown::default())
+}
+
+/// As [`libev_lines`], as far as `shown` says.
+#[must_use]
+pub fn libev_lines_as(config: &LibevConfig, shown: &Shown<'_>) -> Vec<String> {
     let mut rows: Vec<_> = LIBEV_KEYS
         .iter()
         .filter_map(|key| {
@@ -16,6 +25,7 @@ pub fn libev_lines(config: &LibevConfig) -> Vec<String> {
             let origin = config.provenance.of(key.name);
             let row = Row {
                 heading: key.group.heading(),
+                matters: matches!(key.group, LibevGroup::Addresses | LibevGroup::Encryption),
                 name: key.name,
                 value,
                 origin: origin.filter(|origin| !origin.is_default()).cloned(),
@@ -25,7 +35,57 @@ pub fn libev_lines(config: &LibevConfig) -> Vec<String> {
         .collect();
     rows.sort_by_key(|(group, _)| *group);
     let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
-    block(&rows)
+    block(&rows, shown)
+}
+
+/// What matters, in at most [`BRIEF`](crate::report::BRIEF) lines: the addresses, what has to be equal at both ends, what differs from the
+/// defaults.
+#[must_use]
+pub fn libev_brief(config: &LibevConfig) -> Vec<String> {
+    let defaults = defaults(config);
+    let shown = |key: &LibevKey| value(config, key.name);
+    let of = |group: LibevGroup| {
+        let keys = LIBEV_KEYS.iter().filter(move |key| key.group == group);
+        keys.filter_map(|key| Some((key.name, shown(key)?)))
+    };
+    // What both ends call the service is no address of this one.
+    let service = |name: &str| name == "service_id";
+    let own = |name: &str| name.starts_with("fulmar.");
+    let addresses = of(LibevGroup::Addresses).filter(|(name, _)| !service(name));
+    let equal = of(LibevGroup::Addresses)
+        .filter(|(name, _)| service(name))
+        .chain(of(LibevGroup::Encryption).filter(|(name, _)| !own(name)));
+    let differs = LIBEV_KEYS.iter().filter(|key| {
+        !matches!(key.group, LibevGroup::Addresses | LibevGroup::Encryption) || own(key.name)
+    });
+    let differs = differs.filter_map(|key| {
+        let value = shown(key)?;
+        // The mode follows from other keys.
+        let given = config.provenance.is_explicit(key.name) || key.name == "fulmar.mode";
+        let default = defaults
+            .as_ref()
+            .and_then(|defaults| self::value(defaults, key.name));
+        (given && default.as_ref() != Some(&value)).then_some((key.name, value))
+    });
+    brief_lines(addresses, equal, differs)
+}
+
+/// What a file with nothing but the addresses of `config` comes to.
+fn defaults(config: &LibevConfig) -> Option<LibevConfig> {
+    const KEYS: [&str; 5] = [
+        "listen",
+        "connect",
+        "kcp_bind",
+        "kcp_connect",
+        "rendezvous_server",
+    ];
+    let members = KEYS.iter().filter_map(|key| {
+        let value = value(config, key)?;
+        Some(format!("\"{key}\": \"{value}\""))
+    });
+    let text = format!("{{{}}}", members.collect::<Vec<_>>().join(", "));
+    let loaded = libev_from_bytes(Path::new(""), text.as_bytes()).ok()?;
+    Some(loaded.config)
 }
 
 /// The value of key `name` as shown; `None` when it has no effect.

@@ -59,7 +59,7 @@ const fn seconds(min: i64) -> Kind {
 }
 
 /// Every option, in the order of help texts.
-pub const TABLE: [Opt; 49] = [
+pub const TABLE: [Opt; 50] = [
     Opt {
         id: Id::LocalAddr,
         flag: "localaddr",
@@ -639,6 +639,16 @@ pub const TABLE: [Opt; 49] = [
         group: Group::Observation,
         help: "No lines about single streams",
         note: "As in kcptun. What names the clients of a server (log target `access`) stays",
+        ..BASE
+    },
+    Opt {
+        id: Id::Verbose,
+        flag: "verbose",
+        key: Some("verbose"),
+        program: Program::Fulmar,
+        group: Group::Observation,
+        help: "Log every setting at start, also defaults, and every note about them",
+        note: "At start, also defaults and notes are logged. There is no short form: -v is kcptun's --version",
         ..BASE
     },
     Opt {

@@ -31,9 +31,14 @@ pub(crate) fn changes(old: &Config, new: &Config) -> Vec<Change> {
         _ => Effect::NextStart,
     };
     settings(&mut found, tunnel, &new.tunnel, sessions);
-    let Log { file, quiet } = log;
+    let Log {
+        file,
+        quiet,
+        verbose,
+    } = log;
     found.note("log", file, &new.log.file, Effect::NextStart);
     found.note("quiet", quiet, &new.log.quiet, Effect::Now);
+    found.note("verbose", verbose, &new.log.verbose, Effect::NextStart);
     let Stats {
         snmp_log,
         http_listen,
