@@ -429,3 +429,18 @@ fn a_kcptun_tunnel_has_a_status_page_too() {
     assert!(text.contains("fulmar_in_pkts_total 0\n"), "{text}");
     assert_eq!(http(page, "GET", "/stats").0, 200);
 }
+
+#[test]
+fn a_mistyped_service_id_is_named_at_the_client() {
+    let dir = TempDir::new().expect("dir");
+    let members = format!(r#""kcp_bind": "127.0.0.1:0", {SEALED}"#);
+    let relay = run(&file(dir.path(), "relay.json", &members));
+    let at = relay.address("/udp");
+    let members = format!(
+        r#""listen": "127.0.0.1:0", "rendezvous_server": "{at}", "service_id": "ofice", {SEALED}"#
+    );
+    let client = run(&file(dir.path(), "client.json", &members));
+    let line = client.line("knows no service");
+    let said = format!("the relay {at} answers, but knows no service \"ofice\": \"service_id\" ");
+    assert!(line.contains(&said), "{line}");
+}

@@ -442,6 +442,23 @@ fn a_name_without_a_role_takes_it_from_flags_or_the_file() {
     assert!(ran.err.contains("SS_PLUGIN_OPTIONS, listen"), "{}", ran.err);
 }
 
+#[test]
+fn a_taken_port_comes_with_how_to_see_by_whom() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
+    let port = taken.local_addr().expect("address").port();
+    let ran = fulmar(&["server", "-key=k", "-l", &format!("127.0.0.1:{port}")]);
+    assert_eq!(ran.code, 1);
+    let last = ran.err.lines().last().expect("a line");
+    assert!(
+        last.starts_with(&format!("error: cannot listen on 127.0.0.1:{port}/udp: "))
+            && last.ends_with(&format!(
+                "; another program has this port: ss -lunp 'sport = :{port}' shows which"
+            )),
+        "{}",
+        ran.err
+    );
+}
+
 fn plugin(options: &str) -> Command {
     let mut command = program();
     command

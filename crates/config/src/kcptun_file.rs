@@ -340,7 +340,7 @@ pub(crate) fn mark_skipped(path: &Path) -> Problem {
         place,
         "the byte-order mark at its beginning is skipped",
     )
-    .hint("save it as UTF-8 without one: kcptun refuses it")
+    .hint("save it as UTF-8 without one")
 }
 
 /// The content of a configuration file.
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_is_skipped_with_a_note() {
-        let note = "Note c.json: the byte-order mark at its beginning is skipped; save it as UTF-8 without one: kcptun refuses it";
+        let note = "Note c.json: the byte-order mark at its beginning is skipped; save it as UTF-8 without one";
         for text in ["\u{feff}{\"mtu\":1100}", "\u{feff}mtu = 1100"] {
             let (values, problems) = apply(Side::Client, text);
             assert_eq!(problems, [note]);

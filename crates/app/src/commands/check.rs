@@ -97,20 +97,25 @@ fn verdict(starts: bool, problems: &[Problem]) -> String {
     }
 }
 
-/// A line of settings in pieces that fit. Where a value came from stays in one of them.
+/// A line of settings in pieces that fit: the value stays in its column, and where it came from in one piece.
 fn fitted(line: &str) -> Vec<String> {
     const ORIGIN: &str = "  <- ";
     let column = value_column(line);
-    match line.rfind(ORIGIN) {
-        Some(at) if line.chars().count() > WIDTH => {
-            let (value, origin) = line.split_at(at);
-            let mut pieces = text::wrap(value, WIDTH, column);
-            let origin = format!("{:column$}{}", "", origin.trim_start());
-            pieces.extend(text::wrap(&origin, WIDTH, column));
-            pieces
-        }
-        _ => text::wrap(line, WIDTH, column),
+    if line.chars().count() <= WIDTH || !line.is_char_boundary(column) {
+        return text::wrap(line, WIDTH, column);
     }
+    let (name, rest) = line.split_at(column);
+    let (value, origin) = rest.split_at(rest.rfind(ORIGIN).unwrap_or(rest.len()));
+    let mut pieces = text::wrap(value, WIDTH - column, 0);
+    if !origin.is_empty() {
+        pieces.extend(text::wrap(origin.trim_start(), WIDTH - column, 0));
+    }
+    let pieces = pieces.iter().enumerate();
+    let pieces = pieces.map(|(i, piece)| match i {
+        0 => format!("{name}{piece}"),
+        _ => format!("{:column$}{piece}", ""),
+    });
+    pieces.collect()
 }
 
 /// Where the value begins in a line of settings: behind the name and the blanks that follow it.
@@ -137,6 +142,7 @@ mod tests {
         let line = format!("  log          {}  <- line 3", "long/".repeat(20));
         let pieces = fitted(&line);
         assert!(pieces.iter().all(|piece| piece.chars().count() <= WIDTH));
+        assert!(pieces[0].starts_with("  log          long/long/"));
         assert_eq!(
             pieces.last().map(String::as_str),
             Some("               <- line 3")

@@ -83,16 +83,19 @@ pub(crate) fn run(
     match any_from_file(file, role, environment)? {
         AnyLoaded::Kcptun(loaded) => {
             let (file, environment) = (file.to_owned(), environment.clone());
-            start(*loaded, Persona::Fulmar, verbose, move || {
-                match any_from_file(&file, role, &environment) {
+            start(
+                *loaded,
+                Persona::Fulmar,
+                verbose,
+                move || match any_from_file(&file, role, &environment) {
                     Ok(AnyLoaded::Kcptun(loaded)) => Ok(*loaded),
                     Ok(AnyLoaded::Libev(_)) => Err(format!(
                         "{} is kcptun-libev's now, and this is a kcptun tunnel: start it anew",
                         text::path(&file)
                     )),
                     Err(failure) => Err(mistakes(&failure)),
-                }
-            })
+                },
+            )
         }
         AnyLoaded::Libev(loaded) => super::libev::start(file, *loaded, verbose),
     }
