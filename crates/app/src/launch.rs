@@ -162,7 +162,10 @@ async fn open_libev(config: LibevConfig, user: Option<String>) -> Result<Libev, 
     let process = Libev::open(config, user.is_some()).await?;
     if let Some(user) = user {
         process::user::drop_privileges(&user).map_err(LaunchError::User)?;
-        info!("running as {user} from here on");
+        info!(
+            "running as {} from here on",
+            fulmar_config::text::quoted(&user)
+        );
     }
     Ok(process)
 }

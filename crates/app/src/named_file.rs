@@ -28,8 +28,8 @@ pub(crate) fn find(path: &Path) -> Result<PathBuf, Exit> {
         [file] => Ok(file.clone()),
         _ => Err(Exit::usage(format!(
             "{} and {} are both there; name one of them",
-            there[0].display(),
-            there[1].display()
+            fulmar_config::text::path(&there[0]),
+            fulmar_config::text::path(&there[1])
         ))),
     }
 }

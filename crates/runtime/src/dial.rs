@@ -167,7 +167,10 @@ async fn unix(path: &std::path::Path) -> io::Result<Conn> {
 
 #[cfg(not(unix))]
 async fn unix(path: &std::path::Path) -> io::Result<Conn> {
-    let message = format!("{}: this system has no Unix sockets", path.display());
+    let message = format!(
+        "{}: this system has no Unix sockets",
+        fulmar_config::text::path(path)
+    );
     Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 

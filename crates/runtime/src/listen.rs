@@ -84,7 +84,7 @@ impl Listener {
             Socket::Unix { listener: l, .. } => l
                 .local_addr()
                 .ok()
-                .and_then(|a| a.as_pathname().map(|p| p.display().to_string()))
+                .and_then(|a| a.as_pathname().map(fulmar_config::text::path))
                 .unwrap_or_else(|| "@".into()),
         }
     }
@@ -149,7 +149,10 @@ impl Socket {
             StreamAddr::Unix(path) => unix(path),
             #[cfg(not(unix))]
             StreamAddr::Unix(path) => {
-                let message = format!("{}: this system has no Unix sockets", path.display());
+                let message = format!(
+                    "{}: this system has no Unix sockets",
+                    fulmar_config::text::path(path)
+                );
                 Err(io::Error::new(io::ErrorKind::Unsupported, message))
             }
         }

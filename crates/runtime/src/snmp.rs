@@ -65,7 +65,7 @@ pub(crate) async fn write_periodically(layout: String, period: Duration, hub: Hu
         let written =
             tokio::task::spawn_blocking(move || append(Path::new(&path), unix, &counters)).await;
         if let Ok(Err(e)) = written {
-            warn!("snmp log {shown}: {e}");
+            warn!("snmp log {}: {e}", fulmar_config::text::path(&shown));
         }
     }
 }
