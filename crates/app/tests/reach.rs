@@ -30,10 +30,23 @@ fn free_port(ip: &str) -> u16 {
 enum Kind {
     Kcptun,
     Libev,
+    /// The second one in the clothes of TCP: its socket cannot be opened without an address.
+    Obfs,
 }
 
 impl Kind {
     const ALL: [Self; 2] = [Self::Kcptun, Self::Libev];
+
+    /// What a file of kcptun-libev's has at both ends.
+    const fn both(self) -> &'static str {
+        match self {
+            Self::Obfs => concat!(
+                r#""obfs": "dpi/tcp-wnd", "#,
+                r#""method": "chacha20poly1305_ietf", "password": "a rather long password""#
+            ),
+            _ => KEY,
+        }
+    }
 
     fn client(self, dir: &Path, server: &str) -> Program {
         match self {
@@ -43,11 +56,12 @@ impl Kind {
                 command.args(["--http-listen", "127.0.0.1:0"]);
                 Program::start(command)
             }
-            Self::Libev => run(&file(
+            Self::Libev | Self::Obfs => run(&file(
                 dir,
                 "client.json",
                 &format!(
-                    r#""listen": "127.0.0.1:0", "http_listen": "127.0.0.1:0", "kcp_connect": "{server}", {KEY}"#
+                    r#""listen": "127.0.0.1:0", "http_listen": "127.0.0.1:0", "kcp_connect": "{server}", {both}"#,
+                    both = self.both()
                 ),
             )),
         }
@@ -60,10 +74,13 @@ impl Kind {
                 command.args(["server", "-l", listen, "-t", target, "--key", "k"]);
                 Program::start(command)
             }
-            Self::Libev => run(&file(
+            Self::Libev | Self::Obfs => run(&file(
                 dir,
                 "server.json",
-                &format!(r#""kcp_bind": "{listen}", "connect": "{target}", {KEY}"#),
+                &format!(
+                    r#""kcp_bind": "{listen}", "connect": "{target}", {both}"#,
+                    both = self.both()
+                ),
             )),
         }
     }
@@ -71,7 +88,7 @@ impl Kind {
     /// Where applications connect, and the status page.
     fn addresses(self, client: &Program) -> (SocketAddr, SocketAddr) {
         match self {
-            Self::Libev => (client.address("/tcp"), client.address("http://")),
+            Self::Libev | Self::Obfs => (client.address("/tcp"), client.address("http://")),
             Self::Kcptun => {
                 let page = client.line("listening on http://");
                 let page = page
@@ -125,7 +142,7 @@ fn with_nothing_on_the_port_it_is_contacting_and_then_down() {
         }
         for other in match kind {
             Kind::Kcptun => ["psk", "kcp."],
-            Kind::Libev => ["--key", "--crypt"],
+            Kind::Libev | Kind::Obfs => ["--key", "--crypt"],
         } {
             assert_eq!(client.count(other), 0, "{kind:?}: {other}");
         }
@@ -167,6 +184,40 @@ fn a_client_that_is_not_used_knows_that_its_server_lives() {
     }
 }
 
+/// A Go server logs every session, and keep-alives for nobody are traffic for nothing.
+#[test]
+fn a_session_that_is_not_used_ends_and_then_nothing_is_sent() {
+    let dir = TempDir::new().expect("dir");
+    let listen = format!("127.0.0.1:{}", free_port("127.0.0.1"));
+    let target = service(Service::Echo).to_string();
+    let server = Kind::Kcptun.server(dir.path(), &listen, &target);
+    server.line("listening on");
+    let client = Kind::Kcptun.client(dir.path(), &listen);
+    let (app, page) = Kind::Kcptun.addresses(&client);
+    client.line("answers, key fits");
+    let metric = |name: &str| {
+        let (_, text) = http(page, "GET", "/metrics");
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .unwrap_or_else(|| panic!("{name} in {text}"))
+    };
+    assert_eq!(metric("fulmar_curr_estab "), 1);
+    wait_for("the session ends", Duration::from_secs(60), || {
+        (metric("fulmar_curr_estab ") == 0).then_some(())
+    });
+    let (before, began) = (metric("fulmar_out_pkts_total "), Instant::now());
+    wait_for("the server is asked", Duration::from_secs(60), || {
+        let (status, text) = http(page, "GET", "/healthy");
+        assert_eq!(status, 200, "{text}");
+        (metric("fulmar_out_pkts_total ") > before).then_some(())
+    });
+    // Not before the last proof was old: longer than from one keep-alive to the next.
+    assert!(began.elapsed() > Duration::from_secs(11));
+    echo(&mut connect(app), "hello");
+    // One that is used stays.
+    assert_eq!(metric("fulmar_curr_estab "), 1);
+}
+
 /// Names have no addresses but those in a file that the test owns.
 fn hosts(dir: &Path, lines: &str) {
     // The same file, not another one in its place: that is what is mounted.
@@ -188,7 +239,7 @@ fn a_name_that_does_not_resolve_at_the_start_ends_nobody() {
     isolated(
         "a_name_that_does_not_resolve_at_the_start_ends_nobody",
         || {
-            for kind in Kind::ALL {
+            for kind in [Kind::Kcptun, Kind::Libev, Kind::Obfs] {
                 let dir = TempDir::new().expect("dir");
                 own_names(dir.path());
                 // A resolver that swallows questions.
@@ -268,6 +319,33 @@ fn a_server_behind_a_dead_first_address_is_reached() {
             shell("umount /etc/hosts /etc/resolv.conf");
         }
     });
+}
+
+#[test]
+fn a_server_with_two_dead_addresses_is_not_tried_for_ever() {
+    isolated(
+        "a_server_with_two_dead_addresses_is_not_tried_for_ever",
+        || {
+            let dir = TempDir::new().expect("dir");
+            own_names(dir.path());
+            hosts(
+                dir.path(),
+                "127.0.0.2 server.example\n127.0.0.3 server.example",
+            );
+            let silent = UdpSocket::bind("127.0.0.2:0").expect("bound");
+            let port = silent.local_addr().expect("address").port();
+            let _other = UdpSocket::bind(("127.0.0.3", port)).expect("bound");
+            let client = Kind::Kcptun.client(dir.path(), &format!("server.example:{port}"));
+            let (app, _) = Kind::Kcptun.addresses(&client);
+            let (how, after) = fate(app);
+            assert_eq!(how, ErrorKind::ConnectionReset, "after {after:?}");
+            // Not sooner than with one address, and both have been tried.
+            assert!(after > Duration::from_secs(9), "{after:?}");
+            for ip in ["127.0.0.2", "127.0.0.3"] {
+                client.line(&format!("contacting {ip}:{port}"));
+            }
+        },
+    );
 }
 
 #[test]

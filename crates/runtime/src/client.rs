@@ -463,7 +463,9 @@ impl Manager {
             return;
         }
         // Nothing was acknowledged, so nothing runs twice when its connections move to another address.
-        if self.maker.common.resolver.silent(self.host(), ip) {
+        let other = self.maker.common.resolver.silent(self.host(), ip);
+        // When all of them are silent the search is over: connections wait where they are, for as long as one waits then.
+        if other && self.reachability.down_since().is_none() {
             let _ = commands.try_send(Command::Surrender);
         }
     }

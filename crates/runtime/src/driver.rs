@@ -601,15 +601,16 @@ impl Driver {
                         Side::Client { .. } => self.advice.info(
                             "the other end does not answer; new connections use a new session",
                         ),
-                        Side::Server { .. } => info!("a client does not answer"),
+                        // It may have gone without a word, as kcptun's do.
+                        Side::Server { .. } => debug!("a client does not answer"),
                     }
                     self.move_on(key);
                     self.report(Report::Suspect);
                 }
                 Event::Recovered(key) => {
                     match self.side {
-                        Side::Client { lasts: true, .. } => debug!("session {key:?} answers again"),
-                        _ => info!("the other end answers again"),
+                        Side::Client { lasts: false, .. } => info!("the other end answers again"),
+                        _ => debug!("session {key:?} answers again"),
                     }
                     self.report(Report::Recovered);
                 }

@@ -99,7 +99,7 @@ pub(crate) struct Pump {
     down_blocked: bool,
     /// The local side is not read, because the stream takes nothing now.
     up_blocked: bool,
-    /// When it began.
+    /// When its connection got this session.
     pub(crate) began: Instant,
     /// When bytes last moved.
     moved: Instant,

@@ -84,9 +84,9 @@ impl Resolver {
         }
         let entry = self.entry(host);
         let mut ended = entry.ended.subscribe();
+        let now = Instant::now();
         let (plan, known) = {
             let mut name = entry.lock();
-            let now = Instant::now();
             (name.plan(now), !name.addresses(now).is_empty())
         };
         if plan == Plan::Start {
@@ -94,11 +94,15 @@ impl Resolver {
             // Not with a limit of ours: the thread that the system's look-up takes cannot be stopped, and there should be one.
             tokio::spawn(async move { entry.answered(found.await) });
         }
-        if !matches!(plan, Plan::Later(_)) {
-            let patience = if known { PATIENCE.0 } else { PATIENCE.1 };
-            // Whether it came in time shows below.
-            let _ = tokio::time::timeout(patience, ended.changed()).await;
-        }
+        let until = match plan {
+            Plan::Later(_) => now,
+            // One that has taken too long already is not waited for by everybody who comes.
+            Plan::Wait(since) if known => since + PATIENCE.0,
+            Plan::Start if known => now + PATIENCE.0,
+            Plan::Start | Plan::Wait(_) => now + PATIENCE.1,
+        };
+        // Whether it came in time shows below.
+        let _ = tokio::time::timeout_at(until, ended.changed()).await;
         let name = entry.lock();
         let all = name.addresses(Instant::now());
         if all.is_empty() {
@@ -360,7 +364,10 @@ mod tests {
         // Who comes when it has taken too long does not start another one either.
         let late = tokio::join!(ask(&resolver), ask(&resolver));
         assert!(late.0.is_ok() && late.1.is_ok(), "{late:?}");
+        // Not even by waiting again for the one that hangs.
+        let before = Instant::now();
         ask(&resolver).await.expect("known");
+        assert!(before.elapsed() < PATIENCE.0);
         assert_eq!(net.count(), 2);
     }
 

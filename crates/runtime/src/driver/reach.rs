@@ -124,7 +124,11 @@ impl Driver {
         if heard != Some(None) {
             return;
         }
-        let orphans = self.take_pumps(key, true);
+        let mut orphans = self.take_pumps(key, true);
+        for orphan in &mut orphans {
+            // No session died under it; that the server is down ends the search.
+            orphan.carried -= 1;
+        }
         if !orphans.is_empty() {
             self.report(Report::Orphans(orphans));
         }

@@ -26,8 +26,8 @@ const MAX_ADDRESSES: usize = 16;
 pub(super) enum Plan {
     /// Look the name up, and give the result to [`Name::answered`].
     Start,
-    /// Wait for the look-up that is running.
-    Wait,
+    /// Wait for the look-up that has been running since then.
+    Wait(Instant),
     /// A look-up failed a moment ago: use what is known; the next one may start then.
     Later(Instant),
 }
@@ -53,7 +53,8 @@ pub(super) enum Change {
 pub(super) struct Name {
     /// The last good answer, IPv4 first. Ports mean nothing; link-local addresses have their scope.
     addrs: Vec<SocketAddr>,
-    running: bool,
+    /// Since when a look-up has been running.
+    running: Option<Instant>,
     /// Look-ups that have failed since the last good one.
     failures: u32,
     next: Option<Instant>,
@@ -66,13 +67,13 @@ pub(super) struct Name {
 impl Name {
     /// What to do for somebody who needs the addresses now.
     pub(super) fn plan(&mut self, now: Instant) -> Plan {
-        if self.running {
-            return Plan::Wait;
+        if let Some(since) = self.running {
+            return Plan::Wait(since);
         }
         if let Some(at) = self.next.filter(|at| now < *at) {
             return Plan::Later(at);
         }
-        self.running = true;
+        self.running = Some(now);
         Plan::Start
     }
 
@@ -82,7 +83,7 @@ impl Name {
         now: Instant,
         result: Result<Vec<SocketAddr>, String>,
     ) -> Option<Change> {
-        self.running = false;
+        self.running = None;
         let found = match result {
             Ok(found) if found.is_empty() => Err("it has no address".to_owned()),
             other => other,
@@ -195,7 +196,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..7 {
             assert_eq!(name.plan(now), Plan::Start);
-            assert_eq!(name.plan(now), Plan::Wait);
+            assert_eq!(name.plan(now), Plan::Wait(now));
             name.answered(now, failed());
             let Plan::Later(at) = name.plan(now) else {
                 panic!("it may be looked up at once");

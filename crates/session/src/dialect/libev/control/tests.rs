@@ -282,6 +282,22 @@ fn a_client_asks_for_somebody_who_wants_to_know_but_rarely() {
 }
 
 #[test]
+fn a_relay_whose_name_does_not_resolve_is_told_when_it_does() {
+    let (relays, id) = (Vec::new(), b"x".to_vec());
+    let local = vec![addr("10.0.0.5:77")];
+    let place = Place::RendezvousServer { relays, id, local };
+    let mut server = Control::new(settings(place), at(0));
+    assert_eq!(said(&mut server), []);
+    run(&mut server, 20_000);
+    server.resolved(at(20_000), vec![addr("192.0.2.1:9")]);
+    let told = said(&mut server);
+    assert!(
+        matches!(Session0::parse(&told[0].1), Ok(Session0::Listen { .. })),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn a_client_whose_servers_name_does_not_resolve_begins_when_it_does() {
     let servers = Vec::new();
     let mut client = Control::new(settings(Place::Client { servers }), at(0));
