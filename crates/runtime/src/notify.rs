@@ -84,18 +84,6 @@ pub fn missing(what: impl Into<String>) -> Missing {
     Missing(id)
 }
 
-impl Missing {
-    /// Names it in other words.
-    pub fn rename(&self, what: impl Into<String>) {
-        let what = what.into();
-        let mut status = status();
-        if status.missing.get(&self.0) != Some(&what) {
-            status.missing.insert(self.0, what);
-            show(status);
-        }
-    }
-}
-
 impl Drop for Missing {
     fn drop(&mut self) {
         let mut status = status();
@@ -216,10 +204,8 @@ mod tests {
         let name = "a name of this test";
         let lacking = missing(name);
         assert!(here(name));
-        lacking.rename("another one of it");
-        assert!(!here(name) && here("another one of it"));
         drop(lacking);
-        assert!(!here("another one of it"));
+        assert!(!here(name));
     }
 
     #[test]
