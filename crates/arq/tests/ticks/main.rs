@@ -176,7 +176,8 @@ fn times(cell: &Cell) -> (u64, u64) {
 /// What a cell reaches, of what it should.
 fn judge(cell: &Cell) -> (f64, Outcome) {
     let (from, until) = times(cell);
-    let outcome = run(cell, 1, from, until);
+    let seed = std::env::var("FULMAR_TICKS_SEED").map_or(1, |s| s.parse().expect("a number"));
+    let outcome = run(cell, seed, from, until);
     let goal = if cell.loss == 0 {
         cell.link_rate().min(cell.window_rate())
     } else {

@@ -389,6 +389,13 @@ fn histories_of_two_measuring_ends() {
     }
 }
 
+/// A blackout took the first flight, so all that was known of the path was what a greeting had needed; the flight that was sent again was more
+/// than a queue of two packets held, and what was left at the rate of the greeting: 4 s without progress.
+#[test]
+fn a_greeting_is_no_measure_of_the_path_when_the_first_flight_was_lost() {
+    history(257, Ends::Both);
+}
+
 #[test]
 fn histories_of_a_measuring_and_a_classic_end() {
     for seed in seeds(40) {

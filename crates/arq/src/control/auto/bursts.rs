@@ -50,7 +50,7 @@ pub(super) struct Bursts {
     before: Option<u64>,
     /// Bursts that were looked at, and of the latest: how long the first segment waited, and bytes.
     count: u32,
-    latest: [(u64, u64); LATEST],
+    latest: [(u32, u32); LATEST],
     wait: u64,
     /// The two longest waits of this half of the window and of the half before: one alone may be an accident.
     longest: [[u64; 2]; 2],
@@ -108,7 +108,8 @@ impl Bursts {
 
     /// So much came in a burst whose first segment waited so long.
     fn waited(&mut self, now: u64, wait: u64, bytes: u64) {
-        self.latest[self.count as usize % LATEST] = (wait, bytes);
+        let short = |n| u32::try_from(n).unwrap_or(u32::MAX);
+        self.latest[self.count as usize % LATEST] = (short(wait), short(bytes));
         self.count = self.count.wrapping_add(1);
         if now.saturating_sub(self.half_began) > HALF_WINDOW.max(8 * self.wait) {
             self.half_began = now;
@@ -143,13 +144,13 @@ impl Bursts {
     fn median(&self) -> u64 {
         let mut waits = self.latest;
         waits.sort_unstable();
-        let all: u64 = waits.iter().map(|w| w.1).sum();
+        let all: u64 = waits.iter().map(|w| u64::from(w.1)).sum();
         let mut sum = 0;
         let median = waits.iter().find(|w| {
-            sum += w.1;
+            sum += u64::from(w.1);
             2 * sum >= all
         });
-        median.map_or(0, |w| w.0)
+        median.map_or(0, |w| u64::from(w.0))
     }
 
     /// The receiver is known to acknowledge within a few milliseconds; gaps are lost acknowledgements.

@@ -45,6 +45,8 @@ pub(super) struct Record {
 pub(super) struct Sample {
     /// Bytes per second.
     pub(super) rate: f64,
+    /// Bytes that it rests on.
+    pub(super) bytes: u64,
     /// The path could perhaps have taken more.
     pub(super) app_limited: bool,
     /// Bytes that had been delivered when the measured segment left.
@@ -63,6 +65,8 @@ pub(super) struct Flight {
     first_sent: u64,
     /// What is delivered before this was sent by an application that had nothing more.
     app_limited_until: u64,
+    /// When nothing had been heard for so long that the path was probed.
+    silent: u64,
     /// The newest transmission delivered by the datagram that is being taken in.
     best: Option<Record>,
 }
@@ -86,6 +90,16 @@ impl Flight {
     /// There is nothing more to send.
     pub(super) fn app_limited(&mut self) {
         self.app_limited_until = (self.delivered + self.bytes).max(1);
+    }
+
+    /// When the path was last found silent.
+    pub(super) const fn silent_at(&self) -> u64 {
+        self.silent
+    }
+
+    /// Nothing has been heard for too long.
+    pub(super) const fn silent(&mut self, now: u64) {
+        self.silent = now;
     }
 
     /// `sn` leaves; what was known of its transmission before.
@@ -167,9 +181,12 @@ impl Flight {
         if interval == 0 || interval < shortest {
             return None;
         }
+        let bytes = self.delivered - best.delivered;
         Some(Sample {
-            rate: (self.delivered - best.delivered) as f64 * 1e6 / interval as f64,
-            app_limited: best.app_limited,
+            rate: bytes as f64 * 1e6 / interval as f64,
+            bytes,
+            // A gap in the path is no measure of what it carries.
+            app_limited: best.app_limited || best.delivered_at < self.silent,
             prior_delivered: best.delivered,
         })
     }

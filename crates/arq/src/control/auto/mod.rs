@@ -233,6 +233,7 @@ impl Auto {
             }),
             wait,
             arrival: burst.arrival,
+            silent: self.flight.silent_at(),
             delivered: self.flight.delivered(),
             lost: self.lost_bytes,
             flight: burst.flight,
@@ -498,6 +499,7 @@ impl SenderControl for Auto {
             queued: None,
             wait: 0,
             arrival: 0.0,
+            silent: self.flight.silent_at(),
             delivered,
             lost: self.lost_bytes,
             flight,
@@ -520,6 +522,7 @@ impl SenderControl for Auto {
         self.clock = now.as_micros();
         self.probes += 1;
         self.recovery.probed(self.clock);
+        self.flight.silent(self.clock);
     }
 
     fn on_drained(&mut self, now: Instant, in_flight: u32) {

@@ -104,6 +104,8 @@ pub(super) struct News {
     pub(super) arrival: f64,
     /// What acknowledgements wait for each other, if they come in bursts; else 0.
     pub(super) wait: u64,
+    /// When the path was last found silent, microseconds.
+    pub(super) silent: u64,
     /// Bytes delivered so far, lost so far, and in flight.
     pub(super) delivered: u64,
     pub(super) lost: u64,
@@ -147,6 +149,8 @@ pub(super) struct Model {
     /// What had left the path when startup began, and what has by now, bytes.
     left_before: u64,
     left: u64,
+    /// The path, and not what there was to send, has been measured.
+    seen: bool,
     /// It is not the first startup.
     again: bool,
     drain_gain: f64,
@@ -218,6 +222,7 @@ impl Model {
             slow_start: FIRST_FLIGHT * segment as f64,
             left_before: 0,
             left: 0,
+            seen: false,
             again: false,
             drain_gain: DRAIN_GAIN,
             min_rtts: (NEVER, NEVER),
@@ -511,9 +516,15 @@ impl Model {
         if growing && (!sample.app_limited || sample.rate > self.bandwidth()) {
             let rate = &mut self.rates[self.round % ROUNDS];
             *rate = rate.max(sample.rate);
+            self.seen |= !sample.app_limited && self.is_much(sample.bytes);
         }
         self.believe_less(&sample);
         self.turn(news, ended);
+    }
+
+    /// Whether so many bytes tell of the path.
+    fn is_much(&self, bytes: u64) -> bool {
+        bytes as f64 >= LEAST_FLIGHT * self.segment
     }
 
     fn look_at_min_rtt(&mut self, now: u64, rtt: u64) {
@@ -563,7 +574,10 @@ impl Model {
         let took = news.now.saturating_sub(began);
         if began > 0 && took >= self.min_rtt().max(self.wait) / 2 && took > 0 {
             let rate = (news.delivered - delivered) as f64 * 1e6 / took as f64;
-            if !self.drained.0 || rate > self.bandwidth() {
+            // A gap in the path is no measure of what it carries.
+            let limited = self.drained.0 || began < news.silent;
+            self.seen |= !limited && self.is_much(news.delivered - delivered);
+            if !limited || rate > self.bandwidth() {
                 let last = &mut self.rates[self.round % ROUNDS];
                 *last = last.max(rate);
             }
@@ -603,7 +617,14 @@ impl Model {
         if self.phase == Phase::Startup {
             // Half is no chance any more.
             if share > 0.5 && packets > 32.0 && self.bandwidth() > 0.0 {
-                self.enter(Phase::Drain, news.now);
+                if self.seen {
+                    self.enter(Phase::Drain, news.now);
+                } else {
+                    // What is known is what little there was to send, and would be believed for long.
+                    self.enter(Phase::Startup, news.now);
+                    self.slow_start = LEAST_FLIGHT * self.segment;
+                    self.again = false;
+                }
             }
             return;
         }
