@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use fulmar_cipher::{
-    Kernel, LibevKey, LibevNonces, Method, NonceSource, Prober, StreamCfb, derive_key, kcptun_on,
+    Kernel, LibevKey, Method, NonceSource, Prober, StreamCfb, derive_key, kcptun_on,
     kcptun2016_key, kcptun2016_on, libev_on,
 };
 use fulmar_wire::{kcptun2016, libev};
@@ -30,7 +30,8 @@ fn runs(c: &mut Criterion) {
         for method in Method::ALL {
             for packets in [1, 44] {
                 let mut group = c.benchmark_group(format!("{}/{}", method.name(), kernel.name()));
-                let mut cipher = kcptun_on(kernel, method, &key, NonceSource::seeded([1; 32]));
+                let make = |seed| kcptun_on(kernel, method, &key, NonceSource::seeded([seed; 32]));
+                let (mut cipher, mut peer) = (make(1), make(2));
                 let mut run = vec![0x42; packets * PACKET];
                 let mut verdicts = Vec::new();
                 group.bench_function(format!("seal x{packets}"), |b| {
@@ -38,7 +39,7 @@ fn runs(c: &mut Criterion) {
                 });
                 group.bench_function(format!("open x{packets}"), |b| {
                     b.iter_custom(|n| {
-                        per_packet(n, packets, || cipher.open(&mut run, PACKET, &mut verdicts))
+                        per_packet(n, packets, || peer.open(&mut run, PACKET, &mut verdicts))
                     });
                 });
                 group.finish();
@@ -55,7 +56,7 @@ fn libev_runs(c: &mut Criterion) {
             for packets in [1, 16] {
                 let name = format!("libev/{}/{}", method.name(), kernel.name());
                 let mut group = c.benchmark_group(name);
-                let make = |seed| libev_on(kernel, method, &key, LibevNonces::seeded([seed; 32]));
+                let make = |seed| libev_on(kernel, method, &key, NonceSource::seeded([seed; 32]));
                 let (mut cipher, mut peer) = (make(1), make(2));
                 let mut run = vec![0x42; packets * PACKET];
                 let mut verdicts = Vec::new();
@@ -87,8 +88,11 @@ fn first(c: &mut Criterion) {
     for kernel in Kernel::available() {
         for packets in [1, 4, 16, 32, 46] {
             let mut group = c.benchmark_group(format!("2016/{}", kernel.name()));
-            let nonces = NonceSource::seeded([1; 32]);
-            let mut cipher = kcptun2016_on(kernel, kcptun2016::Method::Sealed, &key, nonces);
+            let make = |seed| {
+                let nonces = NonceSource::seeded([seed; 32]);
+                kcptun2016_on(kernel, kcptun2016::Method::Sealed, &key, nonces)
+            };
+            let (mut cipher, mut peer) = (make(1), make(2));
             let mut run = vec![0x42; packets * PACKET];
             let mut verdicts = Vec::new();
             group.bench_function(format!("seal x{packets}"), |b| {
@@ -96,7 +100,7 @@ fn first(c: &mut Criterion) {
             });
             group.bench_function(format!("open x{packets}"), |b| {
                 b.iter_custom(|n| {
-                    per_packet(n, packets, || cipher.open(&mut run, PACKET, &mut verdicts))
+                    per_packet(n, packets, || peer.open(&mut run, PACKET, &mut verdicts))
                 });
             });
             group.finish();

@@ -143,21 +143,34 @@ impl<const B: usize, const LANES: usize, C: LaneCipher<B>> Cfb<B, LANES, C> {
         Self { cipher }
     }
 
-    /// Encrypts up to `L` packets that lie `stride` bytes apart; all but the last are `stride` long.
-    fn encrypt_group<const L: usize>(&self, group: &mut [u8], stride: usize) {
+    /// Encrypts up to `L` packets that lie `stride` bytes apart; all but the last are `stride` long. Whole blocks in
+    /// front of `from` are ciphertext already.
+    fn encrypt_group<const L: usize>(&self, group: &mut [u8], stride: usize, from: usize) {
         let count = group.len().div_ceil(stride);
         let last_len = group.len() - (count - 1) * stride;
         let common = last_len / B * B;
         let whole = stride / B * B;
 
-        self.cipher.chain::<L>(group, stride, count, 0..common);
+        self.chain::<L>(group, stride, count, from..common);
         if count == 1 || last_len == stride {
             self.end::<L>(group, &starts(stride, count), common..last_len);
         } else {
             self.end::<1>(group, &[(count - 1) * stride], common..last_len);
             let others = count - 1;
-            self.cipher.chain::<L>(group, stride, others, common..whole);
+            self.chain::<L>(group, stride, others, from.max(common)..whole);
             self.end::<L>(group, &starts(stride, others), whole..stride);
+        }
+    }
+
+    fn chain<const L: usize>(
+        &self,
+        run: &mut [u8],
+        stride: usize,
+        count: usize,
+        range: Range<usize>,
+    ) {
+        if !range.is_empty() {
+            self.cipher.chain::<L>(run, stride, count, range);
         }
     }
 
@@ -194,19 +207,20 @@ impl<const B: usize, const LANES: usize, C: LaneCipher<B>> Cfb<B, LANES, C> {
 }
 
 impl<const B: usize, const LANES: usize, C: LaneCipher<B>> Transform for Cfb<B, LANES, C> {
-    fn encrypt(&mut self, run: &mut [u8], segment: usize) {
+    fn encrypt(&mut self, run: &mut [u8], segment: usize, from: usize) {
+        debug_assert!(from.is_multiple_of(B));
         if run.is_empty() {
             return;
         }
         let stride = stride(run.len(), segment);
         for group in run.chunks_mut(stride.saturating_mul(LANES)) {
             match group.len().div_ceil(stride) {
-                1 => self.encrypt_group::<1>(group, stride),
-                2 => self.encrypt_group::<2>(group, stride),
-                3..=4 => self.encrypt_group::<4>(group, stride),
-                5..=8 => self.encrypt_group::<8>(group, stride),
-                9..=16 => self.encrypt_group::<16>(group, stride),
-                _ => self.encrypt_group::<32>(group, stride),
+                1 => self.encrypt_group::<1>(group, stride, from),
+                2 => self.encrypt_group::<2>(group, stride, from),
+                3..=4 => self.encrypt_group::<4>(group, stride, from),
+                5..=8 => self.encrypt_group::<8>(group, stride, from),
+                9..=16 => self.encrypt_group::<16>(group, stride, from),
+                _ => self.encrypt_group::<32>(group, stride, from),
             }
         }
     }

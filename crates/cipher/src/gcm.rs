@@ -59,7 +59,7 @@ impl<A: Aead<AEAD_NONCE_LEN>> PacketCipher for Gcm<A> {
         // In two passes, so that the packets do not wait for the generator one by one.
         for datagram in datagrams(run, segment) {
             match parts(datagram) {
-                Some((nonce, ..)) => self.nonces.fill(nonce),
+                Some((nonce, ..)) => self.nonces.fill_at(0, nonce),
                 None => datagram.fill(0),
             }
         }
@@ -71,17 +71,17 @@ impl<A: Aead<AEAD_NONCE_LEN>> PacketCipher for Gcm<A> {
     }
 
     fn open(&mut self, run: &mut [u8], segment: usize, verdicts: &mut Vec<Verdict>) {
-        verdicts.clear();
-        verdicts.extend(datagrams(run, segment).map(|datagram| {
-            let Some((nonce, body, tag)) = parts(datagram) else {
-                return Verdict::TooShort;
-            };
-            if self.aead.open(nonce, body, tag) {
-                Verdict::Ok
-            } else {
-                Verdict::Forged
+        self.nonces.judge(0, run, segment, verdicts);
+        for (verdict, datagram) in verdicts.iter_mut().zip(datagrams(run, segment)) {
+            match parts(datagram) {
+                None => *verdict = Verdict::TooShort,
+                Some((nonce, body, tag)) => {
+                    if *verdict == Verdict::Ok && !self.aead.open(nonce, body, tag) {
+                        *verdict = Verdict::Forged;
+                    }
+                }
             }
-        }));
+        }
     }
 }
 

@@ -79,26 +79,25 @@ impl PacketCipher for Sealed {
                 continue;
             };
             let (nonce, place) = header.split_at_mut(NONCE_LEN);
-            self.nonces.fill(nonce);
+            self.nonces.fill_at(0, nonce);
             place.copy_from_slice(digest);
         }
-        self.transform.encrypt(run, segment);
+        let from = self.nonces.sealed_len(NONCE_LEN);
+        self.transform.encrypt(run, segment, from);
     }
 
     fn open(&mut self, run: &mut [u8], segment: usize, verdicts: &mut Vec<Verdict>) {
-        verdicts.clear();
+        self.nonces.judge(0, run, segment, verdicts);
         self.transform.decrypt(run, segment);
         self.digest(run, segment);
         let judged = datagrams(run, segment).zip(&self.digests);
-        verdicts.extend(judged.map(|(datagram, digest)| {
+        for (verdict, (datagram, digest)) in verdicts.iter_mut().zip(judged) {
             if datagram.len() < MIN_SEALED {
-                Verdict::TooShort
-            } else if datagram[NONCE_LEN..HEADER_LEN] == *digest {
-                Verdict::Ok
-            } else {
-                Verdict::Forged
+                *verdict = Verdict::TooShort;
+            } else if *verdict == Verdict::Ok && datagram[NONCE_LEN..HEADER_LEN] != *digest {
+                *verdict = Verdict::Forged;
             }
-        }));
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! [`kcptun()`] makes the packet cipher of any of kcptun's methods (docs/spec/kcptun.md, sections 4 and 5.1 to 5.3),
 //! [`libev()`] that of any of kcptun-libev's (docs/spec/kcptun-libev.md, section 4); [`Prober`] and [`libev_probe`] find
 //! the method of a stranger's datagram. This crate knows nothing of what the bodies carry and
-//! neither sockets nor random sources: nonces come from a [`NonceSource`] or [`LibevNonces`] that the caller seeds.
+//! neither sockets nor random sources: nonces come from a [`NonceSpace`] that the caller seeds.
 //!
 //! # What the methods are worth
 //! All encrypting methods of kcptun-libev detect tampering. Of kcptun's only `aes-128-gcm` does. All others protect a packet with a CRC-32 that an attacker can adjust, and
@@ -66,8 +66,8 @@ pub use fulmar_wire::kcptun::Method;
 pub use kcptun2016::{StreamCfb, kcptun2016, kcptun2016_key, kcptun2016_on};
 pub use kdf::{MasterKey, derive_key};
 pub use kernel::Kernel;
-pub use libev::{LibevKey, LibevNonces, PskError, libev, libev_on, libev_probe};
-pub use nonce::NonceSource;
+pub use libev::{LibevKey, PskError, libev, libev_on, libev_probe};
+pub use nonce::{NonceSource, NonceSpace};
 pub use probe::{Prober, probe};
 pub use scheme::Scheme;
 
@@ -106,8 +106,8 @@ pub enum Verdict {
     TooShort,
     /// Wrong checksum or tag: damaged, made with another key or method, or forged. Counts in `InCsumErrors`.
     Forged,
-    /// Its nonce is one that this process made: a packet of ours that somebody sent back (docs/spec/kcptun-libev.md,
-    /// section 17). Found out before anything is decrypted; ciphers of kcptun do not know their nonces again.
+    /// Its nonce is one that this service made: a packet of ours that somebody sent back. Found out by bytes that cannot be
+    /// changed without breaking the packet (with `xor` and `none` they can); `null` and plain kcptun-libev have no nonce.
     Reflected,
 }
 
@@ -151,7 +151,7 @@ impl fmt::Debug for dyn PacketCipher {
 /// few microseconds for most methods, some 30 for `blowfish` and about half a millisecond for `xor`; make it once
 /// per session or socket.
 ///
-/// Ciphers that seal with the same key must have independent nonce sources.
+/// Ciphers that seal with the same key must have independent nonce sources; those of one service have them from one [`NonceSpace`].
 #[must_use]
 pub fn kcptun(method: Method, key: &MasterKey, nonces: NonceSource) -> Box<dyn PacketCipher> {
     kcptun_on(Kernel::best(), method, key, nonces)

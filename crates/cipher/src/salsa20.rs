@@ -180,7 +180,8 @@ impl<K: Blocks> Salsa<K> {
 }
 
 impl<K: Blocks> Transform for Salsa<K> {
-    fn encrypt(&mut self, run: &mut [u8], segment: usize) {
+    fn encrypt(&mut self, run: &mut [u8], segment: usize, _: usize) {
+        // The nonce is in clear, and what follows it looks as random encrypted as not.
         self.apply(run, segment);
     }
 

@@ -14,23 +14,25 @@ impl Pad {
         Self(Box::new(xor_pad(key)))
     }
 
-    fn apply(&self, run: &mut [u8], segment: usize) {
+    fn apply(&self, run: &mut [u8], segment: usize, from: usize) {
         for datagram in datagrams(run, segment) {
+            let mut from = from;
             for part in datagram.chunks_mut(PAD_LEN) {
-                for (b, p) in part.iter_mut().zip(self.0.iter()) {
+                for (b, p) in part.iter_mut().zip(self.0.iter()).skip(from) {
                     *b ^= p;
                 }
+                from = 0;
             }
         }
     }
 }
 
 impl Transform for Pad {
-    fn encrypt(&mut self, run: &mut [u8], segment: usize) {
-        self.apply(run, segment);
+    fn encrypt(&mut self, run: &mut [u8], segment: usize, from: usize) {
+        self.apply(run, segment, from);
     }
 
     fn decrypt(&mut self, run: &mut [u8], segment: usize) {
-        self.apply(run, segment);
+        self.apply(run, segment, 0);
     }
 }

@@ -1,7 +1,8 @@
 //! Packets of kcptun-libev: golden vectors, every kernel against the portable code, and bytes of any kind.
 
 use fulmar_cipher::{
-    Kernel, LibevKey, LibevNonces, PacketCipher, Scheme, Verdict, libev, libev_on, libev_probe,
+    Kernel, LibevKey, NonceSource, NonceSpace, PacketCipher, Scheme, Verdict, libev, libev_on,
+    libev_probe,
 };
 use fulmar_testkit::vectors::{self, Value, xs};
 use fulmar_wire::libev::Method;
@@ -35,13 +36,13 @@ fn key() -> LibevKey {
     LibevKey::from_bytes(xs(77, 32).try_into().expect("32 bytes"))
 }
 
-fn fixed() -> LibevNonces {
-    LibevNonces::fixed(Vec::new())
+fn fixed() -> NonceSource {
+    NonceSource::fixed(Vec::new())
 }
 
 /// Nonces without end that are nobody's: 24 bytes do not divide the length.
 fn make(kernel: Kernel, method: Method) -> Box<dyn PacketCipher> {
-    libev_on(kernel, method, &key(), LibevNonces::fixed(xs(4, 1021)))
+    libev_on(kernel, method, &key(), NonceSource::fixed(xs(4, 1021)))
 }
 
 fn open(cipher: &mut dyn PacketCipher, datagram: &[u8]) -> (Verdict, Vec<u8>) {
@@ -66,7 +67,7 @@ fn golden_packets() {
                 vectors::bytes(case, "plaintext_hex"),
                 vectors::bytes(case, "packet_hex"),
             );
-            let mut cipher = libev_on(kernel, method, &key, LibevNonces::fixed(nonce));
+            let mut cipher = libev_on(kernel, method, &key, NonceSource::fixed(nonce));
             assert_eq!(cipher.scheme(), Scheme::Libev(method));
             assert_eq!(cipher.overhead().back, packet.len() - clear.len());
             let mut sealed = clear.clone();
@@ -111,7 +112,7 @@ fn recorded_sessions() {
                 Method::Plain => key(),
                 _ => key_of(&file),
             };
-            let mut cipher = libev_on(kernel, method, &key, LibevNonces::seeded([1; 32]));
+            let mut cipher = libev_on(kernel, method, &key, NonceSource::seeded([1; 32]));
             for record in records {
                 // Between the packets are notes of what the applications did.
                 if record["packet_hex"].is_null() {
@@ -248,7 +249,7 @@ fn damage_stays_in_its_packet() {
 fn own_packets_are_not_opened() {
     for method in Method::SEALED {
         for kernel in Kernel::available() {
-            let seeded = |seed| libev_on(kernel, method, &key(), LibevNonces::seeded([seed; 32]));
+            let seeded = |seed| libev_on(kernel, method, &key(), NonceSource::seeded([seed; 32]));
             let (mut alice, mut bob) = (seeded(1), seeded(2));
             let mut sealed = xs(5, 9 * 100);
             alice.seal(&mut sealed, 100);
@@ -273,13 +274,11 @@ fn own_packets_are_not_opened() {
 
 #[test]
 fn siblings_do_not_open_each_others_packets() {
-    let lane = |lane| {
-        let nonces = LibevNonces::shared_key([6; 32], lane);
-        libev(Method::Aes256Gcm, &key(), nonces)
-    };
+    let space = NonceSpace::new([6; 32]);
+    let [mut one, mut other] = [(); 2].map(|()| libev(Method::Aes256Gcm, &key(), space.source()));
     let mut sealed = xs(5, 100);
-    lane(3).seal(&mut sealed, 0);
-    assert_eq!(open(&mut *lane(200), &sealed).0, Verdict::Reflected);
+    one.seal(&mut sealed, 0);
+    assert_eq!(open(&mut *other, &sealed).0, Verdict::Reflected);
 }
 
 #[test]
@@ -287,7 +286,7 @@ fn a_wrong_key_or_method_does_not_open() {
     let other = LibevKey::from_bytes([9; 32]);
     for method in Method::SEALED {
         let mut sealed = xs(5, 200);
-        libev(method, &key(), LibevNonces::seeded([1; 32])).seal(&mut sealed, 0);
+        libev(method, &key(), NonceSource::seeded([1; 32])).seal(&mut sealed, 0);
         assert_eq!(libev_probe(&key(), &sealed), Some(method));
         assert_eq!(libev_probe(&other, &sealed), None);
         for wrong in Method::SEALED {

@@ -136,7 +136,7 @@ pub(crate) async fn run(
     let mut manager = Manager {
         slots: (0..client.conn).map(|_| Slot::default()).collect(),
         maker: Arc::new(Maker {
-            link: Link::new(&common.config),
+            link: Link::new(&common.config, open::nonces()?),
             advice: Advice::kcptun(&common.config),
             common,
             client,
@@ -580,9 +580,7 @@ impl Maker {
             remote,
             local: None,
         };
-        let (endpoint, _) = self
-            .link
-            .client(path, random.conv, random.seed, clock.now());
+        let (endpoint, _) = self.link.client(path, random.conv, clock.now());
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let driver = Driver::new(Setup {
             clock: *clock,

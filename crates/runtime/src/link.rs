@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use fulmar_cipher::{MasterKey, NonceSource};
+use fulmar_cipher::{MasterKey, NonceSpace};
 use fulmar_codec::qpp;
 use fulmar_config::{Config, Crypt, QppGeneration, Role};
 use fulmar_session::dialect::kcptun::{Kcptun, Settings};
@@ -17,6 +17,7 @@ mod first;
 /// What all sessions of this process share: keys and settings.
 pub(crate) struct Link {
     key: MasterKey,
+    nonces: NonceSpace,
     methods: Vec<Method>,
     settings: Settings,
     /// The wire format of spring 2016 instead.
@@ -26,7 +27,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// Derives the keys; takes a few milliseconds, more with QPP.
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, nonces: NonceSpace) -> Self {
         let t = &config.tunnel;
         let qpp = t.qpp.as_ref().and_then(|q| {
             let generation = match q.generation {
@@ -50,6 +51,7 @@ impl Link {
             first: None,
             password: t.key.clone(),
             key: fulmar_cipher::derive_key(t.key.as_bytes()),
+            nonces,
             methods,
             settings: Settings {
                 server,
@@ -89,17 +91,16 @@ impl Link {
         link
     }
 
+    /// The same service with another configuration: it still knows what it has sent.
+    pub(crate) fn renewed(&self, config: &Config) -> Self {
+        Self::new(config, self.nonces.clone())
+    }
+
     /// The endpoint of a server's socket, one of `drivers` on its port. They share what is limited in all; what is limited for
     /// each address they do not.
-    pub(crate) fn server(&self, seed: [u8; 32], drivers: usize) -> Endpoint {
-        let ciphers = self
-            .methods
-            .iter()
-            .enumerate()
-            .map(|(i, &m)| {
-                fulmar_cipher::kcptun(m, &self.key, NonceSource::seeded(nonce_seed(seed, i)))
-            })
-            .collect();
+    pub(crate) fn server(&self, drivers: usize) -> Endpoint {
+        let cipher = |&method| fulmar_cipher::kcptun(method, &self.key, self.nonces.source());
+        let ciphers = self.methods.iter().map(cipher).collect();
         let limits = admission::Limits::default();
         let limits = admission::Limits {
             unproven: limits.unproven / drivers.max(1),
@@ -107,10 +108,10 @@ impl Link {
             ..limits
         };
         if let Some(first) = &self.first {
-            let dialect = first.dialect(&self.key).with_tokens(tokens(seed));
-            return Endpoint::server(Box::new(dialect), first.ciphers(seed), limits);
+            let dialect = first.dialect(&self.key).with_tokens(self.nonces.source());
+            return Endpoint::server(Box::new(dialect), first.ciphers(&self.nonces), limits);
         }
-        let dialect = self.dialect().with_tokens(tokens(seed));
+        let dialect = self.dialect().with_tokens(self.nonces.source());
         Endpoint::server(Box::new(dialect), ciphers, limits)
     }
 
@@ -120,33 +121,16 @@ impl Link {
     }
 
     /// The endpoint of a client's socket, with its one session.
-    pub(crate) fn client(
-        &self,
-        path: Path,
-        conv: u32,
-        seed: [u8; 32],
-        now: Instant,
-    ) -> (Endpoint, SessionKey) {
+    pub(crate) fn client(&self, path: Path, conv: u32, now: Instant) -> (Endpoint, SessionKey) {
         if let Some(first) = &self.first {
-            let mut dialect = first.dialect(&self.key).with_tokens(tokens(seed));
-            let parts = dialect.open(path, conv, first.vectors(nonce_seed(seed, 1)), now);
-            return Endpoint::client(Box::new(dialect), first.cipher(seed), parts, now);
+            let mut dialect = first.dialect(&self.key).with_tokens(self.nonces.source());
+            let parts = dialect.open(path, conv, first.vectors(&self.nonces), now);
+            return Endpoint::client(Box::new(dialect), first.cipher(&self.nonces), parts, now);
         }
         let method = self.methods[0];
-        let cipher = fulmar_cipher::kcptun(method, &self.key, NonceSource::seeded(seed));
-        let mut dialect = self.dialect().with_tokens(tokens(seed));
+        let cipher = fulmar_cipher::kcptun(method, &self.key, self.nonces.source());
+        let mut dialect = self.dialect().with_tokens(self.nonces.source());
         let parts = dialect.open(path, conv, method, now);
         Endpoint::client(Box::new(dialect), cipher, parts, now)
     }
-}
-
-/// What tokens are drawn from: with a seed of its own, as nonces are public.
-fn tokens(seed: [u8; 32]) -> NonceSource {
-    NonceSource::seeded(nonce_seed(seed, usize::MAX))
-}
-
-/// Ciphers of one socket seal with one key, so their nonces must not follow the same sequence.
-fn nonce_seed(mut seed: [u8; 32], index: usize) -> [u8; 32] {
-    seed[0] ^= u8::try_from(index).unwrap_or(u8::MAX);
-    seed
 }

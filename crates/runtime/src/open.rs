@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
+use fulmar_cipher::NonceSpace;
 use fulmar_config::Config;
 use fulmar_netio::{Details, Granted, RawTcp, RawTcpError, RawTcpOptions, SocketOptions};
 use tracing::{info, warn};
@@ -14,8 +15,6 @@ use crate::socket::Datagrams;
 
 /// What a session or a socket needs of chance.
 pub(crate) struct Random {
-    /// Seed of the nonces of a cipher.
-    pub(crate) seed: [u8; 32],
     /// A conversation number.
     pub(crate) conv: u32,
     /// For drawing a port.
@@ -27,11 +26,19 @@ pub(crate) struct Random {
 /// # Errors
 /// When the system has none.
 pub(crate) fn random() -> Result<Random, Error> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|e| Error::Random(e.to_string()))?;
     let conv = getrandom::u32().map_err(|e| Error::Random(e.to_string()))?;
     let number = getrandom::u64().map_err(|e| Error::Random(e.to_string()))?;
-    Ok(Random { seed, conv, number })
+    Ok(Random { conv, number })
+}
+
+/// Nonces for all ciphers of one service. It keeps them as long as it lives, so that it knows its own packets.
+///
+/// # Errors
+/// When the system has no randomness.
+pub(crate) fn nonces() -> Result<NonceSpace, Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|e| Error::Random(e.to_string()))?;
+    Ok(NonceSpace::new(seed))
 }
 
 fn options(config: &Config) -> SocketOptions {

@@ -151,6 +151,7 @@ const MAX_DRIVERS: usize = 8;
 mod tests {
     use super::*;
     use crate::link::Link;
+    use fulmar_cipher::NonceSpace;
     use fulmar_config::{Config, Environment, Invocation, Side, from_args};
     use fulmar_session::transmit::Path;
 
@@ -175,11 +176,12 @@ mod tests {
     #[test]
     fn a_driver_that_does_not_keep_up_loses_what_is_counted() {
         let (client, server) = (config(Side::Client), config(Side::Server));
-        let [client, server] = [client, server].map(|c| Link::new(&c));
+        let [client, server] =
+            [(client, 1), (server, 2)].map(|(c, seed)| Link::new(&c, NonceSpace::new([seed; 32])));
         let registry = Registry::new(2);
         let [mut home, mut away] = [0, 1].map(|me| {
-            let mut endpoint = server.server([me; 32], 2);
-            let (directory, exchange) = registry.enter(me.into());
+            let mut endpoint = server.server(2);
+            let (directory, exchange) = registry.enter(me);
             endpoint.share(directory);
             (endpoint, exchange)
         });
@@ -188,7 +190,7 @@ mod tests {
             local: None,
         };
         let now = Instant::from_millis(1000);
-        let (mut client, session) = client.client(path(1), 7, [9; 32], now);
+        let (mut client, session) = client.client(path(1), 7, now);
         client.open_stream(now, session).expect("a stream");
         while !client.flush(now) {}
         let run = client.next_run().expect("the first datagrams");

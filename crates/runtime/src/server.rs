@@ -50,7 +50,7 @@ pub(crate) async fn run(
     } = common;
     let mut names = Vec::new();
     let mut all = Vec::new();
-    let link = Link::new(&config);
+    let link = Link::new(&config, open::nonces()?);
     let ranges = || std::iter::once(&server.listen).chain(&server.also);
     let ports = ranges().map(|range| range.count() as usize).sum();
     let each = drivers_per_port(crate::threads(&config), ports);
@@ -278,7 +278,7 @@ impl Ends {
         let (sender, receiver) = mpsc::channel(1);
         let mut targets = self.target.clone();
         let target = targets.borrow_and_update().clone();
-        let mut endpoint = self.link.server(open::random()?.seed, place.drivers());
+        let mut endpoint = self.link.server(place.drivers());
         let exchange = match place {
             Place::Shared { registry, me, .. } => {
                 let (directory, exchange) = registry.enter(*me);

@@ -512,7 +512,7 @@ fn libev(server: bool, auto: bool, now: Instant) -> Endpoint {
         hold_end: false,
     };
     let key = fulmar_cipher::LibevKey::from_bytes([7; 32]);
-    let nonces = fulmar_cipher::LibevNonces::seeded([1 + u8::from(server); 32]);
+    let nonces = NonceSource::seeded([1 + u8::from(server); 32]);
     let cipher = fulmar_cipher::libev(method, &key, nonces);
     let probe = Box::new(|_: &[u8]| None);
     let control = Control::new(control, now);

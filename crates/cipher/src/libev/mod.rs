@@ -4,7 +4,6 @@
 //! many packets at once want to see the whole run, others take packet after packet through [`Each`].
 
 mod key;
-mod nonces;
 
 use aes_gcm::aead::KeyInit;
 use fulmar_wire::libev::{ASSOCIATED_DATA, Method, TAG_LEN};
@@ -19,20 +18,19 @@ use crate::run::{datagrams, stride};
 use crate::secretbox::SecretBox;
 #[cfg(target_arch = "x86_64")]
 use crate::streams;
-use crate::{Overhead, PacketCipher, Scheme, Verdict};
+use crate::{NonceSource, Overhead, PacketCipher, Scheme, Verdict};
 
 pub use key::{LibevKey, PskError};
-pub use nonces::LibevNonces;
 
 /// The packet cipher of a method of kcptun-libev (section 4.1), for one direction or both.
 ///
 /// Making a cipher costs a few microseconds at most. Ciphers that seal with the same key must have independent
-/// `nonces`, or different lanes of the same ([`LibevNonces::shared_key`]).
+/// `nonces`; those of one service have them from one [`NonceSpace`](crate::NonceSpace).
 ///
 /// Packets of which no byte is left beside tag and nonce are [`Verdict::TooShort`]; sealing fills them with zeros.
 /// With [`Method::Plain`] there is neither tag nor nonce, and every datagram opens.
 #[must_use]
-pub fn libev(method: Method, key: &LibevKey, nonces: LibevNonces) -> Box<dyn PacketCipher> {
+pub fn libev(method: Method, key: &LibevKey, nonces: NonceSource) -> Box<dyn PacketCipher> {
     libev_on(Kernel::best(), method, key, nonces)
 }
 
@@ -42,7 +40,7 @@ pub fn libev_on(
     kernel: Kernel,
     method: Method,
     key: &LibevKey,
-    nonces: LibevNonces,
+    nonces: NonceSource,
 ) -> Box<dyn PacketCipher> {
     let key = key.as_bytes();
     #[cfg(target_arch = "x86_64")]
@@ -104,7 +102,7 @@ pub fn libev_probe(key: &LibevKey, datagram: &[u8]) -> Option<Method> {
     let mut verdicts = Vec::with_capacity(1);
     Method::SEALED.into_iter().find(|&method| {
         let mut copy = datagram.to_vec();
-        libev(method, key, LibevNonces::fixed(Vec::new())).open(&mut copy, 0, &mut verdicts);
+        libev(method, key, NonceSource::fixed(Vec::new())).open(&mut copy, 0, &mut verdicts);
         verdicts == [Verdict::Ok]
     })
 }
@@ -169,12 +167,12 @@ impl<A: Aead<NONCE>, const NONCE: usize> Bodies for Each<A, NONCE> {
 /// The packet cipher: nonces, lengths and the question of who made a packet.
 struct Sealed<B> {
     method: Method,
-    nonces: LibevNonces,
+    nonces: NonceSource,
     bodies: B,
 }
 
 impl<B: Bodies + 'static> Sealed<B> {
-    fn boxed(method: Method, bodies: B, nonces: LibevNonces) -> Box<dyn PacketCipher> {
+    fn boxed(method: Method, bodies: B, nonces: NonceSource) -> Box<dyn PacketCipher> {
         Box::new(Self {
             method,
             nonces,
@@ -200,7 +198,7 @@ impl<B: Bodies> PacketCipher for Sealed<B> {
         for datagram in datagrams(run, segment) {
             if datagram.len() > overhead {
                 let at = datagram.len() - self.method.nonce_len();
-                self.nonces.fill(&mut datagram[at..]);
+                self.nonces.fill_at(0, &mut datagram[at..]);
             } else {
                 datagram.fill(0);
             }

@@ -3,15 +3,15 @@
 use std::cell::RefCell;
 
 use fulmar_cipher::{
-    LibevKey, LibevNonces, MasterKey, Method, NonceSource, PacketCipher, Prober, Scheme, Verdict,
-    derive_key, kcptun, libev, libev_probe,
+    LibevKey, MasterKey, Method, NonceSource, PacketCipher, Prober, Scheme, Verdict, derive_key,
+    kcptun, libev, libev_probe,
 };
 use fulmar_wire::libev::Method as LibevMethod;
 
 use crate::input::Input;
 
-/// A run of datagrams from nobody knows whom, opened and probed; then the same bytes as bodies, sealed, damaged,
-/// and opened.
+/// A run of datagrams from nobody knows whom, opened and probed; then the same bytes as bodies, sealed, refused by their maker,
+/// damaged, and opened by the peer.
 ///
 /// Input: a byte for the method, two for the segment length, one for where to damage, then the run.
 pub fn cipher_open(data: &[u8]) {
@@ -26,7 +26,7 @@ fn open(keyed: &mut Keyed, data: &[u8]) {
     let damage = usize::from(input.byte());
     let run = input.rest();
 
-    let cipher = &mut keyed.ciphers[index];
+    let [cipher, peer] = &mut keyed.ciphers[index];
     assert_eq!(cipher.scheme(), Scheme::Kcptun(method));
     let overhead = cipher.overhead();
     let mut verdicts = vec![Verdict::Forged; 3];
@@ -53,11 +53,22 @@ fn open(keyed: &mut Keyed, data: &[u8]) {
 
     let mut sealed = run.to_vec();
     cipher.seal(&mut sealed, segment);
+    cipher.open(&mut sealed.clone(), segment, &mut verdicts);
+    for (datagram, verdict) in run.chunks(effective.max(1)).zip(&verdicts) {
+        let want = if datagram.len() < overhead.total() {
+            Verdict::TooShort
+        } else if method == Method::Null {
+            Verdict::Ok
+        } else {
+            Verdict::Reflected
+        };
+        assert_eq!(*verdict, want);
+    }
     if let Some(byte) = sealed.get_mut(damage) {
         *byte ^= 1;
     }
     let damaged = sealed.clone();
-    cipher.open(&mut sealed, segment, &mut verdicts);
+    peer.open(&mut sealed, segment, &mut verdicts);
     for (i, verdict) in verdicts.iter().enumerate() {
         let place = i * effective..((i + 1) * effective).min(run.len());
         let (before, after) = (&run[place.clone()], &sealed[place.clone()]);
@@ -147,7 +158,7 @@ thread_local! {
     /// Two ends of every method. What they remember from input to input is how many nonces they made.
     static LIBEV: RefCell<[(LibevMethod, Ends); 4]> =
         RefCell::new(LibevMethod::SEALED.map(|method| {
-            let end = |seed| libev(method, &libev_key(), LibevNonces::seeded([seed; 32]));
+            let end = |seed| libev(method, &libev_key(), NonceSource::seeded([seed; 32]));
             (method, [end(1), end(2)])
         }));
 }
@@ -155,7 +166,7 @@ thread_local! {
 /// What takes long to make: some methods stretch the key. The nonces that ciphers draw are all that
 /// one input leaves to the next.
 struct Keyed {
-    ciphers: Vec<Box<dyn PacketCipher>>,
+    ciphers: Vec<Ends>,
     prober: Prober,
 }
 
@@ -167,9 +178,9 @@ impl Keyed {
     /// With the key of the golden vectors, so that their packets open.
     fn new() -> Self {
         let key: MasterKey = derive_key(b"it's a secrect");
-        let cipher = |method| kcptun(method, &key, NonceSource::seeded([7; 32]));
+        let end = |method, seed| kcptun(method, &key, NonceSource::seeded([seed; 32]));
         Self {
-            ciphers: Method::ALL.map(cipher).into(),
+            ciphers: Method::ALL.map(|m| [end(m, 7), end(m, 8)]).into(),
             prober: Prober::new(&key, &Method::ALL),
         }
     }

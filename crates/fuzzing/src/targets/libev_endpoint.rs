@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fulmar_cipher::{LibevKey, LibevNonces, PacketCipher, libev, libev_probe};
+use fulmar_cipher::{LibevKey, NonceSource, PacketCipher, libev, libev_probe};
 use fulmar_session::admission::Limits;
 use fulmar_session::arq::Profile;
 use fulmar_session::dialect::libev::control::{Control, Place, Settings as ControlSettings};
@@ -396,7 +396,7 @@ fn key() -> LibevKey {
 }
 
 fn cipher(method: Method, seed: u8) -> Box<dyn PacketCipher> {
-    libev(method, &key(), LibevNonces::seeded([seed; 32]))
+    libev(method, &key(), NonceSource::seeded([seed; 32]))
 }
 
 /// All of them.

@@ -7,7 +7,6 @@ use fulmar_config::{Client, Config, Role};
 use super::{Maker, Manager};
 use crate::Common;
 use crate::advice::Advice;
-use crate::link::Link;
 use crate::reload::{Change, Effect, kcptun_changes};
 
 impl Manager {
@@ -39,7 +38,7 @@ impl Manager {
         };
         config.tunnel.tcp = old.common.config.tunnel.tcp;
         self.maker = Arc::new(Maker {
-            link: Link::new(&config),
+            link: old.link.renewed(&config),
             advice: Advice::kcptun(&config),
             common: Common {
                 config: Arc::new(config),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fulmar_cipher::{LibevKey, LibevNonces, PacketCipher};
+use fulmar_cipher::{LibevKey, NonceSpace, PacketCipher};
 use fulmar_config::libev::{Crypto, LibevConfig, LibevRole, Mode, Place, Secret};
 use fulmar_session::admission::Limits;
 use fulmar_session::dialect::libev::control::{self, Control};
@@ -13,7 +13,7 @@ use fulmar_wire::time::Instant;
 
 use super::Addrs;
 use crate::Error;
-use crate::open::Random;
+use crate::open::{self, Random};
 
 /// Bytes of a stream that wait for a slow reader beside KCP's window.
 const RECEIVE_BUFFER: usize = 256 * 1024;
@@ -29,13 +29,14 @@ const UNPROVEN_PER_IP: usize = 256;
 pub(super) struct Link {
     method: Method,
     key: Option<LibevKey>,
+    nonces: NonceSpace,
 }
 
 impl Link {
     /// Derives the key.
     ///
     /// # Errors
-    /// None today: the configuration has checked it.
+    /// When the system has no randomness.
     pub(super) fn new(config: &LibevConfig) -> Result<Self, Error> {
         let key = match &config.crypto {
             Crypto::Plain => None,
@@ -47,6 +48,7 @@ impl Link {
         Ok(Self {
             method: config.crypto.method(),
             key,
+            nonces: open::nonces()?,
         })
     }
 
@@ -159,7 +161,7 @@ impl Link {
         let client = settings.role == Role::Client;
         let seed = random.number ^ u64::from(random.conv) << 32;
         let dialect = Box::new(Libev::new(settings, control, seed, Box::new(probe)));
-        let cipher = self.cipher(random.seed);
+        let cipher = self.cipher();
         if client {
             Endpoint::opener(dialect, cipher)
         } else {
@@ -173,8 +175,8 @@ impl Link {
         }
     }
 
-    fn cipher(&self, seed: [u8; 32]) -> Box<dyn PacketCipher> {
-        let nonces = LibevNonces::seeded(seed);
+    fn cipher(&self) -> Box<dyn PacketCipher> {
+        let nonces = self.nonces.source();
         match &self.key {
             Some(key) => fulmar_cipher::libev(self.method, key, nonces),
             None => fulmar_cipher::libev(Method::Plain, &LibevKey::from_bytes([0; 32]), nonces),

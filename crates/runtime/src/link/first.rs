@@ -1,7 +1,7 @@
 //! The same for kcptun of spring 2016.
 
 use fulmar_cipher::{
-    MasterKey, NonceSource, PacketCipher, Prober, Scheme, Verdict, kcptun2016_key,
+    MasterKey, NonceSource, NonceSpace, PacketCipher, Prober, Scheme, Verdict, kcptun2016_key,
 };
 use fulmar_config::{Config, First};
 use fulmar_session::dialect::Probe;
@@ -68,24 +68,22 @@ impl Link {
         Kcptun2016::new(self.settings.clone(), self.key.clone(), Box::new(probe))
     }
 
-    /// The ciphers of one socket: several only at a server whose key is empty. One of them draws nonces at most.
-    pub(super) fn ciphers(&self, seed: [u8; 32]) -> Vec<Box<dyn PacketCipher>> {
-        let cipher =
-            |&method| fulmar_cipher::kcptun2016(method, &self.key, NonceSource::seeded(seed));
+    /// The ciphers of one socket: several only at a server whose key is empty.
+    pub(super) fn ciphers(&self, nonces: &NonceSpace) -> Vec<Box<dyn PacketCipher>> {
+        let cipher = |&method| fulmar_cipher::kcptun2016(method, &self.key, nonces.source());
         self.settings.methods.iter().map(cipher).collect()
     }
 
     /// The cipher of a client.
-    pub(super) fn cipher(&self, seed: [u8; 32]) -> Box<dyn PacketCipher> {
+    pub(super) fn cipher(&self, nonces: &NonceSpace) -> Box<dyn PacketCipher> {
         let method = self.settings.methods.first().copied();
-        let nonces = NonceSource::seeded(seed);
-        fulmar_cipher::kcptun2016(method.unwrap_or(Method::Sealed), &self.key, nonces)
+        fulmar_cipher::kcptun2016(method.unwrap_or(Method::Sealed), &self.key, nonces.source())
     }
 
-    /// How a session begins. `seed`: used for nothing else.
-    pub(super) fn vectors(&self, seed: [u8; 32]) -> Vectors {
+    /// How a session begins.
+    pub(super) fn vectors(&self, nonces: &NonceSpace) -> Vectors {
         let mut random = [0; 32];
-        NonceSource::seeded(seed).fill(&mut random);
+        nonces.source().fill(&mut random);
         Vectors::new(self.first.variant, self.first.tuncrypt, random)
     }
 }

@@ -341,6 +341,15 @@ impl Sim {
         self.settle();
     }
 
+    /// Hands the first client a datagram that did not pass the network.
+    pub(crate) fn inject_client(&mut self, from: SocketAddr, data: &[u8]) {
+        let now = self.now;
+        let host = self.client_mut();
+        let path = host.path_of(from);
+        host.endpoint.handle_run(now, path, &mut data.to_vec(), 0);
+        self.settle();
+    }
+
     /// The first client.
     pub(crate) fn client(&self) -> &Host {
         &self.clients[0].host

@@ -24,6 +24,7 @@ mod snapshot;
 
 mod addresses;
 mod admission;
+mod adversary;
 mod first;
 mod golden;
 mod hostile;

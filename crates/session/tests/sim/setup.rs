@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use fulmar_arq::Profile;
 use fulmar_cipher::{
-    LibevKey, LibevNonces, MasterKey, NonceSource, PacketCipher, Prober, Scheme, derive_key,
-    kcptun2016_key,
+    LibevKey, MasterKey, NonceSource, PacketCipher, Prober, Scheme, derive_key, kcptun2016_key,
 };
 use fulmar_codec::qpp;
 use fulmar_session::admission::Limits;
@@ -453,7 +452,7 @@ fn libev_key() -> LibevKey {
 pub(crate) fn libev_cipher(method: libev::Method, seed: u64) -> Box<dyn PacketCipher> {
     let mut bytes = [7; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    fulmar_cipher::libev(method, &libev_key(), LibevNonces::seeded(bytes))
+    fulmar_cipher::libev(method, &libev_key(), NonceSource::seeded(bytes))
 }
 
 fn nonces(seed: u64) -> NonceSource {
