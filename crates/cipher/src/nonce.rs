@@ -323,9 +323,8 @@ mod tests {
                 assert!(seen.insert(take(source, 0, 12)));
             }
         }
-        for nonce in &seen {
-            assert!(sources[0].is_own(nonce) && sources[77].is_own(nonce));
-        }
+        let known = |nonce: &Vec<u8>| sources[0].is_own(nonce) && sources[77].is_own(nonce);
+        assert!(seen.iter().all(known));
         let mut stranger = NonceSource::seeded([4; 32]);
         assert!((0..100_000).all(|_| !sources[0].is_own(&take(&mut stranger, 0, 8))));
     }

@@ -1,9 +1,12 @@
-//! What the drivers of one port know together: whose a conversation is, and how to reach the others.
+//! What the drivers of one service know together: whose a conversation is, and how to reach the others of the same port.
 //!
 //! The kernel chooses a driver's socket by the addresses of a datagram. When a client's address changes, or the kernel's
 //! choice does, the datagrams of a session arrive at another driver than its own. That one looks here whose the
 //! conversation is, and hands them over. The lock is taken when a session begins or ends, and for datagrams from addresses
 //! that a driver does not know; never for those of its own sessions. See docs/design/threads.md.
+//!
+//! A conversation belongs to one port. What arrives for it at another one is nothing that a client sends: somebody has recorded it, or
+//! leads it astray. It is refused as a replay, there as here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -21,30 +24,51 @@ const LINE: usize = 128;
 /// Batches that a driver takes in one round.
 const TAKEN: usize = 32;
 
-/// The drivers of one port.
-pub(crate) struct Registry(Mutex<Inner>);
+/// The drivers of one service.
+pub(crate) struct Registry {
+    /// The port of each driver, as a number among the service's sockets of different addresses.
+    ports: Vec<usize>,
+    inner: Mutex<Inner>,
+}
 
 struct Inner {
     conversations: Conversations,
-    /// The line to each driver; `None` while it has no socket.
+    /// The line to each driver; `None` while it has no socket, or no other driver on its port.
     lines: Vec<Option<mpsc::Sender<Handover>>>,
 }
 
 impl Registry {
-    /// For `drivers` drivers.
-    pub(crate) fn new(drivers: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Inner {
+    /// For a driver on each of `ports`; those with the same number share a port.
+    pub(crate) fn new(ports: Vec<usize>) -> Arc<Self> {
+        let inner = Inner {
             conversations: Conversations::new(REMEMBERED),
-            lines: vec![None; drivers],
-        })))
+            lines: vec![None; ports.len()],
+        };
+        Arc::new(Self {
+            ports,
+            inner: Mutex::new(inner),
+        })
+    }
+
+    /// Drivers on the port of driver number `me`.
+    pub(crate) fn on_port_of(&self, me: usize) -> usize {
+        let port = self.ports.get(me);
+        self.ports.iter().filter(|p| Some(*p) == port).count()
+    }
+
+    fn share_port(&self, one: usize, other: usize) -> bool {
+        self.ports.get(one) == self.ports.get(other)
     }
 
     /// What driver number `me` and its endpoint need to know the others. A driver that starts again gets it anew.
     pub(crate) fn enter(self: &Arc<Self>, me: usize) -> (Box<dyn Directory>, Exchange) {
-        let (sender, line) = mpsc::channel(LINE);
-        if let Some(place) = self.lock().lines.get_mut(me) {
-            *place = Some(sender);
-        }
+        let line = (self.on_port_of(me) > 1).then(|| {
+            let (sender, line) = mpsc::channel(LINE);
+            if let Some(place) = self.lock().lines.get_mut(me) {
+                *place = Some(sender);
+            }
+            line
+        });
         let entry = Entry {
             registry: Arc::clone(self),
             me,
@@ -59,7 +83,7 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing that panics is done under it.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,7 +95,13 @@ struct Entry {
 
 impl Directory for Entry {
     fn owner(&mut self, conv: u32) -> Owner {
-        self.registry.lock().conversations.owner(self.me, conv)
+        let owner = self.registry.lock().conversations.owner(self.me, conv);
+        match owner {
+            Owner::Other(it) | Owner::Past(Some(it)) if !self.registry.share_port(self.me, it) => {
+                Owner::Past(None)
+            }
+            owner => owner,
+        }
     }
 
     fn claim(&mut self, conv: u32) -> bool {
@@ -86,11 +116,12 @@ impl Directory for Entry {
     }
 }
 
-/// A driver's place among the drivers of its port. Dropped with the driver: what was its own is then over.
+/// A driver's place among the drivers of its service. Dropped with the driver: what was its own is then over.
 pub(crate) struct Exchange {
     registry: Arc<Registry>,
     me: usize,
-    line: mpsc::Receiver<Handover>,
+    /// From the others of its port, if there are any.
+    line: Option<mpsc::Receiver<Handover>>,
 }
 
 impl Exchange {
@@ -103,8 +134,11 @@ impl Exchange {
         now: Instant,
     ) -> bool {
         let mut worked = false;
+        let Some(line) = &mut self.line else {
+            return false;
+        };
         for _ in 0..TAKEN {
-            let Poll::Ready(Some(handover)) = self.line.poll_recv(cx) else {
+            let Poll::Ready(Some(handover)) = line.poll_recv(cx) else {
                 break;
             };
             endpoint.take_over(now, &handover);
@@ -178,7 +212,7 @@ mod tests {
         let (client, server) = (config(Side::Client), config(Side::Server));
         let [client, server] =
             [(client, 1), (server, 2)].map(|(c, seed)| Link::new(&c, NonceSpace::new([seed; 32])));
-        let registry = Registry::new(2);
+        let registry = Registry::new(vec![0, 0]);
         let [mut home, mut away] = [0, 1].map(|me| {
             let mut endpoint = server.server(2);
             let (directory, exchange) = registry.enter(me);
@@ -227,6 +261,52 @@ mod tests {
         assert!(away.0.counters().refused_replays > 0);
     }
 
+    /// Seen in the field: the memory of conversations was each port's own, so what was recorded at one port opened at the next.
+    #[test]
+    fn a_recording_of_one_port_opens_nothing_at_another() {
+        let (client, server) = (config(Side::Client), config(Side::Server));
+        let [client, server] =
+            [(client, 1), (server, 2)].map(|(c, seed)| Link::new(&c, NonceSpace::new([seed; 32])));
+        let registry = Registry::new(vec![0, 0, 1]);
+        let mut endpoints = [0, 1, 2].map(|me| {
+            let mut endpoint = server.server(registry.on_port_of(me));
+            let (directory, exchange) = registry.enter(me);
+            endpoint.share(directory);
+            (endpoint, exchange)
+        });
+        assert_eq!([0, 1, 2].map(|me| registry.on_port_of(me)), [2, 2, 1]);
+        let now = Instant::from_millis(1000);
+        let path = |port: u16| Path {
+            remote: ([127, 0, 0, 1], port).into(),
+            local: None,
+        };
+        let (mut client, session) = client.client(path(1), 7, now);
+        client.open_stream(now, session).expect("a stream");
+        while !client.flush(now) {}
+        let run = client.next_run().expect("the first datagrams");
+        let mut opened = |me: usize| {
+            let endpoint: &mut Endpoint = &mut endpoints[me].0;
+            let mut data = run.data().to_vec();
+            endpoint.handle_run(now, path(50), &mut data, run.segment());
+            let counters = endpoint.counters();
+            (
+                counters.passive_opens,
+                counters.refused_replays > 0,
+                counters.handovers > 0,
+            )
+        };
+        assert_eq!(opened(0), (1, false, false));
+        // On the same port a datagram finds its session; on another there is none of it.
+        assert_eq!(opened(1), (0, false, true));
+        assert_eq!(opened(2), (0, true, false));
+        // Nor when it is over.
+        let [home, ..] = endpoints;
+        drop(home);
+        let (mut directory, _exchange) = registry.enter(2);
+        assert_eq!(directory.owner(7), Owner::Past(None));
+        assert!(!directory.claim(7));
+    }
+
     fn config(side: Side) -> Config {
         match from_args(side, &[], &Environment::default()) {
             Ok(Invocation::Run(loaded)) => loaded.config,
@@ -236,7 +316,7 @@ mod tests {
 
     #[test]
     fn directories_of_one_port_know_the_same() {
-        let registry = Registry::new(2);
+        let registry = Registry::new(vec![0, 0]);
         let ((mut a, line_a), (mut b, _line_b)) = (registry.enter(0), registry.enter(1));
         assert!(a.claim(7) && a.claim(8) && b.claim(9));
         assert_eq!((a.owner(7), b.owner(7)), (Owner::Free, Owner::Other(0)));

@@ -54,6 +54,7 @@ pub(crate) async fn run(
     let ranges = || std::iter::once(&server.listen).chain(&server.also);
     let ports = ranges().map(|range| range.count() as usize).sum();
     let each = drivers_per_port(crate::threads(&config), ports);
+    let mut ports_served = 0;
     for (range, port) in ranges().flat_map(|range| range.ports().map(move |port| (range, port))) {
         let addr = addr(range, port).await?;
         if config.tunnel.tcp {
@@ -61,14 +62,17 @@ pub(crate) async fn run(
                 match open::raw_server(&config, addr).await {
                     Ok(socket) => {
                         names.push(format!("{addr}/tcp"));
-                        all.push((Place::Raw(addr), socket));
+                        all.push((ports_served, Place::Raw(addr), socket));
+                        ports_served += 1;
                     }
                     // As upstream does: UDP still runs (docs/spec/kcptun.md, section 12.2).
                     Err(e) => warn!("no TCP-looking packets on {addr}: {e}; UDP is served"),
                 }
             }
         }
-        all.extend(places(&config, addr, each)?);
+        let places = places(&config, addr, each)?.into_iter();
+        all.extend(places.map(|(place, socket)| (ports_served, place, socket)));
+        ports_served += 1;
         names.push(format!("{addr}/udp"));
     }
     let access = AccessLog::new(clock);
@@ -90,10 +94,16 @@ pub(crate) async fn run(
     let naming = tokio::spawn(access.clone().run());
     let mut drivers = JoinSet::new();
     let mut commands = Vec::new();
-    for (place, socket) in all {
+    let registry = Registry::new(all.iter().map(|(port, ..)| *port).collect());
+    for (me, (_, place, socket)) in all.into_iter().enumerate() {
         let (sender, receiver) = mpsc::channel(1);
         commands.push(sender);
-        drivers.spawn(Arc::clone(&ends).serve(place, socket, receiver));
+        let seat = Seat {
+            place,
+            registry: Arc::clone(&registry),
+            me,
+        };
+        drivers.spawn(Arc::clone(&ends).serve(seat, socket, receiver));
     }
     ready(&names.join(", "));
     tokio::pin!(shutdown);
@@ -127,12 +137,16 @@ enum Place {
     /// UDP as one of several drivers of a port.
     Shared {
         group: Arc<Group>,
-        registry: Arc<Registry>,
         /// Its number among them.
-        me: usize,
-        /// How many they are.
-        of: usize,
+        nth: usize,
     },
+}
+
+/// A driver's place, and its number among all drivers of the service.
+struct Seat {
+    place: Place,
+    registry: Arc<Registry>,
+    me: usize,
 }
 
 impl Place {
@@ -150,14 +164,6 @@ impl Place {
             group.closed();
         }
     }
-
-    /// Drivers of its port.
-    fn drivers(&self) -> usize {
-        match self {
-            Self::Shared { of, .. } => *of,
-            Self::Raw(_) | Self::Udp(_) => 1,
-        }
-    }
 }
 
 impl std::fmt::Display for Place {
@@ -165,7 +171,7 @@ impl std::fmt::Display for Place {
         match self {
             Self::Raw(addr) => write!(f, "{addr}/tcp"),
             Self::Udp(addr) => write!(f, "{addr}/udp"),
-            Self::Shared { group, me, .. } => write!(f, "{}/udp, number {me}", group.addr()),
+            Self::Shared { group, nth } => write!(f, "{}/udp, number {nth}", group.addr()),
         }
     }
 }
@@ -194,15 +200,12 @@ fn places(
     match made {
         Ok((group, sockets)) => {
             debug!("{drivers} drivers share {addr}/udp");
-            let registry = Registry::new(drivers);
-            let place = |me| Place::Shared {
+            let place = |nth| Place::Shared {
                 group: Arc::clone(&group),
-                registry: Arc::clone(&registry),
-                me,
-                of: drivers,
+                nth,
             };
             let sockets = sockets.into_iter().enumerate();
-            Ok(sockets.map(|(me, socket)| (place(me), socket)).collect())
+            Ok(sockets.map(|(nth, socket)| (place(nth), socket)).collect())
         }
         Err(e) => {
             let place = alone()?;
@@ -229,10 +232,11 @@ impl Ends {
     /// Runs the driver of one socket; a socket that fails is opened again.
     async fn serve(
         self: Arc<Self>,
-        place: Place,
+        seat: Seat,
         first: Datagrams,
         mut commands: mpsc::Receiver<Command>,
     ) {
+        let place = &seat.place;
         let mut socket = Some(first);
         let mut failures = LogLimit::default();
         loop {
@@ -242,7 +246,7 @@ impl Ends {
             };
             match opened {
                 Ok(socket) => {
-                    let over = self.drive(&place, socket, &mut commands).await;
+                    let over = self.drive(&seat, socket, &mut commands).await;
                     place.closed();
                     match over {
                         Ok(()) => return,
@@ -271,22 +275,21 @@ impl Ends {
     /// When its socket fails, or the system has no randomness.
     async fn drive(
         &self,
-        place: &Place,
+        seat: &Seat,
         socket: Datagrams,
         commands: &mut mpsc::Receiver<Command>,
     ) -> Result<(), Error> {
         let (sender, receiver) = mpsc::channel(1);
         let mut targets = self.target.clone();
         let target = targets.borrow_and_update().clone();
-        let mut endpoint = self.link.server(place.drivers());
-        let exchange = match place {
-            Place::Shared { registry, me, .. } => {
-                let (directory, exchange) = registry.enter(*me);
-                endpoint.share(directory);
-                Some(exchange)
-            }
-            Place::Raw(_) | Place::Udp(_) => None,
-        };
+        let Seat {
+            registry,
+            me,
+            place,
+        } = seat;
+        let mut endpoint = self.link.server(registry.on_port_of(*me));
+        let (directory, exchange) = registry.enter(*me);
+        endpoint.share(directory);
         let driver = Driver::new(Setup {
             clock: self.clock,
             socket,
@@ -298,7 +301,7 @@ impl Ends {
                 reports: None,
             },
             commands: receiver,
-            exchange,
+            exchange: Some(exchange),
             hub: self.hub.clone(),
             advice: self.advice.clone(),
             servers: Vec::new(),
