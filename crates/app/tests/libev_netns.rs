@@ -9,19 +9,13 @@
 )]
 mod kit;
 
-use std::fs::File;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kit::namespaces::{isolated, shell};
-use kit::{
-    Program, Service, connect, download, echo, file, fulmar, pattern, run, say, serve, service,
-    try_echo, wait_for,
-};
-use nix::sched::{CloneFlags, setns};
+use kit::namespaces::{connect_in, isolated, run_in, service_in, shell, shell_in};
+use kit::{Program, Service, download, echo, file, pattern, run, say, service, try_echo, wait_for};
 use tempfile::TempDir;
 
 const KEY: &str = r#""method": "chacha20poly1305_ietf", "password": "a rather long password""#;
@@ -29,45 +23,6 @@ const KEY: &str = r#""method": "chacha20poly1305_ietf", "password": "a rather lo
 const REGISTERED: Duration = Duration::from_secs(40);
 /// How long a rendezvous, or coming back after an address has changed, may take on a slow machine.
 const FOUND: Duration = Duration::from_secs(20);
-
-/// Runs `commands` in the namespace `name`.
-fn shell_in(name: &str, commands: &str) {
-    let output = Command::new("ip")
-        .args(["netns", "exec", name, "sh", "-ec", commands])
-        .output()
-        .expect("ip");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name}: {commands}: {text}");
-}
-
-/// Does something on a thread in the namespace; sockets that it makes stay there.
-fn inside<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> T {
-    let namespace = File::open(format!("/run/netns/{name}")).expect("namespace");
-    let thread = thread::spawn(move || {
-        setns(namespace, CloneFlags::CLONE_NEWNET).expect("entered");
-        body()
-    });
-    thread.join().expect("done")
-}
-
-fn connect_in(name: &str, addr: SocketAddr) -> TcpStream {
-    inside(name, move || connect(addr))
-}
-
-fn service_in(name: &str, service: Service) -> SocketAddr {
-    let bind = || TcpListener::bind("127.0.0.1:0").expect("bound");
-    serve(inside(name, bind), service)
-}
-
-fn run_in(name: &str, file: &Path) -> Program {
-    let mut command = Command::new("ip");
-    command
-        .args(["netns", "exec", name])
-        .arg(fulmar().get_program())
-        .args(["run", "-c"])
-        .arg(file);
-    Program::start(command)
-}
 
 /// A network behind a NAT on the public segment: the host `name`, and `nat-name` which masquerades it and drops what nobody
 /// has asked for. `n` makes its addresses.

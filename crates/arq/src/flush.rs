@@ -19,8 +19,8 @@ const RANGE_SPAN: u32 = 1_024;
 
 impl<C: SenderControl> Kcp<C> {
     /// Writes what is due: acknowledgements, window messages, and if `kind` is [`Flush::Full`] new data and data
-    /// that has to go again. Datagrams are at most [`crate::Config::mtu`] bytes, in this order, filled up; what
-    /// goes again, only to the size that [`Self::set_datagram_size`] has set.
+    /// that has to go again. Datagrams are at most [`crate::Config::mtu`] bytes, in this order, filled up to the size that
+    /// [`Self::set_datagram_size`] has set; new data behind other segments, to what [`Self::keep_to_size`] says.
     pub fn flush<S: DatagramSink + ?Sized>(&mut self, now: Instant, kind: Flush, out: &mut S) {
         self.tick(now);
         self.last_flush = now;
@@ -28,7 +28,8 @@ impl<C: SenderControl> Kcp<C> {
         let mut packer = Packer {
             out,
             mtu: self.config.mtu,
-            fill: self.config.mtu,
+            // Acknowledgements can always be parted.
+            fill: self.tx.mss() + HEADER_LEN,
             used: 0,
             datagrams: 0,
         };
@@ -71,6 +72,15 @@ impl<C: SenderControl> Kcp<C> {
         };
         self.next_timeout = self.tx.next_timeout();
         self.watch_limits(now, window, limits);
+    }
+
+    /// Bytes up to which a datagram is filled with data that leave for the first time.
+    fn fill(&self) -> usize {
+        if self.keeps_to_size {
+            self.tx.mss() + HEADER_LEN
+        } else {
+            self.config.mtu
+        }
     }
 
     /// A full flush, and the time until the next one by upstream's clock: the interval, or less when a timeout comes before.
@@ -185,7 +195,7 @@ impl<C: SenderControl> Kcp<C> {
             packer.finish();
             let mtu = std::mem::replace(&mut packer.mtu, bytes);
             let written = packer.push(format.emit(&probe), &PADDING[..len]);
-            packer.finish();
+            packer.finish_probe();
             packer.mtu = mtu;
             if !written {
                 self.size_probe = Some(bytes);
@@ -282,7 +292,7 @@ impl<C: SenderControl> Kcp<C> {
         if go_on != Go::NoRoom {
             by_timeout += self.write_probes(now, packer, header);
         }
-        packer.fill = packer.mtu;
+        packer.fill = self.fill();
         if go_on != Go::NoRoom && !self.write_earlier(now, packer, header) {
             go_on = Go::NoRoom;
         }
@@ -524,6 +534,7 @@ impl<C: SenderControl> Kcp<C> {
 
     /// Measures for how long which window is full.
     fn watch_limits(&mut self, now: Instant, window: u32, limits: Limits) {
+        self.window_met |= self.meets_window();
         if let Some((by, since)) = self.limited {
             *self.limited_for.part(by) += now.since(since);
         }
@@ -602,6 +613,15 @@ impl<S: DatagramSink + ?Sized> Packer<'_, S> {
     fn finish(&mut self) {
         if self.used > 0 {
             self.out.commit(self.used);
+            self.used = 0;
+            self.datagrams += 1;
+        }
+    }
+
+    /// Ends a datagram that is a probe of its size.
+    fn finish_probe(&mut self) {
+        if self.used > 0 {
+            self.out.commit_probe(self.used);
             self.used = 0;
             self.datagrams += 1;
         }

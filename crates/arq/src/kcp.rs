@@ -91,6 +91,12 @@ pub trait DatagramSink {
     /// The reserved bytes up to `len` are a datagram.
     fn commit(&mut self, len: usize);
 
+    /// The reserved bytes up to `len` are a datagram that asks whether its size passes ([`Kcp::probe_size`]). It finds out
+    /// the truth only if it leaves unpadded, is never cut into fragments, and cannot be rebuilt from parity.
+    fn commit_probe(&mut self, len: usize) {
+        self.commit(len);
+    }
+
     /// How many more datagrams are welcome. At 0 a flush stops without losing anything, and [`Kcp::flush_wanted`] keeps asking
     /// for another.
     fn room(&self) -> usize {
@@ -195,9 +201,12 @@ pub struct Kcp<C = Strategy> {
     /// What the last flush acknowledged one by one beside the ranges.
     pub(crate) said: Vec<(Seq, Millis)>,
     /// A datagram of so many bytes is to ask for the window, to see whether it arrives.
+    pub(crate) keeps_to_size: bool,
     pub(crate) size_probe: Option<usize>,
     /// The window has been told since such a question was sent.
     pub(crate) size_answer: bool,
+    /// The other side's window was full since the probe.
+    pub(crate) window_met: bool,
     /// Questions without padding whose answers are still to come, as far as is known: the answers look alike, and one to these
     /// shows nothing about sizes.
     pub(crate) plain_asks: u8,
@@ -269,8 +278,10 @@ impl<C: SenderControl> Kcp<C> {
             copies: Copies::default(),
             ack_ranges: false,
             said: Vec::new(),
+            keeps_to_size: false,
             size_probe: None,
             size_answer: false,
+            window_met: false,
             plain_asks: 0,
             arrivals: (Instant::ZERO, 0, 0),
         }
@@ -457,18 +468,38 @@ impl<C: SenderControl> Kcp<C> {
         }
     }
 
+    /// Whether new data behind other segments of a datagram keep to the size of [`Self::set_datagram_size`] as well, because
+    /// what is larger is known not to pass; otherwise they may fill [`Config::mtu`]. All else always keeps to it.
+    pub const fn keep_to_size(&mut self, on: bool) {
+        self.keeps_to_size = on;
+    }
+
     /// Makes the next flush ask for the window with a datagram of `bytes`, at most 1500, that holds nothing else: when it
     /// is answered ([`Self::take_size_answer`]), such datagrams pass. Receivers skip what a question carries (section 7.4).
     pub fn probe_size(&mut self, now: Instant, bytes: usize) {
         self.tick(now);
         self.size_probe = Some(bytes.clamp(HEADER_LEN, LARGEST_PROBE));
         self.size_answer = false;
+        self.window_met = self.meets_window();
         self.wanted = self.wanted.max(FlushWanted::AckOnly);
     }
 
-    /// Whether the other side has told its window since the last [`Self::probe_size`] left; told once.
+    /// Whether the other side has told its window since the last [`Self::probe_size`] left; told once. A receiver whose
+    /// buffer was full tells its window without being asked as well: see [`Self::size_answer_is_doubtful`].
     pub const fn take_size_answer(&mut self) -> bool {
         std::mem::replace(&mut self.size_answer, false)
+    }
+
+    /// Whether the window of the other side was full at some time since the last [`Self::probe_size`], so that what it tells of
+    /// its window may not be the answer.
+    #[must_use]
+    pub const fn size_answer_is_doubtful(&self) -> bool {
+        self.window_met
+    }
+
+    /// Whether what is outstanding fills the window of the other side.
+    pub(crate) fn meets_window(&self) -> bool {
+        self.tx.outstanding() >= self.rmt_wnd
     }
 
     /// From now on what has arrived behind a gap is acknowledged in ranges, several times. Only for a peer that is known to

@@ -43,6 +43,8 @@ pub struct Encoder {
     longest: usize,
     /// The number of the first parity packet, while parity may be asked for.
     due: Option<u32>,
+    /// Whether the group that is being filled gets no parity.
+    withheld: bool,
 }
 
 impl Encoder {
@@ -66,6 +68,7 @@ impl Encoder {
             lens: Vec::with_capacity(shape.data()),
             longest: 0,
             due: None,
+            withheld: false,
         }
     }
 
@@ -120,11 +123,17 @@ impl Encoder {
         }
         let first_parity = self.next;
         self.next = self.after(self.next, self.shape.parity() as u32);
-        if !continuous {
+        if core::mem::take(&mut self.withheld) || !continuous {
             return 0;
         }
         self.due = Some(first_parity);
         self.shape.parity()
+    }
+
+    /// The group of the packet that was pushed last gets no parity: its loss has to show at the other end.
+    pub fn withhold(&mut self) {
+        self.due = None;
+        self.withheld = self.lens.len() < self.shape.data();
     }
 
     /// Bytes of each parity packet that is due, from the FEC header on: those of the longest data packet of the
@@ -253,6 +262,32 @@ mod tests {
                 packet.to_vec()
             })
             .collect()
+    }
+
+    #[test]
+    fn a_group_whose_loss_has_to_show_gets_no_parity() {
+        let shape = Shape::new(3, 2).expect("a shape");
+        let now = Instant::ZERO;
+        for withheld_at in 0..3 {
+            let mut encoder = Encoder::new(shape);
+            encoder.last = Some(now);
+            for group in 0..3 {
+                for i in 0..3 {
+                    let due = encoder.push(now, &mut packet(&[i; 40]));
+                    if group == 1 && i == withheld_at {
+                        encoder.withhold();
+                    }
+                    assert!(due == 0 || i == 2);
+                }
+                assert_eq!(
+                    parity(&mut encoder).len(),
+                    if group == 1 { 0 } else { 2 },
+                    "{group} {withheld_at}"
+                );
+            }
+            // Numbers go on as if it had been sent.
+            assert_eq!(encoder.next_seqid(), Seq(15));
+        }
     }
 
     #[test]

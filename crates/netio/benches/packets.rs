@@ -58,6 +58,7 @@ impl Bench {
             src_ip: None,
             ecn,
             segment: PACKET,
+            probe: false,
             data: &data,
         };
         let transmits = vec![transmit; calls];
@@ -113,6 +114,7 @@ fn measure_raw(run: usize) -> (f64, f64) {
         src_ip: None,
         ecn: None,
         segment: PACKET,
+        probe: false,
         data: &data,
     };
     let packets = ROUND / run * run;

@@ -49,7 +49,8 @@ pub use counters::IoCounters;
 pub use icmp::{IcmpError, IcmpKind};
 pub use obfs::{Obfs, ObfsContext, ObfsError, ObfsKind, ObfsOptions, ObfsState, ObfsTotals};
 pub use options::{
-    GROUPS_BALANCE, Granted, OptionError, SocketOptions, adopt, bind, bind_group, bind_wildcard,
+    GROUPS_BALANCE, Granted, KernelSetting, OptionError, SocketOptions, adopt, bind, bind_group,
+    bind_wildcard,
 };
 pub use rawtcp::firewall;
 pub use rawtcp::{FirewallUse, RawTcp, RawTcpError, RawTcpOptions};

@@ -1,8 +1,15 @@
 //! Socket options: every one is set here, read back here, and set nowhere else.
 //!
-//! What is not asked for stays as the system made it. In particular no option here changes path-MTU
-//! behaviour: a datagram that is longer than the path takes is cut into fragments by the kernel, as it is for
-//! any fresh socket.
+//! What is not asked for stays as the system made it, except what the rest of the program relies on
+//! ([`Granted::relied`]): that is set on every UDP socket, because defaults differ between kernels, with sysctls, and on
+//! sockets that are inherited. Most important is what happens to a datagram that is longer than the path takes. A segment of KCP
+//! cannot be cut again once it has a number, so it must be able to pass in fragments:
+//!
+//! * IPv4, and IPv4 peers of a dual-stack socket: no DF (`IP_PMTUDISC_OMIT`, else `DONT`). By default Linux sets DF on
+//!   single datagrams and not on those of a segmented run, so that only the former would be lost.
+//! * IPv6, where routers do not fragment: this host does, by the path MTU that ICMP reports (`IPV6_PMTUDISC_WANT`).
+//!
+//! Raw and packet sockets are not touched. [`Transmit::probe`](crate::Transmit::probe) is the exception for single datagrams.
 
 use std::fmt;
 use std::io;
@@ -56,10 +63,28 @@ pub struct Granted {
     pub mark: Option<u32>,
     /// The device in force, if one was asked for.
     pub device: Option<String>,
-    /// What the system refused although the socket works without: buffer sizes and the code point. A refused
-    /// mark, device or port sharing is an error of [`bind`] instead, because datagrams would take a way that
+    /// What the program relies on: options that are set on every UDP socket, as they are now. Empty where the system has no
+    /// such options.
+    pub relied: Vec<KernelSetting>,
+    /// What the system refused although the socket works without: buffer sizes, the code point, options relied on. A
+    /// refused mark, device or port sharing is an error of [`bind`] instead, because datagrams would take a way that
     /// they must not take.
     pub refused: Vec<OptionError>,
+}
+
+/// A socket option as it was read back, by the names of the system's manual.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KernelSetting {
+    /// Such as `IP_MTU_DISCOVER`.
+    pub name: &'static str,
+    /// Such as `OMIT`.
+    pub value: String,
+}
+
+impl fmt::Display for KernelSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.value)
+    }
 }
 
 impl Granted {
@@ -128,7 +153,7 @@ pub fn bind(addr: SocketAddr, options: &SocketOptions) -> io::Result<(UdpSocket,
     if options.reuse_port {
         sys::set_reuse_port(&socket).map_err(|e| failed("share the port", e))?;
     }
-    let granted = apply(&socket, addr.is_ipv6(), options)?;
+    let granted = apply_udp(&socket, addr.is_ipv6(), options)?;
     socket
         .set_nonblocking(true)
         .map_err(|e| failed("make the socket non-blocking", e))?;
@@ -215,7 +240,14 @@ pub fn bind_group(
 pub fn adopt(socket: &UdpSocket, options: &SocketOptions) -> io::Result<Granted> {
     let v6 = socket.local_addr()?.is_ipv6();
     socket.set_nonblocking(true)?;
-    apply(&SockRef::from(socket), v6, options)
+    apply_udp(&SockRef::from(socket), v6, options)
+}
+
+/// Sets and reads back what can be set on a UDP socket, bound or not.
+fn apply_udp(socket: &Socket, v6: bool, options: &SocketOptions) -> io::Result<Granted> {
+    let mut granted = apply(socket, v6, options)?;
+    granted.relied = sys::set_relied(socket, v6, &mut granted.refused);
+    Ok(granted)
 }
 
 /// Sets and reads back what can be set on any socket, bound or not, of any type.

@@ -79,6 +79,12 @@ pub struct Transmit<'a> {
     pub ecn: Option<Ecn>,
     /// Bytes of each datagram but the last, which may be shorter. 0 means that `data` is one datagram.
     pub segment: usize,
+    /// One datagram that finds out whether its size passes: it leaves in a message of its own, with DF whatever the
+    /// socket is set to, and without regard to the path MTU that the system believes in. One that this host cannot
+    /// send in one piece is counted as lost, which is the answer, and is no [`Sent::trouble`].
+    ///
+    /// Linux, UDP. Elsewhere it leaves like any other datagram; TCP-looking packets always have DF.
+    pub probe: bool,
     /// The datagrams, back to back.
     pub data: &'a [u8],
 }
@@ -360,6 +366,7 @@ mod tests {
             src_ip: None,
             ecn: None,
             segment: 10,
+            probe: false,
             data: &data,
         };
         assert_eq!(run.datagrams(), 3);

@@ -40,6 +40,7 @@ impl Client {
             src_ip: None,
             ecn: None,
             segment: 100,
+            probe: false,
             data: &[7; 250],
         };
         let sent = self

@@ -88,6 +88,7 @@ impl End {
             src_ip: None,
             ecn: None,
             segment,
+            probe: false,
             data,
         };
         let mut at = 0;
@@ -157,6 +158,7 @@ impl End {
                 src_ip: None,
                 ecn: None,
                 segment: 0,
+                probe: false,
                 data,
             };
             let _ = self.obfs.send(&run);
@@ -344,6 +346,7 @@ fn datagrams_pass_both_ways() {
                         src_ip: None,
                         ecn: None,
                         segment: 1600,
+                        probe: false,
                         data: &data[..3300],
                     };
                     let sent = client.obfs.send(&long).expect("send");

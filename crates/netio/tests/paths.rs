@@ -25,6 +25,7 @@ fn run<'a>(dst: SocketAddr, segment: usize, data: &'a [u8]) -> Transmit<'a> {
         src_ip: None,
         ecn: None,
         segment,
+        probe: false,
         data,
     }
 }
@@ -41,6 +42,19 @@ fn wait(socket: &UdpSocket) {
 
 /// A host at the other end of a virtual cable, which sends back what it gets. It ends with its input.
 fn neighbour(mtu: u32) -> Child {
+    let child = isolated_echo();
+    shell(&format!(
+        "ip link add near mtu {mtu} type veth peer name far mtu {mtu} netns {pid}; \
+         ip addr add 10.77.0.1/24 dev near; ip -6 addr add fd77::1/64 dev near nodad; ip link set near up; \
+         ns='nsenter --net=/proc/{pid}/ns/net'; \
+         $ns ip addr add 10.77.0.2/24 dev far; $ns ip -6 addr add fd77::2/64 dev far nodad; $ns ip link set far up",
+        pid = child.id()
+    ));
+    child
+}
+
+/// A host without a cable, which sends back what it gets. It ends with its input.
+fn isolated_echo() -> Child {
     let mut child = Command::new("unshare")
         .arg("--net")
         .arg(std::env::current_exe().expect("this program"))
@@ -53,14 +67,38 @@ fn neighbour(mtu: u32) -> Child {
         .expect("unshare");
     let stderr = child.stderr.as_mut().expect("stderr");
     assert_eq!(stderr.read(&mut [0; 6]).expect("it is inside"), 6);
-    shell(&format!(
-        "ip link add near mtu {mtu} type veth peer name far mtu {mtu} netns {pid}; \
-         ip addr add 10.77.0.1/24 dev near; ip -6 addr add fd77::1/64 dev near nodad; ip link set near up; \
-         ns='nsenter --net=/proc/{pid}/ns/net'; \
-         $ns ip addr add 10.77.0.2/24 dev far; $ns ip -6 addr add fd77::2/64 dev far nodad; $ns ip link set far up",
-        pid = child.id()
-    ));
     child
+}
+
+/// A host behind a router whose other cable takes `mtu` bytes: it sends back what it gets, at 10.78.0.2 and fd78::2, port 7000.
+/// `icmp`: whether the router says what it cannot pass on. The router and the host, which end with their inputs.
+fn behind_a_router(mtu: u32, icmp: bool) -> [Child; 2] {
+    let router = neighbour(1500);
+    let far = isolated_echo();
+    shell(&format!(
+        "ip route add 10.78.0.0/24 via 10.77.0.2; ip -6 route add fd78::/64 via fd77::2; \
+         ns='nsenter --net=/proc/{router}/ns/net'; \
+         $ns sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'; \
+         $ns ip link add out mtu {mtu} type veth peer name far mtu {mtu} netns {far}; \
+         $ns ip addr add 10.78.0.1/24 dev out; $ns ip -6 addr add fd78::1/64 dev out nodad; \
+         $ns ip link set out up; \
+         ns='nsenter --net=/proc/{far}/ns/net'; \
+         $ns ip addr add 10.78.0.2/24 dev far; $ns ip -6 addr add fd78::2/64 dev far nodad; \
+         $ns ip link set far up; \
+         $ns ip route add default via 10.78.0.1; $ns ip -6 route add default via fd78::1",
+        router = router.id(),
+        far = far.id()
+    ));
+    if !icmp {
+        shell(&format!(
+            "ns='nsenter --net=/proc/{}/ns/net'; $ns nft add table inet no; \
+             $ns nft 'add chain inet no c {{ type filter hook output priority 0; }}'; \
+             $ns nft add rule inet no c icmp type destination-unreachable drop; \
+             $ns nft add rule inet no c icmpv6 type packet-too-big drop",
+            router.id()
+        ));
+    }
+    [router, far]
 }
 
 /// Not a test of its own: the neighbour.
@@ -225,5 +263,116 @@ fn trouble_has_a_name_and_passes() {
         let sent = send(&format!("127.0.0.1:{local}"));
         assert_eq!((sent.datagrams, sent.lost), (3, 0));
         assert!(c.segmentation_refused <= 1, "{c:?}");
+    });
+}
+
+/// Sends `runs` in one call and receives what comes back of them: the lengths, until a datagram of `last` bytes.
+fn lengths_back(
+    socket: &UdpSocket,
+    state: &UdpState,
+    runs: &[Transmit<'_>],
+    last: usize,
+) -> Vec<usize> {
+    let sent = state.send_many(socket.into(), runs).expect("send");
+    assert_eq!((sent.runs, sent.trouble), (runs.len(), None));
+    let mut buffers = RecvBuffers::default();
+    let mut metas = [RecvMeta::EMPTY; 4];
+    let mut lengths = Vec::new();
+    while lengths.last() != Some(&last) {
+        wait(socket);
+        let count = state
+            .recv(socket.into(), &mut buffers, &mut metas)
+            .expect("recv");
+        for meta in &metas[..count] {
+            lengths.extend(buffers.run(meta).chunks(meta.segment).map(<[u8]>::len));
+        }
+    }
+    lengths
+}
+
+fn end(children: [Child; 2]) {
+    for mut child in children {
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+    }
+}
+
+const ROUTED: [(&str, &str); 3] = [
+    ("0.0.0.0:0", "10.78.0.2:7000"),
+    ("[::]:0", "10.78.0.2:7000"),
+    ("[::]:0", "[fd78::2]:7000"),
+];
+
+#[test]
+fn single_datagrams_and_runs_pass_a_router_that_says_nothing() {
+    in_namespace(
+        "single_datagrams_and_runs_pass_a_router_that_says_nothing",
+        || {
+            let hosts = behind_a_router(1280, false);
+            let data = vec![7; 20 * 1400];
+            // IPv6 that is dropped without a word cannot be cured here.
+            for (local, remote) in &ROUTED[..2] {
+                let (socket, _) = bind(addr(local), &SocketOptions::default()).expect("bind");
+                let state = UdpState::new((&socket).into()).expect("state");
+                let remote = addr(remote);
+                let single = run(remote, 0, &data[..1400]);
+                let train = run(remote, 1400, &data);
+                let last = run(remote, 0, &data[..9]);
+                let got = lengths_back(&socket, &state, &[single, train, single, last], 9);
+                assert_eq!(got, [vec![1400; 22], vec![9]].concat(), "{local}");
+                assert_eq!(state.counters().sent_segmented_runs, 1);
+            }
+            end(hosts);
+        },
+    );
+}
+
+#[test]
+fn a_probe_passes_in_one_piece_or_not_at_all() {
+    in_namespace("a_probe_passes_in_one_piece_or_not_at_all", || {
+        for icmp in [false, true] {
+            let hosts = behind_a_router(1280, icmp);
+            let data = vec![7; 20 * 1200];
+            for (local, remote) in ROUTED {
+                let (socket, _) = bind(addr(local), &SocketOptions::default()).expect("bind");
+                let state = UdpState::new((&socket).into()).expect("state");
+                let remote = addr(remote);
+                let most = 1280 - 8 - if remote.is_ipv4() { 20 } else { 40 };
+                let probe = |len: usize| Transmit {
+                    probe: true,
+                    ..run(remote, 0, &data[..len])
+                };
+                // Twice: what a router has said meanwhile changes nothing.
+                for round in 0..2 {
+                    let runs = [
+                        run(remote, 1200, &data[..2400]),
+                        probe(most + 1),
+                        run(remote, 1200, &data),
+                        probe(1400),
+                        probe(most),
+                        run(remote, 0, &data[..9]),
+                    ];
+                    let got = lengths_back(&socket, &state, &runs, 9);
+                    let want = [vec![1200; 22], vec![most, 9]].concat();
+                    assert_eq!(got, want, "{local} {remote} {icmp} {round}");
+                }
+                // One that this host itself cannot send, and what is not a probe goes on as ever.
+                let long = vec![1; 1600];
+                let too_long = Transmit {
+                    probe: true,
+                    ..run(remote, 0, &long)
+                };
+                let got = lengths_back(&socket, &state, &[too_long, run(remote, 0, &data[..9])], 9);
+                assert_eq!(got, [9]);
+                assert_eq!(state.counters().lost_too_long, 1);
+                if remote.is_ipv4() || icmp {
+                    let larger = [run(remote, 0, &long), run(remote, 0, &data[..9])];
+                    assert_eq!(lengths_back(&socket, &state, &larger, 9), [1600, 9]);
+                }
+            }
+            end(hosts);
+            // It may have gone with the namespace of its other end.
+            shell("ip link del near 2>/dev/null || true");
+        }
     });
 }

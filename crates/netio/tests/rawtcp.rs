@@ -60,6 +60,7 @@ impl End {
             src_ip: None,
             ecn: None,
             segment,
+            probe: false,
             data,
         };
         let mut at = 0;
@@ -219,6 +220,7 @@ fn strangers_reach_nobody() {
                     src_ip: None,
                     ecn: None,
                     segment: 10,
+                    probe: false,
                     data: &[0; 25],
                 })
                 .expect("no error of the socket");
@@ -277,6 +279,7 @@ fn congestion_bits_and_code_point_arrive() {
                         src_ip: None,
                         ecn,
                         segment: 0,
+                        probe: false,
                         data: b"marked",
                     };
                     client.get().send(&run).expect("send");
@@ -728,7 +731,7 @@ async fn relay(
             runs = raw.recv() => for (meta, data) in runs {
                 raw_peer = Some(meta.src);
                 let Some(dst) = udp_peer else { continue };
-                let run = Transmit { dst, src_ip: None, ecn: None, segment: meta.segment, data: &data };
+                let run = Transmit { dst, src_ip: None, ecn: None, segment: meta.segment, probe: false, data: &data };
                 let sent = socket.async_io(Interest::WRITABLE, || state.send((&socket).into(), &run)).await;
                 assert_eq!(sent.expect("send").runs, 1);
             },

@@ -112,6 +112,7 @@ fn transmit<'a>(dst: SocketAddr, segment: usize, data: &'a [u8]) -> Transmit<'a>
         src_ip: None,
         ecn: None,
         segment,
+        probe: false,
         data,
     }
 }

@@ -480,6 +480,7 @@ impl Driver {
                         src_ip: run.path().local,
                         ecn: None,
                         segment: run.segment(),
+                        probe: run.is_probe(),
                         data: &run.data()[std::mem::take(&mut skip)..],
                     };
                     n += 1;
@@ -866,6 +867,7 @@ const EMPTY: Transmit<'static> = Transmit {
     src_ip: None,
     ecn: None,
     segment: 0,
+    probe: false,
     data: &[],
 };
 

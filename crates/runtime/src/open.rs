@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use fulmar_cipher::NonceSpace;
 use fulmar_config::Config;
 use fulmar_netio::{Details, Granted, RawTcp, RawTcpError, RawTcpOptions, SocketOptions};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::Error;
 use crate::socket::Datagrams;
@@ -145,6 +145,9 @@ fn listen_error(addr: SocketAddr) -> impl Fn(io::Error) -> Error {
 /// Says once what the system did not grant.
 pub(crate) fn tell_granted(options: &SocketOptions, granted: &Granted, option: &str) {
     static TOLD: AtomicBool = AtomicBool::new(false);
+    for setting in &granted.relied {
+        debug!("socket option {setting}");
+    }
     let receive = granted.recv_buffer_clamped(options);
     let send = granted.send_buffer_clamped(options);
     if (receive.is_none() && send.is_none() && granted.refused.is_empty())

@@ -41,7 +41,7 @@ pub(crate) struct Measuring {
     /// Whether parity follows the path; else the encoder stays what it is.
     parity: bool,
     mtu: MtuSearch,
-    /// Bytes of UDP payload around KCP's datagrams, with room for a FEC header.
+    /// Bytes of UDP payload around KCP's datagrams, with room for a FEC header where there may be one.
     headers: usize,
     next_look: Instant,
     /// Until then the path is taken for full: there was more to send than it takes, or nothing is known yet.
@@ -74,6 +74,7 @@ impl Measuring {
         let headers = settings.mtu.saturating_sub(kcp.config().mtu);
         let redundancy = Redundancy::new(settings.redundancy, settings.parity);
         kcp.set_datagram_size(mtu.size().saturating_sub(headers));
+        kcp.keep_to_size(mtu.is_narrow());
         kcp.control_mut().set_copies(redundancy.copies());
         Self {
             redundancy,
@@ -119,9 +120,17 @@ impl Measuring {
         if kcp.in_flight() > 0 {
             self.mtu.active(now);
         }
-        if let Some(size) = self.mtu.poll_probe(now, kcp.rto()) {
-            // A question is sent as it is, or behind a FEC header.
-            let header = if encoder.is_some() { 0 } else { FEC_HEADER_LEN };
+        if kcp.size_answer_is_doubtful() {
+            self.mtu.doubt_answer();
+        }
+        let probe = self.mtu.poll_probe(now, kcp.rto());
+        kcp.keep_to_size(self.mtu.is_narrow());
+        if let Some(size) = probe {
+            // `headers` has room for a FEC header where parity may come, which a question then does without.
+            let header = match encoder {
+                None if self.parity => FEC_HEADER_LEN,
+                _ => 0,
+            };
             kcp.probe_size(now, (size + header).saturating_sub(self.headers));
         }
         if now >= self.next_look
@@ -186,7 +195,7 @@ impl Measuring {
 
     /// After datagrams of the peer were taken in.
     pub(crate) fn heard(&mut self, now: Instant, kcp: &mut Kcp) {
-        if kcp.take_size_answer() && self.mtu.is_asking() {
+        if kcp.take_size_answer() && self.mtu.is_asking() && !kcp.size_answer_is_doubtful() {
             let least = kcp.path().map_or(Duration::ZERO, |p| p.min_rtt);
             let size = self.mtu.on_answer(now, least);
             self.resize(size, kcp);

@@ -57,6 +57,9 @@ const RECENT: Duration = Duration::from_millis(1500);
 /// Losses of large datagrams have to come in at least so many rows, with smaller ones delivered between them: what an
 /// outage took is found out all at once, and smaller ones may be the first to arrive after it.
 const ROUNDS: u32 = 2;
+/// And they have to go on for so long: a full queue has more often room for small datagrams than for large ones, and a sender that
+/// looks for the rate of a path fills it for some round trips.
+const LASTS: Duration = Duration::from_millis(500);
 /// Losses in a row after which the machine asks for itself whether smaller datagrams arrive.
 const DOUBTFUL: u32 = 3;
 /// Time between these questions, and how long after the last loss they are asked.
@@ -76,6 +79,8 @@ pub struct MtuSearch {
     size: usize,
     /// The smallest size that has failed in this search.
     failed: Option<usize>,
+    /// Something larger than `size` is known not to pass.
+    narrow: bool,
     /// When the search goes on, if the size is not the largest.
     next: Instant,
     probe: Option<Probe>,
@@ -106,6 +111,8 @@ struct Probe {
     latest: Instant,
     /// How long the latest may take.
     wait: Duration,
+    /// Whether an answer to the latest would not have been known as one.
+    doubtful: bool,
 }
 
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -119,8 +126,9 @@ enum Purpose {
 /// What has happened since a large datagram was last delivered.
 #[derive(Copy, Clone, Default, Debug)]
 struct Streak {
-    /// Large ones lost in a row, and when the latest was found out.
+    /// Large ones lost in a row, and when the first and the latest were found out.
     lost: u32,
+    began: Instant,
     lost_at: Instant,
     /// Rows of such losses, between which smaller ones were delivered.
     rounds: u32,
@@ -141,6 +149,7 @@ impl MtuSearch {
             max,
             size: max.min(BASE),
             failed: None,
+            narrow: false,
             next: Instant::ZERO,
             probe: None,
             active_until: None,
@@ -162,6 +171,7 @@ impl MtuSearch {
         let fresh = Self::new(max);
         Self {
             size: known.clamp(fresh.size, max.max(fresh.size)),
+            narrow: known > BASE && known < max,
             ..fresh
         }
     }
@@ -170,6 +180,13 @@ impl MtuSearch {
     #[must_use]
     pub const fn size(&self) -> usize {
         self.size
+    }
+
+    /// Whether something larger than [`Self::size`] is known not to pass. While it is not known, what can be sent again in
+    /// another shape may be larger, up to the configured MTU.
+    #[must_use]
+    pub const fn is_narrow(&self) -> bool {
+        self.narrow
     }
 
     /// Probes sent, repetitions included.
@@ -201,7 +218,7 @@ impl MtuSearch {
                 return None;
             }
             self.probe = None;
-            let failed = probe.failed + u8::from(self.heard > probe.latest);
+            let failed = probe.failed + u8::from(self.heard > probe.latest && !probe.doubtful);
             match probe.purpose {
                 // A doubt is more urgent; the search begins again afterwards.
                 Purpose::Search if self.streak.lost >= DOUBTFUL => {}
@@ -211,11 +228,13 @@ impl MtuSearch {
                         failed,
                         latest: now,
                         wait,
+                        doubtful: false,
                         ..probe
                     });
                 }
                 Purpose::Search => {
                     self.failed = Some(probe.size);
+                    self.narrow = true;
                     self.conclude(now);
                 }
                 Purpose::Doubt => self.streak.smaller_lost += 1,
@@ -239,6 +258,7 @@ impl MtuSearch {
             first: now,
             latest: now,
             wait,
+            doubtful: false,
         })
     }
 
@@ -263,6 +283,13 @@ impl MtuSearch {
         self.probe.is_some()
     }
 
+    /// Announcements cannot be told from the answer to the probe that is out: whether it passes stays open.
+    pub const fn doubt_answer(&mut self) {
+        if let Some(probe) = &mut self.probe {
+            probe.doubtful = true;
+        }
+    }
+
     /// A window announcement arrived: the answer, if a probe is out. `min_rtt` is the shortest round trip seen: what arrives
     /// sooner after the probe than that was announced for another reason. An announcement does not say what it answers, so
     /// other window questions should not leave while a probe is out, see [`Self::is_asking`]. Returns the new size if it
@@ -277,6 +304,7 @@ impl MtuSearch {
         match probe.purpose {
             Purpose::Search => {
                 self.size = probe.size;
+                self.narrow &= self.size < self.max;
                 self.streak = Streak::default();
                 // Answers to the other tries may still be under way, and must not be taken for that to the next, larger size.
                 self.next = if probe.tries > 1 {
@@ -322,6 +350,9 @@ impl MtuSearch {
             streak.smaller_delivered = 0;
             streak.smaller_lost = 0;
         }
+        if streak.lost == 0 {
+            streak.began = now;
+        }
         streak.rounds += u32::from(streak.lost == 0 || streak.between);
         streak.between = false;
         streak.lost = streak.lost.saturating_add(1);
@@ -346,7 +377,8 @@ impl MtuSearch {
         let arrive = streak.smaller_delivered >= SMALLER
             && streak.smaller_delivered > streak.smaller_lost
             && now.since(streak.smaller_at) <= RECENT;
-        if !arrive || streak.rounds < ROUNDS || streak.lost < self.enough() {
+        let lasts = now.since(streak.began) >= LASTS;
+        if !arrive || !lasts || streak.rounds < ROUNDS || streak.lost < self.enough() {
             return None;
         }
         let since = self.hole.map(|at| now.since(at));
@@ -359,6 +391,7 @@ impl MtuSearch {
             };
         }
         self.hole = Some(now);
+        self.narrow = true;
         self.size = lower;
         self.failed = None;
         self.next = now + self.pause;
@@ -505,12 +538,37 @@ mod tests {
         );
         assert_eq!(m.size(), 1275);
         // Ten minutes later the largest is tried again, and now it passes.
+        assert!(m.is_narrow());
         let failed = probes[10].0 + 200;
         assert_eq!(
             search(&mut m, 5000, 700_000, 1500),
             [(failed + 600_000, 1400)]
         );
-        assert_eq!(m.size(), 1400);
+        assert_eq!((m.size(), m.is_narrow()), (1400, false));
+    }
+
+    #[test]
+    fn a_size_whose_answer_cannot_be_told_has_not_failed() {
+        let mut m = MtuSearch::new(1350);
+        let mut probes = Vec::new();
+        let mut answer = None;
+        for t in 0..5000 {
+            let now = Instant::from_millis(t);
+            m.active(now);
+            m.on_delivered(now, 100);
+            // Until then the window of the receiver is full all the time.
+            if t < 1500 {
+                m.doubt_answer();
+            } else if answer == Some(now) {
+                m.on_answer(now, RTT);
+            }
+            if let Some(size) = m.poll_probe(now, RTO) {
+                probes.push(size);
+                answer = Some(now + RTT);
+            }
+        }
+        assert_eq!(probes, [1350; 9]);
+        assert_eq!(m.size(), 1350);
     }
 
     #[test]

@@ -774,6 +774,17 @@ impl DatagramSink for Sink<'_> {
         }
     }
 
+    fn commit_probe(&mut self, len: usize) {
+        let Some(encoder) = &mut self.encoder else {
+            return self.writer.commit_probe(len);
+        };
+        let len = len + FEC_HEADER_LEN;
+        encoder.push(self.now, self.writer.reserved(len));
+        // Rebuilt from parity it would be answered, although it did not pass.
+        encoder.withhold();
+        self.writer.commit_probe(len);
+    }
+
     fn commit(&mut self, len: usize) {
         let Some(encoder) = &mut self.encoder else {
             let padded = match &mut self.padding {

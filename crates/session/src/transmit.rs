@@ -3,7 +3,8 @@
 //! A run is datagrams to one peer, stored back to back, each [`Run::segment`] bytes long; only the last may
 //! be shorter. That is the layout that the kernel's segmentation offload takes in one call and that a packet
 //! cipher seals in one call. A session writes datagrams straight into a run by reserve, fill, commit; a
-//! datagram that does not fit the layout closes the run and opens the next one, so order is kept.
+//! datagram that does not fit the layout closes the run and opens the next one, so order is kept. A datagram that finds out
+//! which size passes is a run of its own, with a mark that the socket obeys.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -39,6 +40,7 @@ pub struct Run {
     segment: usize,
     count: usize,
     path: Path,
+    probe: bool,
 }
 
 impl Run {
@@ -64,6 +66,12 @@ impl Run {
     #[must_use]
     pub const fn path(&self) -> Path {
         self.path
+    }
+
+    /// Whether it is one datagram that asks for the size that passes: nothing may cut it into fragments.
+    #[must_use]
+    pub const fn is_probe(&self) -> bool {
+        self.probe
     }
 }
 
@@ -160,13 +168,7 @@ impl<'a> RunWriter<'a> {
         );
         let mut run = match self.open.take() {
             Some(run) => run,
-            None => Run {
-                buf: self.pool.small(),
-                len: 0,
-                segment: 0,
-                count: 0,
-                path: self.path,
-            },
+            None => self.fresh(),
         };
         self.grow(&mut run, need);
         let run = self.open.insert(run);
@@ -183,16 +185,7 @@ impl<'a> RunWriter<'a> {
         };
         if run.count > 0 && total > run.segment {
             // Longer than its predecessors: it starts the next run.
-            let mut next = Run {
-                buf: self.pool.small(),
-                len: 0,
-                segment: 0,
-                count: 0,
-                path: self.path,
-            };
-            next.buf[..total].copy_from_slice(&run.buf[run.len..run.len + total]);
-            self.close(run);
-            run = next;
+            run = self.split(run, total);
         }
         if run.count == 0 {
             run.segment = total;
@@ -206,6 +199,44 @@ impl<'a> RunWriter<'a> {
             self.close(run);
         } else {
             self.open = Some(run);
+        }
+    }
+
+    /// As [`Self::commit`], for a datagram that finds out whether its size passes: it is a run of its own, and marked.
+    pub fn commit_probe(&mut self, len: usize) {
+        let total = self.front + len + self.back;
+        let Some(mut run) = self.open.take() else {
+            debug_assert!(false, "commit without reserve");
+            return;
+        };
+        if run.count > 0 {
+            run = self.split(run, total);
+        }
+        run.segment = total;
+        run.len = total;
+        run.count = 1;
+        run.probe = true;
+        self.written.datagrams += 1;
+        self.written.bytes += total as u64;
+        self.close(run);
+    }
+
+    /// Closes `run`; what is written behind it, `total` bytes, is at the beginning of the run that is returned.
+    fn split(&mut self, run: Run, total: usize) -> Run {
+        let mut next = self.fresh();
+        next.buf[..total].copy_from_slice(&run.buf[run.len..run.len + total]);
+        self.close(run);
+        next
+    }
+
+    fn fresh(&mut self) -> Run {
+        Run {
+            buf: self.pool.small(),
+            len: 0,
+            segment: 0,
+            count: 0,
+            path: self.path,
+            probe: false,
         }
     }
 
@@ -254,13 +285,7 @@ impl<'a> RunWriter<'a> {
         }
         let mut run = match self.open.take() {
             Some(run) => run,
-            None => Run {
-                buf: self.pool.small(),
-                len: 0,
-                segment: total,
-                count: 0,
-                path: self.path,
-            },
+            None => self.fresh(),
         };
         run.segment = total;
         self.grow(&mut run, n * total);
@@ -378,6 +403,50 @@ mod tests {
         for (i, (body, len)) in bodies.iter().zip(lens).enumerate() {
             assert_eq!(body, &vec![i as u8; len]);
         }
+    }
+
+    #[test]
+    fn a_probe_of_a_size_stands_alone() {
+        let key: MasterKey = fulmar_cipher::derive_key(b"k");
+        let mut cipher = fulmar_cipher::kcptun(Method::None, &key, NonceSource::seeded([1; 32]));
+        let (mut out, mut pool) = (VecDeque::new(), BufferPool::default());
+        let mut w = RunWriter::new(&mut out, &mut pool, &mut *cipher, path(), MAX_SEGMENTS);
+        // Behind a run with room for it, before one of its size, and where there is none.
+        for (i, (len, probe)) in [
+            (1000, false),
+            (1000, true),
+            (1000, false),
+            (900, false),
+            (1400, true),
+            (1300, true),
+            (20, false),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            w.reserve(1400)[..len].fill(i as u8);
+            if probe {
+                w.commit_probe(len);
+            } else {
+                w.commit(len);
+            }
+        }
+        assert_eq!(w.finish().datagrams, 7);
+        let runs: Vec<_> = out
+            .iter()
+            .map(|r| (r.is_probe(), r.count(), r.data().len(), r.data()[20]))
+            .collect();
+        assert_eq!(
+            runs,
+            [
+                (false, 1, 1020, 0),
+                (true, 1, 1020, 1),
+                (false, 2, 1020 + 920, 2),
+                (true, 1, 1420, 4),
+                (true, 1, 1320, 5),
+                (false, 1, 40, 6)
+            ]
+        );
     }
 
     #[test]

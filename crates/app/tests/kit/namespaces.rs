@@ -3,7 +3,16 @@
 //! A test starts itself again in a network and a mount namespace of its own; what it mounts there, and the namespaces whose
 //! names it makes in its own `/run`, are gone when it ends, however it ends. Only root can do that.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+use super::{Program, Service, connect, fulmar, serve, skipped};
 
 /// Set in the process that is inside.
 const INSIDE: &str = "FULMAR_TEST_NAMESPACE";
@@ -15,11 +24,11 @@ pub(crate) fn isolated(test: &str, body: fn()) {
         return body();
     }
     if !nix::unistd::geteuid().is_root() {
-        return super::skipped(&format!("{test}: only root can make network namespaces"));
+        return skipped(&format!("{test}: only root can make network namespaces"));
     }
     for program in ["unshare", "ip", "nft"] {
         if Command::new(program).arg("--version").output().is_err() {
-            return super::skipped(&format!("{test}: the program {program} is not installed"));
+            return skipped(&format!("{test}: the program {program} is not installed"));
         }
     }
     let unshare = || {
@@ -36,7 +45,7 @@ pub(crate) fn isolated(test: &str, body: fn()) {
         .stderr(Stdio::null())
         .status();
     if !possible.is_ok_and(|s| s.success()) {
-        return super::skipped(&format!("{test}: no network namespace can be made here"));
+        return skipped(&format!("{test}: no network namespace can be made here"));
     }
     let status = unshare()
         .arg(std::env::current_exe().expect("this program"))
@@ -55,4 +64,56 @@ pub(crate) fn shell(commands: &str) {
         .expect("sh");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{commands}: {text}");
+}
+
+/// Runs `commands` in the namespace `name`.
+pub(crate) fn shell_in(name: &str, commands: &str) {
+    output_in(name, commands);
+}
+
+/// What `commands` print in the namespace `name`.
+pub(crate) fn output_in(name: &str, commands: &str) -> String {
+    let output = Command::new("ip")
+        .args(["netns", "exec", name, "sh", "-ec", commands])
+        .output()
+        .expect("ip");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {commands}: {text}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Does something on a thread in the namespace; sockets that it makes stay there.
+pub(crate) fn inside<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let namespace = File::open(format!("/run/netns/{name}")).expect("namespace");
+    let thread = thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).expect("entered");
+        body()
+    });
+    thread.join().expect("done")
+}
+
+pub(crate) fn connect_in(name: &str, addr: SocketAddr) -> TcpStream {
+    inside(name, move || connect(addr))
+}
+
+pub(crate) fn service_in(name: &str, service: Service) -> SocketAddr {
+    let bind = || TcpListener::bind("127.0.0.1:0").expect("bound");
+    serve(inside(name, bind), service)
+}
+
+pub(crate) fn run_in(name: &str, file: &Path) -> Program {
+    start_in(name, ["run".as_ref(), "-c".as_ref(), file.as_os_str()])
+}
+
+/// Starts the program with `args` in the namespace `name`.
+pub(crate) fn start_in(name: &str, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Program {
+    let mut command = Command::new("ip");
+    command
+        .args(["netns", "exec", name])
+        .arg(fulmar().get_program())
+        .args(args);
+    Program::start(command)
 }

@@ -9,7 +9,7 @@ use socket2::Socket;
 
 use crate::counters::Live;
 use crate::icmp::IcmpError;
-use crate::options::{Granted, SocketOptions};
+use crate::options::{Granted, KernelSetting, OptionError, SocketOptions};
 use crate::rawtcp::{Agreed, Incoming, Outgoing};
 use crate::run::Ecn;
 
@@ -98,6 +98,15 @@ pub(crate) fn force_recv_buffer(_socket: &Socket, _bytes: usize) -> io::Result<(
 
 pub(crate) fn force_send_buffer(_socket: &Socket, _bytes: usize) -> io::Result<()> {
     unsupported("a buffer beyond the limit")
+}
+
+/// Fresh sockets of these systems leave DF off, which is what is relied on; there is no portable way to ask.
+pub(crate) fn set_relied(
+    _socket: &Socket,
+    _v6: bool,
+    _refused: &mut Vec<OptionError>,
+) -> Vec<KernelSetting> {
+    Vec::new()
 }
 
 pub(crate) fn set_mark(_socket: &Socket, _mark: u32) -> io::Result<()> {

@@ -82,7 +82,8 @@ fn a_server_follows_its_client_to_another_address() {
                 assert_eq!(moves, places.len() as u64);
                 assert_eq!(sim.server.endpoint.counters().passive_opens, 1);
                 let gap = sim.client().apps.get(pings).longest_gap;
-                assert!(gap < ms(2500), "nothing for {gap:?}");
+                // Those two seconds, and losses.
+                assert!(gap < ms(2700), "nothing for {gap:?}");
             }
         }
     }

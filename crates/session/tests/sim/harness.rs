@@ -81,6 +81,10 @@ pub(crate) struct Host {
     asleep_at: Instant,
     /// What its socket holds meanwhile.
     held: Vec<Delivery>,
+    /// Bytes of UDP payload that its path takes in one piece: a probe that is longer is lost, anything else is fragmented.
+    pub(crate) one_piece: Option<usize>,
+    /// Datagrams that were fragmented.
+    pub(crate) fragmented: u64,
 }
 
 /// How a host does nothing.
@@ -600,6 +604,8 @@ impl Host {
             asleep: None,
             asleep_at: Instant::ZERO,
             held: Vec::new(),
+            one_piece: None,
+            fragmented: 0,
         }
     }
 
@@ -713,7 +719,13 @@ impl Host {
                     data: d.to_vec(),
                 }));
             }
-            net.send_run(now, self.direction, from, to, run.data(), run.segment());
+            let too_long = self.one_piece.is_some_and(|most| run.segment() > most);
+            if too_long && !run.is_probe() {
+                self.fragmented += run.count() as u64;
+            }
+            if !(too_long && run.is_probe()) {
+                net.send_run(now, self.direction, from, to, run.data(), run.segment());
+            }
             self.endpoint.recycle(run);
         }
     }

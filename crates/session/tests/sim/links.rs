@@ -188,3 +188,51 @@ fn a_path_that_takes_only_smaller_packets_than_ours() {
         }
     }
 }
+
+#[test]
+fn a_size_that_passes_in_fragments_only_is_not_taken() {
+    for seed in seeds(1) {
+        let mut all = Options::families(true);
+        all.push(Options::libev(
+            fulmar_wire::libev::Method::XChaCha20Poly1305,
+            true,
+        ));
+        // Parity could give the other end a probe that has not passed.
+        let (client, server) = all[0].clone();
+        let with_parity = |end: Options| Options {
+            fec: Some((3, 2)),
+            ..end
+        };
+        all.push((with_parity(client), with_parity(server)));
+        for (client, server) in all {
+            let link = Link {
+                rate: Some(Rate::with_queue_time(5_000_000, secs(2))),
+                ..link(20, 0.0)
+            };
+            let mut sim = Sim::new("fragments", seed, link.clone(), link, (&client, &server));
+            sim.client_mut().one_piece = Some(1252);
+            sim.server.one_piece = Some(1252);
+            let streams = |sim: &mut Sim| {
+                sim.open(bulk(3_000_000, 3_000_000));
+                sim.finish(secs(60));
+                [sim.client().fragmented, sim.server.fragmented]
+            };
+            // Acknowledgements and data together may be larger until something is known to be lost.
+            let before = streams(&mut sim);
+            // Where each stream is a session, its successors learn from it when it has ended.
+            sim.run_for(secs(60));
+            assert_eq!(streams(&mut sim), before, "{}", client.dialect());
+            for host in [sim.client(), &sim.server] {
+                let counters = host.endpoint.counters();
+                let size = counters.path_datagram_size;
+                assert!(
+                    (1236..=1252).contains(&size),
+                    "{}: {size}",
+                    client.dialect()
+                );
+                assert!(counters.size_probes > 3);
+                assert_eq!(counters.black_holes, 0, "{}", client.dialect());
+            }
+        }
+    }
+}

@@ -9,9 +9,10 @@ use socket2::Socket;
 use super::control::{Control, Writer};
 use super::errqueue::may_be_of_earlier;
 use super::name::Name;
+use super::relied::in_one_piece;
 use super::udp::Native;
 use crate::counters::{Live, add};
-use crate::run::{MAX_RUN_BYTES, MAX_RUN_SEGMENTS, Sent, Transmit};
+use crate::run::{MAX_RUN_BYTES, MAX_RUN_SEGMENTS, Sent, Transmit, Trouble};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -74,7 +75,12 @@ impl Native {
                 && transmits
                     .get(first.run)
                     .is_some_and(|t| first.start + first.len == t.data.len());
-            let result = if last {
+            let probe = transmits.get(first.run).filter(|t| t.probe);
+            let result = if let Some(transmit) = probe {
+                in_one_piece(socket, is_v4(transmit.dst), || {
+                    self.send_one(fd, transmits, first, &mut sent, counters)
+                })
+            } else if last {
                 self.send_one(fd, transmits, first, &mut sent, counters)
             } else {
                 self.send_batch(fd, transmits, first, &care, &mut sent, counters)
@@ -103,7 +109,10 @@ impl Native {
                         let datagrams = first.datagrams(transmit);
                         counters.lost(trouble, datagrams);
                         sent.lost += datagrams;
-                        sent.trouble = Some(trouble);
+                        // That a probe is too long is what it was to find out.
+                        if !(transmit.probe && trouble == Trouble::TooLong) {
+                            sent.trouble = Some(trouble);
+                        }
                         first.done(transmit, &mut sent);
                         care.again = 0;
                     }
@@ -131,7 +140,8 @@ impl Native {
             let stride = transmit.stride();
             let careful = care.covers(run, at);
             let most = (MAX_RUN_BYTES / stride).min(MAX_RUN_SEGMENTS) * stride;
-            let segmented = left > stride
+            let segmented = !transmit.probe
+                && left > stride
                 && most > stride
                 && !(careful && care.single)
                 && self.gate.allows(transmit.dst.ip(), stride);
@@ -273,7 +283,8 @@ impl Native {
         let mut next = Some(first);
         for ((slot, header), place) in slots.iter_mut().zip(&mut headers).zip(&mut pieces) {
             let Some(piece) = next else { break };
-            let Some(transmit) = transmits.get(piece.run) else {
+            // A probe needs a call of its own.
+            let Some(transmit) = transmits.get(piece.run).filter(|t| !t.probe) else {
                 break;
             };
             *header = MaybeUninit::zeroed();

@@ -11,7 +11,7 @@ use super::Native;
 use super::control::{self, Control};
 use super::options::{int, set_int};
 use crate::counters::{IoCounters, Live};
-use crate::options::{SocketOptions, bind};
+use crate::options::{SocketOptions, adopt, bind};
 use crate::run::{Ecn, Sent, Transmit};
 
 fn socket(local: &str, options: &SocketOptions) -> UdpSocket {
@@ -36,6 +36,7 @@ fn run<'a>(dst: SocketAddr, segment: usize, data: &'a [u8]) -> Transmit<'a> {
         src_ip: None,
         ecn: None,
         segment,
+        probe: false,
         data,
     }
 }
@@ -102,27 +103,117 @@ fn the_code_point_survives_segmentation_and_congestion_bits() {
     }
 }
 
+/// What the options are that decide on fragments, by family.
+fn discovery(socket: &UdpSocket) -> (i32, Option<i32>) {
+    let get = |level, name| int(socket, level, name);
+    (
+        get(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER).expect("option"),
+        get(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER).ok(),
+    )
+}
+
 #[test]
-fn path_mtu_behaviour_is_the_systems() {
-    let fresh = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    let ours = socket("127.0.0.1:0", &SocketOptions::default());
-    native(&ours);
-    for name in [libc::IP_MTU_DISCOVER, libc::IP_RECVERR] {
-        let get = |s: &UdpSocket| int(s, libc::IPPROTO_IP, name).expect("option");
-        assert_eq!(get(&ours), get(&fresh));
+fn no_df_on_ipv4_whatever_the_socket_was_told_before() {
+    for (local, v6) in [("127.0.0.1:0", false), ("[::1]:0", true), ("[::]:0", true)] {
+        let Ok(inherited) = UdpSocket::bind(local) else {
+            continue;
+        };
+        // As systems make sockets, and the opposite of what is relied on.
+        set_int(
+            &inherited,
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_DO,
+        )
+        .expect("option");
+        set_int(&inherited, libc::IPPROTO_IP, libc::IP_RECVERR, 1).expect("option");
+        if v6 {
+            for (name, value) in [
+                (libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO),
+                (libc::IPV6_DONTFRAG, 1),
+                (libc::IPV6_RECVERR, 1),
+            ] {
+                set_int(&inherited, libc::IPPROTO_IPV6, name, value).expect("option");
+            }
+        }
+        let options = SocketOptions::default();
+        let granted = adopt(&inherited, &options).expect("adopted");
+        let (fresh, also) = bind(local.parse().expect("address"), &options).expect("bind");
+        let mut names = vec!["IP_MTU_DISCOVER OMIT", "IP_RECVERR 0"];
+        if v6 {
+            names.extend([
+                "IPV6_MTU_DISCOVER WANT",
+                "IPV6_DONTFRAG 0",
+                "IPV6_RECVERR 0",
+            ]);
+        }
+        for (socket, granted) in [(&inherited, granted), (&fresh, also)] {
+            assert!(granted.refused.is_empty(), "{:?}", granted.refused);
+            let told: Vec<_> = granted.relied.iter().map(ToString::to_string).collect();
+            assert_eq!(told, names, "{local}");
+            // What a state adds changes none of it.
+            native(socket);
+            let wanted = (
+                libc::IP_PMTUDISC_OMIT,
+                v6.then_some(libc::IPV6_PMTUDISC_WANT),
+            );
+            assert_eq!(discovery(socket), wanted, "{local}");
+        }
     }
-    let Ok(fresh) = UdpSocket::bind("[::1]:0") else {
+}
+
+#[test]
+fn a_raw_socket_keeps_its_df() {
+    let Ok(raw) = Socket::new(
+        socket2::Domain::IPV4,
+        socket2::Type::RAW,
+        Some(socket2::Protocol::TCP),
+    ) else {
         return;
     };
-    let ours = socket("[::1]:0", &SocketOptions::default());
-    native(&ours);
-    for name in [
-        libc::IPV6_MTU_DISCOVER,
-        libc::IPV6_DONTFRAG,
-        libc::IPV6_RECVERR,
+    let get = || int(&raw, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER).expect("option");
+    let before = get();
+    let granted = crate::options::apply(&raw, false, &SocketOptions::default()).expect("applied");
+    assert_eq!((get(), granted.relied), (before, Vec::new()));
+}
+
+#[test]
+fn a_probe_switches_its_call_and_nothing_else() {
+    let data = [3; 3000];
+    for (local, remote) in [
+        ("0.0.0.0:0", "127.0.0.1:0"),
+        ("[::]:0", "[::1]:0"),
+        ("[::]:0", "127.0.0.1:0"),
     ] {
-        let get = |s: &UdpSocket| int(s, libc::IPPROTO_IPV6, name).expect("option");
-        assert_eq!(get(&ours), get(&fresh));
+        let receiver = socket(remote, &SocketOptions::default());
+        let sender = socket(local, &SocketOptions::default());
+        let before = discovery(&sender);
+        let state = native(&sender);
+        let live = Live::default();
+        let dst = receiver.local_addr().expect("address");
+        let probe = Transmit {
+            probe: true,
+            ..run(dst, 0, &data[..1400])
+        };
+        let runs = [
+            run(dst, 1000, &data),
+            run(dst, 1000, &data),
+            probe,
+            run(dst, 1000, &data),
+            run(dst, 1000, &data),
+            probe,
+        ];
+        let sent = send(&state, &sender, &runs, &live);
+        assert_eq!((sent.runs, sent.datagrams, sent.lost), (6, 14, 0));
+        assert_eq!(discovery(&sender), before);
+        // Two of the runs share a call each time; the probes share none.
+        assert_eq!(live.snapshot().send_calls, 4);
+        receiver.set_nonblocking(false).expect("blocking");
+        for (len, count) in [(1000, 6), (1400, 1), (1000, 6), (1400, 1)] {
+            for _ in 0..count {
+                assert_eq!(receiver.recv(&mut [0; 2000]).expect("a datagram"), len);
+            }
+        }
     }
 }
 
