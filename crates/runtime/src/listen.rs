@@ -10,6 +10,9 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::Instant;
 use tracing::warn;
 
+#[cfg(unix)]
+mod unix;
+
 use crate::conn::{Conn, Tuning};
 use crate::log_limit::LogLimit;
 use crate::resolve;
@@ -34,20 +37,8 @@ enum Socket {
         /// It.
         listener: tokio::net::UnixListener,
         /// Removes the file at the end.
-        _file: Option<SocketFile>,
+        _file: Option<unix::SocketFile>,
     },
-}
-
-/// Removes the file of a Unix listener when it goes.
-#[cfg(unix)]
-pub(crate) struct SocketFile(std::path::PathBuf);
-
-#[cfg(unix)]
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Gone already, or not ours any more: nothing to do about either.
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 impl Listener {
@@ -146,7 +137,13 @@ impl Socket {
                 Err(last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
             }
             #[cfg(unix)]
-            StreamAddr::Unix(path) => unix(path),
+            StreamAddr::Unix(path) => {
+                let (listener, file) = unix::bind(path)?;
+                Ok(Self::Unix {
+                    listener,
+                    _file: file,
+                })
+            }
             #[cfg(not(unix))]
             StreamAddr::Unix(path) => {
                 let message = format!(
@@ -186,37 +183,4 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
     socket.listen(BACKLOG)
-}
-
-/// A socket file that nobody listens on any more, left by a program that was killed, is replaced.
-#[cfg(unix)]
-fn unix(path: &std::path::Path) -> io::Result<Socket> {
-    #[cfg(target_os = "linux")]
-    if let Some(name) = path.as_os_str().as_encoded_bytes().strip_prefix(b"@") {
-        use std::os::linux::net::SocketAddrExt;
-        let addr = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-        let listener = std::os::unix::net::UnixListener::bind_addr(&addr)?;
-        listener.set_nonblocking(true)?;
-        return Ok(Socket::Unix {
-            listener: tokio::net::UnixListener::from_std(listener)?,
-            _file: None,
-        });
-    }
-    let bind = || tokio::net::UnixListener::bind(path);
-    let listener = match bind() {
-        Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-            let refused = std::os::unix::net::UnixStream::connect(path)
-                .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
-            if !refused {
-                return Err(e);
-            }
-            std::fs::remove_file(path)?;
-            bind()?
-        }
-        other => other?,
-    };
-    Ok(Socket::Unix {
-        listener,
-        _file: Some(SocketFile(path.to_path_buf())),
-    })
 }
