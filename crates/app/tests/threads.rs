@@ -1,7 +1,8 @@
 //! Threads of the running program, who may have its port, and how many files it may open.
 #![cfg(target_os = "linux")]
 
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 /// The thread that writes the log.
@@ -25,6 +26,12 @@ impl Running {
     }
 
     fn start(args: &[&str]) -> Self {
+        let mut running = Self::launch(args);
+        running.log_until("listening on");
+        running
+    }
+
+    fn launch(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_fulmar"))
             .args(args)
             .env("KCPTUN_KEY", "swordfish")
@@ -34,9 +41,7 @@ impl Running {
             .spawn()
             .expect("started");
         let log = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let mut running = Self { child, log };
-        running.log_until("listening on");
-        running
+        Self { child, log }
     }
 
     /// The line of the log that has `text`, the next of them.
@@ -125,6 +130,42 @@ fn as_many_files_as_the_system_permits() {
     let words: Vec<&str> = line.expect("a line").split_ascii_whitespace().collect();
     assert_eq!(words[3], words[4], "soft and hard: {words:?}");
     assert_ne!(words[3], "100");
+}
+
+#[test]
+fn a_thousand_ports_under_a_limit_of_1024_files() {
+    let target = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let to = target.local_addr().expect("address").to_string();
+    let first = 21_000;
+    let range = format!("127.0.0.1:{first}-{}", first + 1000);
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -n 1024 && exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_fulmar"))
+        .args(["server", "-t", &to, "-l", &range])
+        .env("KCPTUN_KEY", "swordfish")
+        .env_remove("FULMAR_LOG")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let log = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut server = Running { child, log };
+    server.log_until("listening on");
+    let files = format!("/proc/{}/fd", server.child.id());
+    let files = std::fs::read_dir(files).expect("files").count();
+    assert!((1001..1024).contains(&files), "{files} files");
+    // There are some left for connections, and a socket wakes its driver.
+    let last = format!("127.0.0.1:{}", first + 1000);
+    let args = ["client", "-l", "127.0.0.1:0", "-r", &last];
+    let mut client = Running::launch(&args);
+    let line = client.log_until("listening on");
+    let (_, listen) = line.split_once("listening on ").expect("it says so");
+    let mut conn = TcpStream::connect(listen.trim()).expect("connected");
+    conn.write_all(b"through").expect("sent");
+    let (mut served, _) = target.accept().expect("it arrives");
+    let mut got = [0; 7];
+    served.read_exact(&mut got).expect("it arrives");
+    assert_eq!(&got, b"through");
 }
 
 #[test]

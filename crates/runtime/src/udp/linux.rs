@@ -1,9 +1,13 @@
 //! A UDP socket on Linux: it wakes its driver, or is looked at at intervals (see [`super::moderation`]).
+//!
+//! A process may have a thousand of them and not many more descriptors, so each takes one: the socket itself is registered with
+//! the runtime, and only for what it waits for at present. Each wake-up for a direction that nobody asks for is one too many.
 
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::AsFd;
-use std::task::{Context, Poll, ready};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use fulmar_netio::{
     Alarm, Details, IcmpError, IoCounters, RecvBuffers, RecvMeta, Sent, SockRef, Transmit, UdpState,
@@ -15,20 +19,20 @@ use super::moderation::{Mode, Moderation};
 
 /// See the module's documentation.
 pub(crate) struct Udp {
-    socket: UdpSocket,
+    socket: Registered,
     state: UdpState,
     moderation: Moderation,
     /// Datagrams since the socket was empty last.
     found: usize,
-    /// Told when datagrams arrive. Not there while the socket is looked at: being told costs a wake-up of the thread
-    /// each time, whether anybody listens or not.
-    readable: Option<Readable>,
+    /// Told when datagrams arrive. Not while the socket is looked at: being told costs a wake-up of the thread each time,
+    /// whether anybody listens or not.
+    wakes: bool,
+    /// Told when there is room to send, because there was none.
+    full: bool,
     /// The next look.
-    alarm: Option<(Alarm, Readable)>,
+    alarm: Option<pipe::Receiver>,
     /// It is time for a look, or one is going on.
     looking: bool,
-    /// Told when there is room to send; made when there was none for the first time.
-    writable: Option<Writable>,
 }
 
 impl Udp {
@@ -39,16 +43,18 @@ impl Udp {
     pub(crate) fn new(socket: UdpSocket, details: Details) -> io::Result<Self> {
         let state = UdpState::new(SockRef::from(&socket))?;
         state.ask(SockRef::from(&socket), details);
-        Ok(Self {
-            readable: Some(Readable::new(&socket)?),
-            socket,
+        let mut udp = Self {
+            socket: Registered::Not(socket.into()),
             state,
             moderation: Moderation::new(),
             found: 0,
+            wakes: true,
+            full: false,
             alarm: None,
             looking: false,
-            writable: None,
-        })
+        };
+        udp.register(&mut Context::from_waker(Waker::noop()))?;
+        Ok(udp)
     }
 
     /// See [`crate::socket::Datagrams::poll_recv`].
@@ -63,50 +69,72 @@ impl Udp {
         loop {
             if !self.looking {
                 // Whatever arrives from here on is told of again.
-                let alarm = self.alarm.as_ref().map(|(_, readable)| readable);
-                if let Some(readable) = self.readable.as_ref().or(alarm) {
-                    ready!(readable.poll_wait(cx))?;
+                match (self.wakes, &self.alarm) {
+                    (false, Some(alarm)) => ready!(readable(alarm, cx))?,
+                    _ => ready!(self.socket.poll_readable(cx))?,
                 }
                 self.looking = true;
             }
-            match self.state.recv(SockRef::from(&self.socket), buffers, metas) {
+            let socket = self.socket.as_fd()?;
+            match self.state.recv(SockRef::from(&socket), buffers, metas) {
                 Ok(runs) => {
                     let datagrams = metas.iter().take(runs).map(RecvMeta::datagrams);
                     self.found += datagrams.sum::<usize>();
                     if buffers.drained() {
-                        self.emptied(now, hurry)?;
+                        self.emptied(cx, now, hurry)?;
                     }
                     return Poll::Ready(Ok(runs));
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.emptied(now, hurry)?,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.emptied(cx, now, hurry)?,
                 Err(e) => return Poll::Ready(Err(e)),
             }
         }
     }
 
     /// The socket is empty: decides how to learn of the next datagrams.
-    fn emptied(&mut self, now: Instant, hurry: bool) -> io::Result<()> {
+    fn emptied(&mut self, cx: &mut Context<'_>, now: Instant, hurry: bool) -> io::Result<()> {
         self.looking = false;
-        match self
-            .moderation
-            .after(now, std::mem::take(&mut self.found), hurry)
-        {
-            Mode::Wakes if self.readable.is_none() => {
-                self.readable = Some(Readable::new(&self.socket)?);
-            }
-            Mode::Wakes => {}
+        let found = std::mem::take(&mut self.found);
+        let wakes = match self.moderation.after(now, found, hurry) {
+            Mode::Wakes => true,
+            // Without a descriptor for a timer it is told as ever.
             Mode::Looks(after) => {
-                let (alarm, _) = match &self.alarm {
-                    Some(alarm) => alarm,
-                    None => {
-                        let alarm = Alarm::new()?;
-                        let readable = Readable::new(&alarm)?;
-                        self.alarm.insert((alarm, readable))
-                    }
-                };
-                alarm.set(after)?;
-                self.readable = None;
+                let looks = self.look_after(after).is_ok();
+                if !looks {
+                    self.moderation.give_up(now);
+                }
+                !looks
             }
+        };
+        if std::mem::replace(&mut self.wakes, wakes) != wakes {
+            self.register(cx)?;
+        }
+        Ok(())
+    }
+
+    fn look_after(&mut self, time: Duration) -> io::Result<()> {
+        let alarm = match &self.alarm {
+            Some(alarm) => alarm,
+            None => {
+                let alarm = pipe::Receiver::from_owned_fd_unchecked(Alarm::new()?.into())?;
+                self.alarm.insert(alarm)
+            }
+        };
+        Alarm::set_on(alarm, time)
+    }
+
+    /// Registers the socket for what is waited for from now on, and wakes the task of `cx` for it. What is ready already is
+    /// told of once more.
+    fn register(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let socket = std::mem::replace(&mut self.socket, Registered::Lost).into_fd()?;
+        self.socket = Registered::new(socket, self.wakes, self.full)?;
+        // A task that waits already has to be woken by this registration.
+        if self.wakes && self.socket.poll_readable(cx).is_ready() {
+            self.looking = true;
+            cx.waker().wake_by_ref();
+        }
+        if self.full && self.socket.poll_writable(cx).is_ready() {
+            cx.waker().wake_by_ref();
         }
         Ok(())
     }
@@ -117,16 +145,21 @@ impl Udp {
         cx: &mut Context<'_>,
         runs: &[Transmit<'_>],
     ) -> Poll<io::Result<Sent>> {
-        loop {
-            match self.state.send_many(SockRef::from(&self.socket), runs) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
+        let socket = self.socket.as_fd()?;
+        match self.state.send_many(SockRef::from(&socket), runs) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                self.full = true;
+                // Anew each time: an error that the socket reports makes a registration seem writable for ever.
+                self.register(cx)?;
+                Poll::Pending
             }
-            let writable = match &self.writable {
-                Some(writable) => writable,
-                None => self.writable.insert(Writable::new(&self.socket)?),
-            };
-            ready!(writable.poll_wait(cx))?;
+            done => {
+                let all = !matches!(&done, Ok(sent) if sent.runs < runs.len());
+                if all && std::mem::take(&mut self.full) {
+                    self.register(cx)?;
+                }
+                Poll::Ready(done)
+            }
         }
     }
 
@@ -144,7 +177,8 @@ impl Udp {
 
     /// Its local address.
     pub(crate) fn local_addr(&self) -> Option<std::net::SocketAddr> {
-        self.socket.local_addr().ok()
+        let socket = self.socket.as_fd().ok()?;
+        SockRef::from(&socket).local_addr().ok()?.as_socket()
     }
 
     /// What happened on it.
@@ -153,41 +187,87 @@ impl Udp {
     }
 }
 
-/// Waits for one direction of a descriptor. A socket of the runtime waits for both, and each wake-up for the direction
-/// that nobody asks for is one too many. Its pipes wait for one, whatever the descriptor is.
-struct Readable(pipe::Receiver);
+/// A socket with the runtime, for what is waited for. A socket of the runtime waits for both directions; its pipes wait for one,
+/// whatever the descriptor is.
+enum Registered {
+    Not(OwnedFd),
+    Reads(pipe::Receiver),
+    Writes(pipe::Sender),
+    Both(tokio::net::UdpSocket),
+    /// It could not be registered, and is closed.
+    Lost,
+}
 
-impl Readable {
-    fn new(of: &impl AsFd) -> io::Result<Self> {
-        let fd = of.as_fd().try_clone_to_owned()?;
-        pipe::Receiver::from_owned_fd_unchecked(fd).map(Self)
+impl Registered {
+    fn new(socket: OwnedFd, reads: bool, writes: bool) -> io::Result<Self> {
+        Ok(match (reads, writes) {
+            (true, false) => Self::Reads(pipe::Receiver::from_owned_fd_unchecked(socket)?),
+            (false, true) => Self::Writes(pipe::Sender::from_owned_fd_unchecked(socket)?),
+            (true, true) => Self::Both(tokio::net::UdpSocket::from_std(socket.into())?),
+            (false, false) => Self::Not(socket),
+        })
     }
 
-    /// Ready once for each time that it became readable.
-    fn poll_wait(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.0.poll_read_ready(cx))?;
-        // What says "not now" is waited for again.
-        let _ = self
-            .0
-            .try_io(|| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
-        Poll::Ready(Ok(()))
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Not(fd) => Ok(fd),
+            Self::Reads(receiver) => receiver.into_nonblocking_fd(),
+            Self::Writes(sender) => sender.into_nonblocking_fd(),
+            Self::Both(socket) => Ok(socket.into_std()?.into()),
+            Self::Lost => Err(lost()),
+        }
+    }
+
+    fn as_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        match self {
+            Self::Not(fd) => Ok(fd.as_fd()),
+            Self::Reads(receiver) => Ok(receiver.as_fd()),
+            Self::Writes(sender) => Ok(sender.as_fd()),
+            Self::Both(socket) => Ok(socket.as_fd()),
+            Self::Lost => Err(lost()),
+        }
+    }
+
+    /// Ready once for each time that it became readable, if it is registered for that.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Reads(receiver) => readable(receiver, cx),
+            Self::Both(socket) => {
+                ready!(socket.poll_recv_ready(cx))?;
+                clear(|not_now| socket.try_io(tokio::io::Interest::READABLE, not_now))
+            }
+            Self::Not(_) | Self::Writes(_) => Poll::Pending,
+            Self::Lost => Poll::Ready(Err(lost())),
+        }
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Writes(sender) => {
+                ready!(sender.poll_write_ready(cx))?;
+                clear(|not_now| sender.try_io(not_now))
+            }
+            Self::Both(socket) => {
+                ready!(socket.poll_send_ready(cx))?;
+                clear(|not_now| socket.try_io(tokio::io::Interest::WRITABLE, not_now))
+            }
+            Self::Not(_) | Self::Reads(_) => Poll::Pending,
+            Self::Lost => Poll::Ready(Err(lost())),
+        }
     }
 }
 
-/// As [`Readable`].
-struct Writable(pipe::Sender);
+fn readable(of: &pipe::Receiver, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    ready!(of.poll_read_ready(cx))?;
+    clear(|not_now| of.try_io(not_now))
+}
 
-impl Writable {
-    fn new(of: &impl AsFd) -> io::Result<Self> {
-        let fd = of.as_fd().try_clone_to_owned()?;
-        pipe::Sender::from_owned_fd_unchecked(fd).map(Self)
-    }
+/// What says "not now" is waited for again.
+fn clear(attempt: impl FnOnce(fn() -> io::Result<()>) -> io::Result<()>) -> Poll<io::Result<()>> {
+    let _ = attempt(|| Err(io::ErrorKind::WouldBlock.into()));
+    Poll::Ready(Ok(()))
+}
 
-    fn poll_wait(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.0.poll_write_ready(cx))?;
-        let _ = self
-            .0
-            .try_io(|| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
-        Poll::Ready(Ok(()))
-    }
+fn lost() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the socket is closed")
 }

@@ -93,7 +93,8 @@ impl Moderation {
         self.mode
     }
 
-    fn give_up(&mut self, now: Instant) {
+    /// Looking is not worth it, or not possible: for a while it is not considered again.
+    pub(crate) fn give_up(&mut self, now: Instant) {
         self.mode = Mode::Wakes;
         self.reset(now + PAUSE);
     }

@@ -37,6 +37,15 @@ impl Alarm {
     ///
     /// None that a caller can cause; the kernel's, should it have any.
     pub fn set(&self, delay: Duration) -> io::Result<()> {
+        Self::set_on(&self.0, delay)
+    }
+
+    /// As [`Self::set`], for one that has been made an [`OwnedFd`] and given away.
+    ///
+    /// # Errors
+    ///
+    /// `fd` is no such timer.
+    pub fn set_on(fd: &impl AsFd, delay: Duration) -> io::Result<()> {
         let delay = delay.max(Duration::from_nanos(1));
         let zero = libc::timespec {
             tv_sec: 0,
@@ -50,12 +59,19 @@ impl Alarm {
             },
         };
         // SAFETY: `value` outlives the call, and no old value is asked for.
-        let rc =
-            unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &value, std::ptr::null_mut()) };
+        let rc = unsafe {
+            libc::timerfd_settime(fd.as_fd().as_raw_fd(), 0, &value, std::ptr::null_mut())
+        };
         if rc < 0 {
             return Err(io::Error::last_os_error());
         }
         Ok(())
+    }
+}
+
+impl From<Alarm> for OwnedFd {
+    fn from(alarm: Alarm) -> Self {
+        alarm.0
     }
 }
 
