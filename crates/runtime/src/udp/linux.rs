@@ -165,14 +165,17 @@ impl Udp {
 
     /// See [`crate::socket::Datagrams::watch_icmp`].
     pub(crate) fn watch_icmp(&self) {
-        if let Err(e) = self.state.watch_icmp(SockRef::from(&self.socket)) {
+        let watched = |socket| self.state.watch_icmp(SockRef::from(&socket));
+        if let Err(e) = self.socket.as_fd().and_then(watched) {
             tracing::debug!("ICMP errors will not be told: {e}");
         }
     }
 
     /// See [`crate::socket::Datagrams::drain_icmp`].
     pub(crate) fn drain_icmp(&self, each: impl FnMut(IcmpError)) {
-        self.state.drain_icmp(SockRef::from(&self.socket), each);
+        if let Ok(socket) = self.socket.as_fd() {
+            self.state.drain_icmp(SockRef::from(&socket), each);
+        }
     }
 
     /// Its local address.
