@@ -19,19 +19,28 @@ struct Run {
     pieces: &'static [&'static str],
 }
 
-const RUNS: [Run; 1] = [Run {
-    name: "ticks",
-    about: "mode auto towards receivers that acknowledge by a clock: every tick, window, path, link, queue and loss",
-    package: "fulmar-arq",
-    test: "ticks",
-    pieces: &[
-        "long_tick_10",
-        "long_tick_30",
-        "long_tick_50",
-        "long_tick_100",
-        "long_tick_200",
-    ],
-}];
+const RUNS: [Run; 2] = [
+    Run {
+        name: "ticks",
+        about: "mode auto towards receivers that acknowledge by a clock: every tick, window, path, link, queue and loss",
+        package: "fulmar-arq",
+        test: "ticks",
+        pieces: &[
+            "long_tick_10",
+            "long_tick_30",
+            "long_tick_50",
+            "long_tick_100",
+            "long_tick_200",
+        ],
+    },
+    Run {
+        name: "paths",
+        about: "what mode auto gets of a link in the long run: every rate, round trip, loss and queue",
+        package: "fulmar-arq",
+        test: "paths",
+        pieces: &["long_paths"],
+    },
+];
 
 /// Runs what `arguments` name.
 pub(crate) fn long(

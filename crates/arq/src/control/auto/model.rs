@@ -42,6 +42,8 @@ const BURST_STARTUP_GAIN: f64 = 1.25;
 const PROBE_GAIN: f64 = 1.18;
 /// What a probe may add to a queue before it shows, microseconds.
 const PROBE_QUEUE: f64 = 10_000.0;
+/// Share of losses by chance above which probes stay strong.
+const GENTLE_LOSS: f64 = 0.15;
 /// How much faster than on average what a window lets go may leave.
 const MOST_RUSH: f64 = 4.0;
 /// The same where nothing gets lost.
@@ -143,6 +145,11 @@ pub(super) struct Model {
     /// The same within a probe, and how much bolder it has become.
     probe_rate: f64,
     probe_step: f64,
+    /// A probe has lost more than chance does.
+    gentle: bool,
+    /// When the latest probe ended, and whether it made a queue.
+    probed: u64,
+    probe_queued: bool,
     /// Bytes that may be in flight when startup begins; what leaves the path is added (RFC 5681, slow start; but a loss is not
     /// taken for congestion).
     slow_start: f64,
@@ -219,6 +226,9 @@ impl Model {
             full_looks: 0,
             probe_rate: 0.0,
             probe_step: 1.0,
+            gentle: false,
+            probed: 0,
+            probe_queued: false,
             slow_start: FIRST_FLIGHT * segment as f64,
             left_before: 0,
             left: 0,
@@ -382,12 +392,18 @@ impl Model {
     }
 
     fn probe_gain(&self) -> f64 {
-        if self.wait == 0 {
+        if !self.probes_gently() {
             return PROBE_GAIN;
         }
-        // What it makes is seen a round trip and a burst later.
-        let step = self.probe_step * PROBE_QUEUE / (self.min_rtt() + self.wait) as f64;
+        // What it makes is seen a round trip (and a burst) later.
+        let step = self.probe_step * PROBE_QUEUE / (self.min_rtt() + self.wait).max(1) as f64;
         1.0 + step.min(PROBE_GAIN - 1.0)
+    }
+
+    /// Whether probes are so weak that one of them shows little: where bursts hide what they do, and where a stronger one was more than
+    /// the queue holds.
+    const fn probes_gently(&self) -> bool {
+        self.wait > 0 || self.gentle
     }
 
     /// Whether the other side's window is what limits.
@@ -632,6 +648,13 @@ impl Model {
         let deviation = (chance.max(0.01) * (1.0 - chance) / packets).sqrt();
         if share > chance + 0.02 + 3.0 * deviation {
             self.crowded = true;
+            // On a short way, or where much gets lost, a weaker one would show nothing.
+            // And without a queue it lost for another reason.
+            let probed = self.phase == Phase::ProbeUp
+                || self.phase != Phase::Startup && news.now < self.probed + 3 * self.min_rtt();
+            let probed = probed && self.probe_queued;
+            let long = self.min_rtt() as f64 * (PROBE_GAIN - 1.0) > PROBE_QUEUE;
+            self.gentle |= probed && long && chance < GENTLE_LOSS;
         }
     }
 
@@ -693,9 +716,10 @@ impl Model {
             Phase::ProbeUp => {
                 let waited = now.saturating_sub(self.since) >= self.min_rtt();
                 let queued = self.queue() > 1.5 * self.target();
+                self.probe_queued |= queued;
                 if waited && queued || self.drained.0 || self.crowded {
                     self.enter(Phase::Drain, now);
-                } else if self.wait > 0 {
+                } else if self.probes_gently() {
                     if round_ended && self.rounds_in_phase >= 2 {
                         self.go_on_probing(now);
                     }
@@ -820,6 +844,9 @@ impl Model {
             Phase::Startup => FIRST_DRAIN_GAIN,
             _ => DRAIN_GAIN,
         };
+        if self.phase == Phase::ProbeUp {
+            self.probed = now;
+        }
         self.phase = phase;
         self.since = now;
         self.rounds_in_phase = 0;
@@ -837,9 +864,11 @@ impl Model {
                 self.full_rate = self.bandwidth();
                 self.probe_rate = self.full_rate;
                 self.probe_step = 1.0;
+                self.probe_queued = false;
             }
             Phase::ProbeRtt => self.small_since = None,
             Phase::Startup => {
+                self.gentle = false;
                 self.full_rate = self.bandwidth();
                 self.full_looks = 0;
                 self.slow_start = (self.holds() + self.waits()).max(LEAST_FLIGHT * self.segment);
