@@ -17,6 +17,11 @@ use fulmar_wire::time::Instant;
 const MISSING: f32 = 0.0003;
 /// Most copies.
 const MOST_COPIES: u8 = 3;
+/// The same on a way whose round trip is longer than [`FAR`]: what is missing holds up all that was sent in a round trip after it. On one
+/// that is longer than [`TOO_FAR`] nobody waits for an echo.
+const MOST_COPIES_FAR: u8 = 4;
+const FAR: Duration = Duration::from_millis(115);
+const TOO_FAR: Duration = Duration::from_millis(400);
 /// Packets that an estimate of loss has to rest on before it is taken as it is. Until then it is mixed with an assumption, so
 /// that a new session is protected before it has measured anything.
 const ENOUGH_SAMPLES: u32 = 50;
@@ -131,7 +136,7 @@ impl Redundancy {
             parity: 0,
             copied: 0,
         };
-        it.copies = it.copies_for(mixed(0.0, 0));
+        it.copies = it.copies_for(mixed(0.0, 0), Duration::ZERO);
         it
     }
 
@@ -141,7 +146,11 @@ impl Redundancy {
             loss: share(view.loss),
             ..*view
         };
-        self.copies = self.copies_for(mixed(view.loss, view.samples));
+        self.copies = if is_far(view.rtt) {
+            self.copies_for(careful(&view), view.rtt)
+        } else {
+            self.copies_for(mixed(view.loss, view.samples), Duration::ZERO)
+        };
         self.network_limited = view.network_limited;
         self.fade(now);
 
@@ -186,7 +195,7 @@ impl Redundancy {
         }
     }
 
-    /// How many more times, 0 to 3, a small segment of a sparse flow is to be sent: so many that it stays missing in fewer than
+    /// How many more times, 0 to 4, a small segment of a sparse flow is to be sent: so many that it stays missing in fewer than
     /// 3 of 10,000 cases. That takes losses for independent, so copies should not leave together.
     #[must_use]
     pub const fn copies(&self) -> u8 {
@@ -231,18 +240,24 @@ impl Redundancy {
         self.parity.saturating_add(self.copied)
     }
 
-    fn copies_for(&self, loss: f32) -> u8 {
+    fn copies_for(&self, loss: f32, rtt: Duration) -> u8 {
         if self.percent == 0 {
             return 0;
         }
+        let far = rtt.max(FAR).as_secs_f32() / FAR.as_secs_f32();
+        let most = if rtt > FAR {
+            MOST_COPIES_FAR
+        } else {
+            MOST_COPIES
+        };
         let mut missing = loss;
-        for copies in 0..MOST_COPIES {
-            if missing <= MISSING {
+        for copies in 0..most {
+            if missing * far <= MISSING {
                 return copies;
             }
             missing *= loss;
         }
-        MOST_COPIES
+        most
     }
 
     /// The shape that would be best now.
@@ -332,6 +347,29 @@ fn cost((data, parity): (usize, usize)) -> f32 {
     small(parity) / small(data)
 }
 
+/// Whether what is missing holds up much, and somebody waits for it.
+fn is_far(rtt: Duration) -> bool {
+    rtt > FAR && rtt <= TOO_FAR
+}
+
+/// The loss that copies are for, on a long way. Where one that is missing holds up much, a few dozen packets that happened to arrive are not believed:
+/// the assumption counts for longer, and the estimate is taken to be two deviations too low.
+fn careful(view: &PathView) -> f32 {
+    let (samples, (assumed, weight)) = (small(view.samples as usize), ASSUMED);
+    let few = view.samples < 4 * ENOUGH_SAMPLES;
+    let loss = if few {
+        (view.loss * samples + assumed * weight) / (samples + weight)
+    } else {
+        view.loss
+    };
+    if few || view.loss > 0.0 {
+        let deviation = (loss * (1.0 - loss) / (samples + weight)).max(0.0).sqrt();
+        (loss + 2.0 * deviation).min(1.0)
+    } else {
+        loss
+    }
+}
+
 /// The measured loss, mixed with an assumption while it rests on few packets.
 fn mixed(loss: f32, samples: u32) -> f32 {
     if samples >= ENOUGH_SAMPLES {
@@ -401,6 +439,27 @@ mod tests {
     }
 
     #[test]
+    fn more_copies_on_a_long_way() {
+        let copies = |rtt, loss, samples| {
+            let mut r = Redundancy::new(20, true);
+            let rtt = Duration::from_millis(rtt);
+            let view = PathView {
+                loss,
+                samples,
+                rtt,
+                ..STEADY
+            };
+            r.update(at(0), &view);
+            r.copies()
+        };
+        assert_eq!((copies(100, 0.15, 1000), copies(200, 0.15, 1000)), (3, 4));
+        assert_eq!(copies(600, 0.15, 1000), 3);
+        // What was lucky is not believed at once; a path that loses nothing is in the end.
+        assert_eq!((copies(100, 0.0, 60), copies(300, 0.0, 60)), (0, 2));
+        assert_eq!(copies(300, 0.0, 1000), 0);
+    }
+
+    #[test]
     fn copies_follow_loss() {
         let copies = |loss, samples| {
             let mut r = Redundancy::new(20, true);
@@ -409,6 +468,7 @@ mod tests {
                 &PathView {
                     loss,
                     samples,
+                    rtt: Duration::from_millis(50),
                     ..STEADY
                 },
             );
@@ -691,7 +751,7 @@ mod tests {
                     }
                 }
                 prop_assert!(r.parity_bytes() * 100 <= r.own_bytes() * share + burst * 100);
-                prop_assert!(r.copies() <= MOST_COPIES);
+                prop_assert!(r.copies() <= MOST_COPIES_FAR);
                 if let Some((data, parity)) = r.parity() {
                     prop_assert!(data + parity < 256 && parity as u64 * 100 <= data as u64 * share);
                 }

@@ -262,7 +262,7 @@ pub trait SenderControl {
         rto
     }
 
-    /// How many more times the segment that is being sent goes out, 0 to 3: the first copy at once in a datagram of its own, the others
+    /// How many more times the segment that is being sent goes out, 0 to 4: the first copy at once in a datagram of its own, the others
     /// with what is sent next, or after [`Self::copy_delay`].
     #[inline]
     fn copies(&self, _sent: &Sent) -> u8 {
@@ -352,7 +352,7 @@ pub trait SenderControl {
     #[inline]
     fn set_mss(&mut self, _mss: usize) {}
 
-    /// How many copies segments of sparse flows get from now on, 0 to 3; decided above, where the budget is kept.
+    /// How many copies segments of sparse flows get from now on, 0 to 4; decided above, where the budget is kept.
     #[inline]
     fn set_copies(&mut self, _copies: u8) {}
 }

@@ -280,7 +280,7 @@ fn budget(host: &Host, options: &Options, sim: &Sim) {
         sim.report()
     );
     assert!(
-        c.auto_copy_bytes <= 3 * c.auto_own_bytes,
+        c.auto_copy_bytes <= 4 * c.auto_own_bytes,
         "{}",
         sim.report()
     );

@@ -186,6 +186,36 @@ of datagrams, with 28 of headers each, from the client per byte that its applica
     table.is_as_committed("auto_latency");
 }
 
+/// Of messages that are sent one each 20 ms, 99 of 100 are answered within a round trip and 40 ms, whatever is lost of them up to 15 %.
+#[test]
+fn small_messages_wait_40_ms_for_what_is_lost() {
+    let mut late = Vec::new();
+    for rtt in [20, 60, 120, 200, 300] {
+        for loss in [5, 10, 15] {
+            for jitter in [0, 6] {
+                let mut all = Vec::new();
+                for seed in 1..=6 {
+                    let path = Link {
+                        loss: f64::from(loss) / 100.0,
+                        jitter: ms(jitter),
+                        ..round_trip(rtt)
+                    };
+                    let mut sim = sim("messages", seed, path.clone(), path);
+                    all.extend(echoes(&mut sim, 600));
+                }
+                all.sort_by(f64::total_cmp);
+                let p99 = percentile(&all, 99);
+                if p99 > rtt as f64 + 40.5 {
+                    late.push(format!(
+                        "{rtt} ms, {loss} %, jitter of {jitter} ms: p99 {p99:.0} ms"
+                    ));
+                }
+            }
+        }
+    }
+    assert!(late.is_empty(), "{late:#?}");
+}
+
 #[test]
 fn auto_tables_fairness() {
     let mut table = Table::new();

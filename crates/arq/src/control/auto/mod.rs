@@ -35,6 +35,8 @@ use loss::Loss;
 use model::{Model, News};
 use recovery::Recovery;
 
+/// Most copies of a segment of a sparse flow.
+const MOST_COPIES: u8 = 4;
 /// What leaves in one run: the time in which the path takes it, nanoseconds.
 const QUANTUM: u64 = 2_000_000;
 /// Time that a timer may be late without loss of pace, nanoseconds.
@@ -579,6 +581,6 @@ impl SenderControl for Auto {
     }
 
     fn set_copies(&mut self, copies: u8) {
-        self.copies = copies.min(3);
+        self.copies = copies.min(MOST_COPIES);
     }
 }
