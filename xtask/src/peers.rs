@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// A program that rows need, and the package that has it.
-const NEEDED: [(&str, &str); 4] = [
+const NEEDED: [(&str, &str); 5] = [
     ("kcptun-client", "kcptun"),
     ("kcptun-server", "kcptun"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
+    ("nft", "nftables"),
 ];
 
 /// Makes the programs available. Returns what is still missing, in words.
