@@ -239,6 +239,17 @@ impl Tunnel {
         Ok(())
     }
 
+    /// Ends both programs and starts the client alone.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn restart_client_alone(&mut self) -> Result<(), String> {
+        self.server.kill();
+        self.client.kill();
+        self.client = self.parts().start_client().await?;
+        Ok(())
+    }
+
     /// Both logs in a few words, for a report about a failure.
     #[must_use]
     pub fn last_words(&self) -> String {

@@ -4,6 +4,7 @@
 //! or the keys of kcptun-libev's files, whichever the operator has. What happens again and again is told once
 //! ([`LogLimit`]), for all sessions of the process together.
 
+use std::mem::discriminant;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,8 @@ struct Options {
     key_or_cipher: &'static str,
     /// What makes the ciphers equal.
     cipher: &'static str,
+    /// What makes the dialects equal.
+    dialect: &'static str,
     /// Why a server may drop sessions that it can open.
     refused: &'static str,
     /// Our send window, and the other end's receive window.
@@ -36,7 +39,8 @@ struct Options {
 const KCPTUN: Options = Options {
     key: "--key",
     key_or_cipher: "--key or --crypt",
-    cipher: "--crypt, and --compat,",
+    cipher: "--crypt",
+    dialect: "--compat",
     refused: "most likely --nocomp or --smuxver differs (releases before November 2025 default to --smuxver 1)",
     windows: ["--sndwnd", "--rcvwnd"],
 };
@@ -45,6 +49,7 @@ const KCPTUN_2016: Options = Options {
     key: "--key",
     key_or_cipher: "--key",
     cipher: "--compat",
+    dialect: "--compat",
     refused: "most likely the variant of --compat or --tuncrypt differs",
     windows: ["--sndwnd", "--rcvwnd"],
 };
@@ -53,6 +58,7 @@ const LIBEV: Options = Options {
     key: "password or psk",
     key_or_cipher: "password, psk or method",
     cipher: "method",
+    dialect: "method",
     refused: "it was restarted a moment ago, or it is no kcptun-libev server",
     windows: ["kcp.sndwnd", "kcp.rcvwnd"],
 };
@@ -102,6 +108,7 @@ impl Advice {
             key,
             key_or_cipher,
             cipher,
+            dialect,
             refused,
             ..
         } = self.options;
@@ -118,11 +125,14 @@ impl Advice {
                 "they arrive but none opens: most likely {key} differs from the other end's (no cipher that we know opens \
                  them with this key)"
             ),
-            Suspicion::OtherCipher { theirs, ours } => format!(
-                "the other end uses {} and we use {}: the key is the same, make {cipher} equal",
-                theirs.name(),
-                ours.name()
-            ),
+            Suspicion::OtherCipher { theirs, ours } => {
+                let one_dialect = discriminant(theirs) == discriminant(ours);
+                let option = if one_dialect { cipher } else { dialect };
+                let (theirs, ours) = (theirs.name(), ours.name());
+                format!(
+                    "the other end uses {theirs} and we use {ours}: the key is the same, make {option} equal"
+                )
+            }
             Suspicion::StreamsRefused => {
                 format!("the server opens our datagrams but drops the session: {refused}")
             }
