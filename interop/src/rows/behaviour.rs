@@ -463,7 +463,7 @@ fn named(tunnel: &Tunnel, pair: Pair, flag: &str) -> bool {
         .any(|(_, process)| {
             warnings(process, flag)
                 .iter()
-                .any(|line| line.contains("differ") || line.contains("make the"))
+                .any(|line| line.contains("differ") || line.contains(&format!("make {flag}")))
         })
 }
 
