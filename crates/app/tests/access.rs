@@ -4,68 +4,8 @@
 #[allow(dead_code, reason = "some of it is for the tests of others")]
 mod kit;
 
-use std::net::{SocketAddr, UdpSocket};
-
-use kit::{Program, SOON, Service, connect, echo, file, fulmar, http, service};
-use tempfile::TempDir;
-
-/// A server with a status page, and a client, as whole processes.
-struct Pair {
-    server: Program,
-    client: Program,
-    /// How the client's log marks the address that it listens on.
-    kind: &'static str,
-    _dir: TempDir,
-}
-
-const LIBEV: &str = r#""method": "xchacha20poly1305_ietf", "password": "a rather long password""#;
-
-impl Pair {
-    /// `compat`: `libev`, or what stands behind `--compat`. `flag` and `levels` are for the server.
-    fn start(compat: &str, target: SocketAddr, flag: Option<&str>, levels: Option<&str>) -> Self {
-        let at = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr());
-        let at = at.expect("a free port");
-        let dir = TempDir::new().expect("dir");
-        let [mut server, mut client] = [fulmar(), fulmar()];
-        if compat == "libev" {
-            let members = format!(
-                r#""connect": "{target}", "kcp_bind": "{at}", "http_listen": "127.0.0.1:0", {LIBEV}"#
-            );
-            let path = file(dir.path(), "server.json", &members);
-            server.args(["run", "-c"]).arg(path);
-            let members = format!(r#""listen": "127.0.0.1:0", "kcp_connect": "{at}", {LIBEV}"#);
-            client
-                .args(["run", "-c"])
-                .arg(file(dir.path(), "client.json", &members));
-        } else {
-            for command in [&mut server, &mut client] {
-                command.env("KCPTUN_KEY", "k");
-            }
-            let at = at.to_string();
-            server.args(["server", "-l", &at, "-t", &target.to_string()]);
-            server.args(["--compat", compat, "--http-listen", "127.0.0.1:0"]);
-            client.args(["client", "-l", "127.0.0.1:0", "-r", &at]);
-            client.args(["--compat", compat]);
-        }
-        server.args(flag);
-        let server = match levels {
-            Some(levels) => Program::start_with_levels(server, levels),
-            None => Program::start(server),
-        };
-        server.line("/udp");
-        let client = Program::start(client);
-        Self {
-            server,
-            client,
-            kind: if compat == "libev" { "/tcp" } else { "" },
-            _dir: dir,
-        }
-    }
-
-    fn echo(&self) {
-        echo(&mut connect(self.client.address(self.kind)), "hello");
-    }
-}
+use kit::pair::Pair;
+use kit::{SOON, Service, http, service};
 
 #[test]
 fn a_servers_log_names_the_client_of_a_stream_and_the_status_page_its_session() {

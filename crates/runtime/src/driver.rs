@@ -5,6 +5,7 @@
 //! bounded; when there is more to do the task yields and is woken again at once.
 
 mod reach;
+mod stop;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -177,6 +178,8 @@ pub(crate) struct Driver {
     /// Memory has been given back since the last burst.
     shrunk: bool,
     ending: Option<Reason>,
+    /// It was told to end: until when it may take ([`stop`]).
+    stopping: Option<Instant>,
     troubles: Troubles,
 }
 
@@ -232,6 +235,7 @@ impl Driver {
             next_tick: None,
             shrunk: true,
             ending: None,
+            stopping: None,
             troubles: Troubles::default(),
         }
     }
@@ -258,8 +262,12 @@ impl Driver {
         while self.ending.is_none()
             && let Poll::Ready(command) = self.commands.poll_recv(cx)
         {
+            if command.is_none() && self.stopping.is_some() {
+                break;
+            }
             worked = true;
             match command {
+                Some(Command::Carry(orphan)) if self.stopping.is_some() => orphan.conn.abort(),
                 Some(Command::Carry(orphan)) => self.carry(orphan),
                 Some(Command::Resolved(addrs)) => {
                     self.socket.resolved(&addrs);
@@ -295,7 +303,8 @@ impl Driver {
                         self.surrender(key);
                     }
                 }
-                Some(Command::Stop) | None => self.ending = Some(Reason::Closed),
+                Some(Command::Stop) => self.stop(),
+                None => self.ending = Some(Reason::Closed),
             }
         }
         worked
@@ -756,10 +765,15 @@ impl Driver {
     /// Sets the timer to what is due next; `true` when that is now.
     fn sleep(&mut self, cx: &mut Context<'_>) -> bool {
         let quiet = (!self.shrunk).then(|| self.traffic_since + QUIET);
-        let next = [self.endpoint.poll_timeout(), self.next_tick, quiet]
-            .into_iter()
-            .flatten()
-            .min();
+        let next = [
+            self.endpoint.poll_timeout(),
+            self.next_tick,
+            quiet,
+            self.stopping,
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         let Some(at) = next else {
             self.timer_at = None;
             return false;
@@ -833,11 +847,11 @@ impl Future for Driver {
                     return Poll::Ready(Err(e));
                 }
             };
-            if this.ending.is_some() {
+            let now = this.clock.now();
+            if this.ending.is_some() || this.has_stopped(now) {
                 this.end();
                 return Poll::Ready(Ok(()));
             }
-            let now = this.clock.now();
             this.tick(now);
             if !worked {
                 this.published
