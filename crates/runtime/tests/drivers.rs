@@ -114,7 +114,8 @@ async fn echo() -> SocketAddr {
     addr
 }
 
-/// Sends `bytes` bytes and checks that all of them come back.
+/// Sends `bytes` bytes, checks that all of them come back, and ends as both sides want it: a client that stopped before
+/// would cut the stream.
 async fn exchange(addr: SocketAddr, seed: u64, bytes: usize) {
     let mut socket = TcpStream::connect(addr).await.expect("connected");
     let (mut from, mut to) = socket.split();
@@ -127,6 +128,9 @@ async fn exchange(addr: SocketAddr, seed: u64, bytes: usize) {
     wrote.expect("written");
     read.expect("read");
     assert!(received == sent, "stream {seed}: every byte as it was sent");
+    to.shutdown().await.expect("half closed");
+    let rest = from.read(&mut [0]).await.expect("the other half's end");
+    assert_eq!(rest, 0);
 }
 
 /// Exchanges on as many streams as `seeds` at once.
