@@ -53,7 +53,9 @@ impl<C: SenderControl> Kcp<C> {
             rmt_wnd: self.rmt_wnd,
         };
         let window = self.control.window(now, limits);
-        let new_data = self.tx.number(window);
+        // Where the window is full of what waits, nothing can be added to the last one.
+        let fills_up = self.more_follows && self.tx.waiting() < self.config.snd_wnd;
+        let new_data = self.tx.number(window, fills_up);
         if kind == Flush::Full && !blocked {
             header.command = Command::Push;
             header.ts = now.wire_millis();

@@ -202,6 +202,8 @@ pub struct Kcp<C = Strategy> {
     pub(crate) said: Vec<(Seq, Millis)>,
     /// A datagram of so many bytes is to ask for the window, to see whether it arrives.
     pub(crate) keeps_to_size: bool,
+    /// See [`Self::more_follows`].
+    pub(crate) more_follows: bool,
     pub(crate) size_probe: Option<usize>,
     /// The window has been told since such a question was sent.
     pub(crate) size_answer: bool,
@@ -279,6 +281,7 @@ impl<C: SenderControl> Kcp<C> {
             ack_ranges: false,
             said: Vec::new(),
             keeps_to_size: false,
+            more_follows: false,
             size_probe: None,
             size_answer: false,
             window_met: false,
@@ -311,6 +314,13 @@ impl<C: SenderControl> Kcp<C> {
     /// Ends the segment that [`Self::send`] has begun, however short it is.
     pub const fn end_segment(&mut self) {
         self.tx.end_segment();
+    }
+
+    /// Whether more bytes of the stream are at hand than have been given so far. A last segment that is not full then waits for them,
+    /// since a window counts segments: a full one and a rest by turns would halve what it allows. To be said before each flush;
+    /// whoever has said so looks for [`Self::has_room`] before the next.
+    pub const fn more_follows(&mut self, more: bool) {
+        self.more_follows = more;
     }
 
     /// A message may end here, if [`Config::max_fragments`] asks for messages: the first one does, and any that is longer than a segment.

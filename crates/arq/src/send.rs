@@ -233,6 +233,15 @@ impl SendBuffer {
         self.end.0.wrapping_sub(self.nxt.0)
     }
 
+    /// Whether the last queued segment takes what is pushed next.
+    #[inline]
+    fn has_open_end(&self) -> bool {
+        self.queued() > 0 && !self.ended && {
+            let last = &self.ring[self.at(self.end.plus(u32::MAX))];
+            usize::from(last.len) < self.capacity
+        }
+    }
+
     /// Everything between `una` and the end of the queue.
     #[inline]
     pub(crate) fn waiting(&self) -> u32 {
@@ -359,10 +368,12 @@ impl SendBuffer {
         }
     }
 
-    /// Numbers queued segments while fewer than `window` are outstanding; whether there was any.
+    /// Numbers queued segments while fewer than `window` are outstanding; whether there was any. `fills_up`: not the last one, if it
+    /// is still to be filled up.
     #[inline]
-    pub(crate) fn number(&mut self, window: u32) -> bool {
-        let more = window.saturating_sub(self.outstanding()).min(self.queued());
+    pub(crate) fn number(&mut self, window: u32, fills_up: bool) -> bool {
+        let queued = self.queued() - u32::from(fills_up && self.has_open_end());
+        let more = window.saturating_sub(self.outstanding()).min(queued);
         self.nxt = self.nxt.plus(more);
         more > 0
     }
@@ -888,7 +899,7 @@ mod tests {
     fn sent(n: u32, threshold: u32, first: Seq) -> SendBuffer {
         let mut tx = SendBuffer::new(first, 10, 0, Some(threshold));
         tx.push(&vec![7; 10 * n as usize], false);
-        tx.number(n);
+        tx.number(n, false);
         for i in 0..n {
             let now = Millis(1000 + i);
             tx.sent(first.plus(i), State::Fresh, now, u64::from(2000 + i), 1000);
@@ -978,7 +989,7 @@ mod tests {
             (tx.payload(Seq(0)), tx.payload(Seq(1))),
             (&b"abcdefghij"[..], &b"KL"[..])
         );
-        tx.number(2);
+        tx.number(2, false);
         tx.push(b"m", false);
         assert_eq!((tx.queued(), tx.payload(Seq(2))), (1, &b"m"[..]));
     }
@@ -992,7 +1003,7 @@ mod tests {
             tx.push(&vec![2; second], false);
             tx.push(&[3; 100], false);
             let n = tx.queued();
-            tx.number(n);
+            tx.number(n, false);
             (0..n).map(|i| tx.payload(Seq(i)).len()).collect::<Vec<_>>()
         };
         assert_eq!(lens(2300, 2000), [1000, 1000, 300, 676, 1000, 424]);

@@ -9,7 +9,7 @@ use common::Datagrams;
 use common::link::{CALM, End, Pair, Weather};
 use fulmar_arq::{Config, DatagramSink, Flush, Kcp, Origin, SenderControl, Strategy, StrategyKind};
 use fulmar_testkit::vectors::xs;
-use fulmar_wire::kcp::{Command, Format, HEADER_LEN};
+use fulmar_wire::kcp::{Command, Format, HEADER_LEN, Header};
 use fulmar_wire::seq::Seq;
 use fulmar_wire::time::Instant;
 use proptest::prelude::*;
@@ -318,5 +318,71 @@ proptest! {
             prop_assert!(command != Command::Push || sn.before(Seq(40)));
         }
         let _ = out.room();
+    }
+}
+
+/// Pieces that are a little longer than a segment, as frames with their headers are, given whenever there is room: how long the
+/// segments are that leave within `turns` of a peer that acknowledges each.
+fn lengths_of_a_long_transfer(window: u32, turns: usize) -> Vec<usize> {
+    let mut kcp = Kcp::new(
+        3,
+        Config {
+            snd_wnd: window,
+            ..config()
+        },
+    );
+    let piece = vec![7; kcp.mss() + 4];
+    let mut out = Datagrams::default();
+    let mut lengths = Vec::new();
+    let mut now = Instant::from_millis(1_000);
+    for _ in 0..turns {
+        while kcp.has_room() {
+            kcp.send(&piece);
+        }
+        kcp.more_follows(true);
+        kcp.flush(now, Flush::Full, &mut out);
+        let mut last: Option<Seq> = None;
+        for datagram in out.take() {
+            for (command, sn, len) in segments(&datagram) {
+                if command == Command::Push {
+                    lengths.push(len);
+                    last = Some(last.map_or(sn, |l| if l.before(sn) { sn } else { l }));
+                }
+            }
+        }
+        let sent = now;
+        let Some(last) = last else {
+            now = kcp.poll_timeout().expect("something waits").max(now);
+            continue;
+        };
+        now += Duration::from_millis(1);
+        let ack = Format::LittleEndian.emit(&Header {
+            conv: 3,
+            command: Command::Ack,
+            frg: 0,
+            wnd: 4096,
+            ts: sent.wire_millis(),
+            sn: last,
+            una: last.next(),
+            len: 0,
+        });
+        kcp.handle_datagram(now, &ack, Origin::Wire).expect("sound");
+    }
+    lengths
+}
+
+#[test]
+fn rests_of_frames_take_no_room_in_a_window() {
+    let lengths = lengths_of_a_long_transfer(4096, 400);
+    let full = lengths.iter().filter(|n| **n == config().mss()).count();
+    assert!(lengths.len() > 400, "{}", lengths.len());
+    assert_eq!(full, lengths.len());
+}
+
+#[test]
+fn a_rest_that_fills_the_window_leaves_all_the_same() {
+    for window in [1, 2, 3] {
+        let lengths = lengths_of_a_long_transfer(window, 400);
+        assert!(lengths.len() >= 200, "{window}: {}", lengths.len());
     }
 }

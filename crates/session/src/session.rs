@@ -583,6 +583,8 @@ impl Session {
                 kcp.end_segment();
             }
         }
+        // The periodic sender keeps to what upstream's sends.
+        kcp.more_follows(measuring.is_some() && !filled.empty);
         filled
     }
 

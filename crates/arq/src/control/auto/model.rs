@@ -66,8 +66,11 @@ const HALF_WINDOW: u64 = 5_000_000;
 const DOUBT: u64 = 600_000;
 /// Shortest time of a round-trip probe, microseconds.
 const PROBE_RTT: u64 = 60_000;
+/// Datagrams that come within this time may be one word of a receiver that acknowledges by a clock, as long as that is not known,
+/// microseconds: then only the last of them tells of the path.
+const ONE_WORD: u64 = 1_000;
 /// Segments in flight before anything is known.
-const FIRST_FLIGHT: f64 = 96.0;
+const FIRST_FLIGHT: f64 = 72.0;
 /// Segments that may always be in flight.
 const LEAST_FLIGHT: f64 = 8.0;
 
@@ -169,8 +172,9 @@ pub(super) struct Model {
     started: bool,
     /// Of this round and of the one before.
     round_rtt: u64,
-    /// Shortest of the samples since a block of eight began, their number, and the shortest of the block before.
+    /// Shortest of the samples since a block of eight began, their number, when it began, and the shortest of the block before.
     block: (u64, u32),
+    block_began: u64,
     block_rtt: u64,
     last_round_rtt: u64,
     /// Smoothed over few acknowledgements.
@@ -240,6 +244,7 @@ impl Model {
             started: false,
             round_rtt: NEVER,
             block: (NEVER, 0),
+            block_began: 0,
             block_rtt: 0,
             last_round_rtt: NEVER,
             rtt: 0.0,
@@ -503,6 +508,8 @@ impl Model {
                 self.wait = news.wait;
                 self.enter(Phase::Startup, now);
                 self.again = false;
+                // All of it has arrived since, so growth goes on where it was.
+                self.slow_start *= 2.0;
             }
         }
         self.wait = news.wait;
@@ -573,8 +580,12 @@ impl Model {
         let rtt = rtt.max(1);
         self.look_at_min_rtt(now, rtt);
         self.round_rtt = self.round_rtt.min(rtt);
+        if self.block.1 == 0 {
+            self.block_began = now;
+        }
         self.block = (self.block.0.min(rtt), self.block.1 + 1);
-        if self.block.1 == 8 {
+        let may_be_burst = !self.knows_bursts && now - self.block_began < ONE_WORD;
+        if self.block.1 >= 8 && !may_be_burst {
             self.block_rtt = self.block.0;
             self.block = (NEVER, 0);
         }
