@@ -354,9 +354,11 @@ impl<C: SenderControl> Kcp<C> {
         if self.tx.in_flight() == 0 || self.control.probe_at().is_none_or(|at| at > now) {
             return 0;
         }
-        let (oldest, newest) = (self.tx.una(), self.tx.newest_in_flight());
+        // A peer may acknowledge the oldest segment and never say that all before the next one has arrived.
+        let oldest = Some(self.tx.una()).filter(|sn| self.tx.is_in_flight(*sn));
+        let newest = self.tx.newest_in_flight();
         let mut written = 0;
-        for sn in [Some(oldest), newest.filter(|sn| *sn != oldest)]
+        for sn in [oldest, newest.filter(|sn| Some(*sn) != oldest)]
             .into_iter()
             .flatten()
         {

@@ -113,7 +113,9 @@ impl<C: SenderControl> Kcp<C> {
                 self.control.overdue_at(sent)
             };
             due.add_all(overdue.map(|at| at.max(pace)));
-            due.add_all(self.control.probe_at());
+            if self.tx.in_flight() > 0 {
+                due.add_all(self.control.probe_at());
+            }
         }
         due.add_all(self.window_probe_due(next_round));
         due.0

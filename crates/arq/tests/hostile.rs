@@ -7,7 +7,7 @@ mod common;
 
 use common::Datagrams;
 use common::link::{CALM, End, Pair, Random, Weather};
-use fulmar_arq::{Config, Flush, FlushWanted, InputError, Kcp, Origin, Profile};
+use fulmar_arq::{Config, Flush, FlushWanted, InputError, Kcp, Origin, Profile, StrategyKind};
 use fulmar_testkit::vectors::xs;
 use fulmar_wire::kcp::{Command, Format, Header};
 use fulmar_wire::seq::Seq;
@@ -300,5 +300,44 @@ fn a_window_beyond_16_bits_is_advertised_as_the_largest() {
             .and_then(|v| v.parse())
             .expect("sound");
         assert_eq!(h.wnd, 65_535);
+    }
+}
+
+/// Such a peer made the sender of mode auto ask its path in a segment that was not in flight, and its timer stayed due for ever after:
+/// the driver of that session, and of all beside it, never slept again.
+#[test]
+fn a_peer_that_acknowledges_every_segment_and_moves_nothing_lets_us_sleep() {
+    for strategy in [StrategyKind::Classic, StrategyKind::Auto] {
+        // All, or all but the first, or all but the last.
+        for acked in [0..5, 1..5, 0..4] {
+            let config = Config {
+                strategy,
+                ..Config::default()
+            };
+            let mut kcp = Kcp::new(CONV, config);
+            let mut out = Datagrams::default();
+            kcp.send(&vec![7; 5 * kcp.mss()]);
+            let mut now = at(0);
+            kcp.flush(now, Flush::Full, &mut out);
+            let (mut timers, mut sent) = (0, 0);
+            while let Some(due) = kcp.poll_timeout().filter(|t| *t <= at(60_000)) {
+                now = due.max(now);
+                // One by one, so that there is time to ask between them.
+                for sn in acked.clone().filter(|sn| now >= at(500 * u64::from(*sn))) {
+                    let ack = segment(Command::Ack, sn, 0, now.wire_millis().0, 128, b"");
+                    let _ = kcp.handle_datagram(now, &ack, Origin::Wire);
+                }
+                kcp.flush(now, Flush::Full, &mut out);
+                sent += out.take().len();
+                timers += 1;
+                assert!(timers < 2000, "{strategy:?} {acked:?}: due at {now:?}");
+            }
+            assert!(sent < 500, "{strategy:?} {acked:?}: {sent}");
+            assert_eq!(
+                kcp.in_flight(),
+                5 - acked.len() as u32,
+                "{strategy:?} {acked:?}"
+            );
+        }
     }
 }
