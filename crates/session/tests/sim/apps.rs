@@ -64,6 +64,14 @@ impl Program {
         }
     }
 
+    /// Reads anything, and ends in any way.
+    pub(crate) fn tolerant(self) -> Self {
+        Self {
+            expect: Expect::Anything,
+            ..self.unchecked()
+        }
+    }
+
     pub(crate) fn new(expect: Expect, steps: impl Into<Vec<Step>>) -> Self {
         Self {
             steps: steps.into(),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fulmar_cipher::NonceSpace;
 use fulmar_netem::{Delivery, Direction, Net, Path as Link, Rng};
 use fulmar_session::endpoint::Event;
 use fulmar_session::layer::StreamId;
@@ -14,6 +15,7 @@ use fulmar_session::transmit::Path;
 use fulmar_session::{Counters, Endpoint, SessionKey};
 use fulmar_wire::time::Instant;
 
+use crate::adversary::observer::{Observer, Seen, To};
 use crate::apps::{Apps, Outcome, Pair, Program};
 use crate::setup::Options;
 
@@ -164,6 +166,10 @@ pub(crate) struct Sim {
     pub(crate) heard: Option<Vec<Vec<u8>>>,
     /// What arrived for nobody that is an endpoint: [`crate::raw`] peers take theirs.
     pub(crate) strays: Vec<Delivery>,
+    /// Somebody on the path.
+    pub(crate) observer: Option<Observer>,
+    /// What the server does on streams that nobody here has opened; without it they are cut.
+    pub(crate) unexpected: Option<Program>,
 }
 
 impl Drop for Sim {
@@ -206,6 +212,8 @@ impl Sim {
             record: None,
             heard: None,
             strays: Vec::new(),
+            observer: None,
+            unexpected: None,
             rng,
         }
     }
@@ -256,8 +264,10 @@ impl Sim {
     pub(crate) fn share_port(&mut self, n: usize) {
         let known = Arc::new(Mutex::new(Conversations::new(65_536)));
         self.steering = self.rng.bits();
+        let space = NonceSpace::new([self.seed as u8; 32]);
         for me in 0..n {
-            let mut endpoint = self.server_options.build_server(self.rng.bits());
+            let seed = self.rng.bits();
+            let mut endpoint = self.server_options.build_server_of(&space, seed);
             endpoint.share(Box::new(Entry {
                 me,
                 known: Arc::clone(&known),
@@ -291,16 +301,21 @@ impl Sim {
         (hash % (1 + self.siblings.len() as u64)) as usize
     }
 
-    fn server_at(&mut self, i: usize) -> &mut Host {
+    pub(crate) fn server_at(&mut self, i: usize) -> &mut Host {
         match i {
             0 => &mut self.server,
             _ => &mut self.siblings[i - 1],
         }
     }
 
-    /// Gives the server a run, and what one of its endpoints opens for another, to that one.
+    /// Gives the server a run.
     fn arrive(&mut self, from: SocketAddr, run: &mut [u8], segment: usize) {
-        let (now, at) = (self.now, self.steer(from));
+        self.arrive_at(self.steer(from), from, run, segment);
+    }
+
+    /// Gives one endpoint of the server a run, and what it opens for another, to that one.
+    fn arrive_at(&mut self, at: usize, from: SocketAddr, run: &mut [u8], segment: usize) {
+        let now = self.now;
         let host = self.server_at(at);
         let path = host.path_of(from);
         let here = host.clock(now);
@@ -345,15 +360,6 @@ impl Sim {
         self.settle();
     }
 
-    /// Hands the first client a datagram that did not pass the network.
-    pub(crate) fn inject_client(&mut self, from: SocketAddr, data: &[u8]) {
-        let now = self.now;
-        let host = self.client_mut();
-        let path = host.path_of(from);
-        host.endpoint.handle_run(now, path, &mut data.to_vec(), 0);
-        self.settle();
-    }
-
     /// The first client.
     pub(crate) fn client(&self) -> &Host {
         &self.clients[0].host
@@ -372,6 +378,7 @@ impl Sim {
                 [h.endpoint.poll_timeout(), h.apps.next_alarm()].map(|at| Some(at? + h.behind))
             })
             .chain([self.net.next_arrival()])
+            .chain(self.observer.as_ref().map(Observer::next))
             .flatten()
             .min()
     }
@@ -423,7 +430,26 @@ impl Sim {
                 self.now
             );
             self.deliver();
+            self.deliver_forged();
             self.settle();
+        }
+    }
+
+    /// Hands out what the observer has sent.
+    fn deliver_forged(&mut self) {
+        while let Some(mut sent) = self.observer.as_mut().and_then(|o| o.poll(self.now)) {
+            match sent.to {
+                To::Server { other_port } => {
+                    let home = self.steer(self.clients[0].host.addr);
+                    let port = (home + usize::from(other_port)) % (1 + self.siblings.len());
+                    self.arrive_at(port, sent.from, &mut sent.data, 0);
+                }
+                To::Client => {
+                    let host = &mut self.clients[0].host;
+                    let (path, here) = (host.path_of(sent.from), host.clock(self.now));
+                    host.endpoint.handle_run(here, path, &mut sent.data, 0);
+                }
+            }
         }
     }
 
@@ -441,6 +467,18 @@ impl Sim {
         took
     }
 
+    /// Runs until no application of a client has anything left to do, and checks how theirs ended. What servers have left may be of
+    /// sessions that somebody else has opened.
+    pub(crate) fn finish_clients(&mut self, limit: Duration) {
+        let clients = |sim: &Self| sim.clients.iter().all(|c| c.host.apps.open == 0);
+        if !self.run_until(self.now + limit, clients) {
+            panic!("not done after {limit:?}: {}", self.report());
+        }
+        for client in &self.clients {
+            client.host.check_outcomes();
+        }
+    }
+
     /// Whether a client cut the stream, perhaps before anything of it had left.
     fn was_cut(&self, (conv, wire): (u32, u32)) -> bool {
         // Where a conversation is a stream, its number is both.
@@ -456,15 +494,7 @@ impl Sim {
     /// Checks how each stream ended.
     pub(crate) fn check_outcomes(&self) {
         for host in self.hosts() {
-            for (at, app) in host.apps.iter() {
-                if let Some(complaint) = app.complaint() {
-                    panic!(
-                        "{:?} {at:?}: {complaint}\n{}",
-                        host.direction,
-                        self.report()
-                    );
-                }
-            }
+            host.check_outcomes();
         }
     }
 
@@ -582,11 +612,27 @@ impl Sim {
             .chain([&mut self.server])
             .chain(&mut self.siblings);
         for host in hosts {
-            if let Err(e) = host.settle(now, &mut self.net, &mut self.programs, &mut self.record) {
+            let mut world = World {
+                net: &mut self.net,
+                programs: &mut self.programs,
+                unexpected: self.unexpected.as_ref(),
+                record: self.record.as_mut(),
+                observer: self.observer.as_mut(),
+            };
+            if let Err(e) = host.settle(now, &mut world) {
                 panic!("{:?}: {e}", host.direction);
             }
         }
     }
+}
+
+/// What a host meets when it does something.
+struct World<'a> {
+    net: &'a mut Net,
+    programs: &'a mut BTreeMap<(u32, u32), Program>,
+    unexpected: Option<&'a Program>,
+    record: Option<&'a mut Vec<Recorded>>,
+    observer: Option<&'a mut Observer>,
 }
 
 impl Host {
@@ -606,6 +652,14 @@ impl Host {
             held: Vec::new(),
             one_piece: None,
             fragmented: 0,
+        }
+    }
+
+    fn check_outcomes(&self) {
+        for (at, app) in self.apps.iter() {
+            if let Some(complaint) = app.complaint() {
+                panic!("{:?} {at:?}: {complaint}", self.direction);
+            }
         }
     }
 
@@ -662,29 +716,23 @@ impl Host {
             .find_map(|(at, e)| Some((*at, which(e)?)))
     }
 
-    fn settle(
-        &mut self,
-        now: Instant,
-        net: &mut Net,
-        programs: &mut BTreeMap<(u32, u32), Program>,
-        record: &mut Option<Vec<Recorded>>,
-    ) -> Result<(), String> {
+    fn settle(&mut self, outside: Instant, world: &mut World<'_>) -> Result<(), String> {
         if self.asleep.is_some() {
             return Ok(());
         }
-        let (world, now) = (now, self.clock(now));
+        let now = self.clock(outside);
         if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
             self.wakeups += 1;
         }
         for round in 0.. {
             while !self.endpoint.flush(now) {
-                self.send(world, net, record);
+                self.send(outside, world);
             }
-            self.send(world, net, record);
+            self.send(outside, world);
             let mut any = false;
             while let Some(event) = self.endpoint.poll_event() {
                 any = true;
-                self.on_event(world, event, programs)?;
+                self.on_event(outside, event, world)?;
             }
             any |= self.apps.run(&mut self.endpoint, now)?;
             if !any && !self.endpoint.wants_flush() {
@@ -702,7 +750,7 @@ impl Host {
         Ok(())
     }
 
-    fn send(&mut self, now: Instant, net: &mut Net, record: &mut Option<Vec<Recorded>>) {
+    fn send(&mut self, now: Instant, world: &mut World<'_>) {
         while let Some(run) = self.endpoint.next_run() {
             let from = match (self.sends_from, run.path().local) {
                 (Some(from), _) => from,
@@ -713,7 +761,7 @@ impl Host {
             assert!(run.data().len() <= run.segment() * run.count());
             assert_eq!(run.data().len().div_ceil(run.segment()), run.count());
             self.sent += run.count() as u64;
-            if let Some(record) = record {
+            if let Some(record) = &mut world.record {
                 record.extend(run.data().chunks(run.segment()).map(|d| Recorded {
                     direction: self.direction,
                     data: d.to_vec(),
@@ -723,8 +771,24 @@ impl Host {
             if too_long && !run.is_probe() {
                 self.fragmented += run.count() as u64;
             }
-            if !(too_long && run.is_probe()) {
-                net.send_run(now, self.direction, from, to, run.data(), run.segment());
+            if let Some(observer) = &mut world.observer {
+                for data in run.data().chunks(run.segment()) {
+                    let direction = self.direction;
+                    let seen = Seen {
+                        direction,
+                        from,
+                        to,
+                        data,
+                    };
+                    if let Some(data) = observer.sees(now, seen) {
+                        world.net.send(now, direction, from, to, &data);
+                    }
+                }
+            } else if !(too_long && run.is_probe()) {
+                let (data, segment) = (run.data(), run.segment());
+                world
+                    .net
+                    .send_run(now, self.direction, from, to, data, segment);
             }
             self.endpoint.recycle(run);
         }
@@ -734,16 +798,24 @@ impl Host {
         &mut self,
         now: Instant,
         event: Event,
-        programs: &mut BTreeMap<(u32, u32), Program>,
+        world: &mut World<'_>,
     ) -> Result<(), String> {
         use fulmar_session::layer::StreamEvent;
         match &event {
             Event::Stream(key, StreamEvent::Opened(id)) => {
-                let Some(conv) = self.endpoint.session(*key).map(Session::conv) else {
+                let Some(session) = self.endpoint.session(*key) else {
                     // Its session has ended meanwhile.
                     return Ok(());
                 };
-                match programs.remove(&(conv, id.wire())) {
+                let (conv, remote) = (session.conv(), session.path().remote);
+                let stream = (conv, id.wire());
+                let observer = world.observer.as_ref();
+                let planned = if observer.is_some_and(|o| o.is_another(remote)) {
+                    world.programs.get(&stream).cloned()
+                } else {
+                    world.programs.remove(&stream)
+                };
+                match planned.or_else(|| world.unexpected.cloned()) {
                     Some(program) => {
                         let seed = stream_seed(conv, id.wire());
                         let here = self.clock(now);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use fulmar_arq::Profile;
 use fulmar_cipher::{
-    LibevKey, MasterKey, NonceSource, PacketCipher, Prober, Scheme, derive_key, kcptun2016_key,
+    LibevKey, MasterKey, NonceSource, NonceSpace, PacketCipher, Prober, Scheme, derive_key,
+    kcptun2016_key,
 };
 use fulmar_codec::qpp;
 use fulmar_session::admission::Limits;
@@ -269,7 +270,7 @@ impl Options {
     /// The cipher of this end. `seed` makes its nonces.
     pub(crate) fn cipher(&self, method: Method, seed: u64) -> Box<dyn PacketCipher> {
         if let Wire::First(..) = self.wire {
-            return self.first_cipher(self.first_methods(false)[0], seed);
+            return self.first_cipher(self.first_methods(false)[0], nonces(seed));
         }
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -279,17 +280,24 @@ impl Options {
 
     /// The endpoint of a server.
     pub(crate) fn build_server(&self, seed: u64) -> Endpoint {
+        self.build_server_of(&NonceSpace::new(seed_bytes(seed)), seed)
+    }
+
+    /// An endpoint of a service whose ciphers all have their nonces from `space`.
+    pub(crate) fn build_server_of(&self, space: &NonceSpace, seed: u64) -> Endpoint {
         match self.wire {
             Wire::Kcptun => {}
             Wire::Libev(method) => {
                 let place = control::Place::Bound;
                 let dialect = self.libev_dialect(method, place, seed, Instant::ZERO);
-                return Endpoint::server(dialect, vec![libev_cipher(method, seed)], self.limits);
+                let cipher = fulmar_cipher::libev(method, &libev_key(), space.source());
+                return Endpoint::server(dialect, vec![cipher], self.limits);
             }
             Wire::First(..) => {
                 let dialect = Box::new(self.first_dialect(true, seed));
                 let methods = self.first_methods(true).iter();
-                let ciphers = methods.map(|&m| self.first_cipher(m, seed)).collect();
+                let ciphers = methods.map(|&m| self.first_cipher(m, space.source()));
+                let ciphers = ciphers.collect();
                 return Endpoint::server(dialect, ciphers, self.limits);
             }
         }
@@ -298,7 +306,9 @@ impl Options {
         } else {
             vec![self.method]
         };
-        let ciphers = methods.iter().map(|&m| self.cipher(m, seed)).collect();
+        let key = self.master_key();
+        let cipher = |method: &Method| fulmar_cipher::kcptun(*method, &key, space.source());
+        let ciphers = methods.iter().map(cipher).collect();
         let dialect = self.kcptun_dialect(true, seed);
         Endpoint::server(Box::new(dialect), ciphers, self.limits)
     }
@@ -345,7 +355,7 @@ impl Options {
     ) -> (Endpoint, SessionKey) {
         let mut dialect = self.first_dialect(false, seed);
         let parts = dialect.open(path, conv, vectors, now);
-        let cipher = self.first_cipher(self.first_methods(false)[0], seed);
+        let cipher = self.first_cipher(self.first_methods(false)[0], nonces(seed));
         Endpoint::client(Box::new(dialect), cipher, parts, now)
     }
 
@@ -397,9 +407,13 @@ impl Options {
         }
     }
 
-    fn first_cipher(&self, method: kcptun2016::Method, seed: u64) -> Box<dyn PacketCipher> {
+    fn first_cipher(
+        &self,
+        method: kcptun2016::Method,
+        nonces: NonceSource,
+    ) -> Box<dyn PacketCipher> {
         let key = kcptun2016_key(self.key.as_bytes());
-        fulmar_cipher::kcptun2016(method, &key, nonces(seed))
+        fulmar_cipher::kcptun2016(method, &key, nonces)
     }
 
     fn libev_dialect(
@@ -456,17 +470,22 @@ pub(crate) fn libev_cipher(method: libev::Method, seed: u64) -> Box<dyn PacketCi
 }
 
 fn nonces(seed: u64) -> NonceSource {
+    NonceSource::seeded(seed_bytes(seed))
+}
+
+fn seed_bytes(seed: u64) -> [u8; 32] {
     let mut bytes = [9; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    NonceSource::seeded(bytes)
+    bytes
 }
 
 /// Derivation takes milliseconds, so each key is derived once.
 fn master_key(password: &'static str) -> MasterKey {
-    static KEYS: [OnceLock<MasterKey>; 2] = [OnceLock::new(), OnceLock::new()];
+    static KEYS: [OnceLock<MasterKey>; 3] = [const { OnceLock::new() }; 3];
     let place = match password {
         KEY => &KEYS[0],
         OTHER_KEY => &KEYS[1],
+        "" => &KEYS[2],
         _ => return derive_key(password.as_bytes()),
     };
     place
