@@ -19,5 +19,6 @@ pub(crate) mod invariants;
 pub(crate) mod observer;
 pub(crate) mod setups;
 
+mod malleable;
 mod outsider;
 mod reflection;

@@ -3,12 +3,14 @@
 
 use std::ops::Range;
 
+use fulmar_cipher::PacketCipher;
 use fulmar_netem::Rng;
+use fulmar_wire::kcp::Format;
 use fulmar_wire::kcptun::Method;
 use fulmar_wire::kcptun2016::Variant;
 use fulmar_wire::libev;
 
-use crate::setup::{Options, Wire};
+use crate::setup::{Options, Wire, libev_cipher};
 use crate::storm::pick;
 
 /// What an outsider can do to the packets of a cipher.
@@ -41,11 +43,25 @@ impl Nonce {
     }
 }
 
+/// Which flipped bits of ciphertext flip the same bits of the clear text, and no others.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Flips {
+    /// None that could go unnoticed: there is a tag, or a digest that no flip can be made up for.
+    None,
+    /// CFB with blocks of so many bytes: those of the last one, which may be short. A CRC of what is behind byte 20 is in the bytes
+    /// before.
+    LastBlock(usize),
+    /// A stream of key bytes from byte 8 on: all of them, the CRC too.
+    Stream,
+}
+
 /// One line of the table.
 pub(crate) struct Setup {
     pub(crate) name: String,
     pub(crate) class: Class,
     pub(crate) nonce: Nonce,
+    pub(crate) flips: Flips,
+    pub(crate) format: Format,
     /// Whether a conversation number belongs to an address, and one server has all of them. Else numbers are drawn for each session, and
     /// a service may have several ports.
     pub(crate) by_address: bool,
@@ -67,6 +83,15 @@ impl Setup {
         let (mut client, mut server) = self.ends(rng.chance(0.5));
         (self.vary)(rng, &mut client, &mut server);
         (client, server)
+    }
+
+    /// The cipher of a member.
+    pub(crate) fn cipher(&self, seed: u64) -> Box<dyn PacketCipher> {
+        let end = &self.ends[0].0;
+        match end.wire {
+            Wire::Libev(method) => libev_cipher(method, seed),
+            Wire::Kcptun | Wire::First(..) => end.cipher(end.method, seed),
+        }
     }
 }
 
@@ -92,6 +117,17 @@ fn kcptun(method: Method) -> Setup {
             Method::Aes128Gcm => Nonce::Front(12),
             _ => Nonce::Front(16),
         },
+        flips: match method {
+            Method::Aes | Method::Aes128 | Method::Aes192 | Method::Twofish | Method::Sm4 => {
+                Flips::LastBlock(16)
+            }
+            Method::Blowfish | Method::Cast5 | Method::TripleDes | Method::Tea | Method::Xtea => {
+                Flips::LastBlock(8)
+            }
+            Method::Salsa20 | Method::Xor | Method::None => Flips::Stream,
+            Method::Aes128Gcm | Method::Null => Flips::None,
+        },
+        format: Format::LittleEndian,
         by_address: false,
         ends,
         vary: |rng, client, server| {
@@ -125,6 +161,8 @@ fn first(i: usize, keyed: bool) -> Setup {
         name: format!("{name} {}", if keyed { "keyed" } else { "bare" }),
         class: if keyed { Class::Checked } else { Class::Open },
         nonce: if keyed { Nonce::Front(16) } else { Nonce::None },
+        flips: Flips::None,
+        format: Format::LittleEndian,
         by_address: false,
         ends,
         vary: |_, _, _| {},
@@ -145,6 +183,8 @@ fn kcptun_libev(method: libev::Method) -> Setup {
         } else {
             Nonce::None
         },
+        flips: Flips::None,
+        format: Format::BigEndian,
         by_address: true,
         ends: [false, true].map(|measuring| Options::libev(method, measuring)),
         vary: |_, _, _| {},
