@@ -19,7 +19,7 @@ struct Run {
     pieces: &'static [&'static str],
 }
 
-const RUNS: [Run; 2] = [
+const RUNS: [Run; 3] = [
     Run {
         name: "ticks",
         about: "mode auto towards receivers that acknowledge by a clock: every tick, window, path, link, queue and loss",
@@ -39,6 +39,17 @@ const RUNS: [Run; 2] = [
         package: "fulmar-arq",
         test: "paths",
         pieces: &["long_paths"],
+    },
+    Run {
+        name: "adversary",
+        about: "100,000 histories of attacks by outsiders for each class of ciphers",
+        package: "fulmar-session",
+        test: "sim",
+        pieces: &[
+            "adversary::history::long_authenticated",
+            "adversary::history::long_checked",
+            "adversary::history::long_open",
+        ],
     },
 ];
 

@@ -1,7 +1,8 @@
 //! Histories that follow from a seed: settings, a link, a load, and several attacks at once; then the session ends, and everything
 //! is sent again.
 //!
-//! Each dialect and cipher has 200 of them. A failure says how to repeat it.
+//! Each dialect and cipher has 200 of them in the ordinary test, and each class of ciphers 100,000 in `cargo xtask long adversary`. A
+//! failure says how to repeat it.
 
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::storm::pick;
 
 /// Histories of each dialect and cipher in the ordinary test.
 const ORDINARY: u64 = 200;
+/// Histories of each class of ciphers in the long test.
+const LONG: usize = 100_000;
 /// Names one setup for all histories, as `FULMAR_SIM_SEED` names a seed.
 const ONLY: &str = "FULMAR_SIM_SETUP";
 
@@ -33,7 +36,7 @@ impl Drop for Repeat<'_> {
             #[allow(clippy::print_stderr)]
             {
                 eprintln!(
-                    "again: {ONLY}='{}' FULMAR_SIM_SEED={} cargo test -p fulmar-session --test sim adversary::history",
+                    "again: {ONLY}='{}' FULMAR_SIM_SEED={} cargo test -p fulmar-session --test sim adversary::history -- --include-ignored",
                     self.name, self.seed
                 );
             }
@@ -203,4 +206,36 @@ fn histories_of_checked_ciphers() {
 #[test]
 fn histories_of_open_ciphers() {
     histories(&of_class(Class::Open), &seeds(ORDINARY));
+}
+
+/// The histories of a class that are not in the ordinary test.
+fn long(class: Class) {
+    let setups = of_class(class);
+    let last = (LONG / setups.len()) as u64 + 1;
+    let start = std::time::Instant::now();
+    let longest = histories(&setups, &(ORDINARY + 1..=last).collect::<Vec<_>>());
+    println!(
+        "{} setups, seeds {} to {last}: longest wait {longest:?}, took {:?}",
+        setups.len(),
+        ORDINARY + 1,
+        start.elapsed()
+    );
+}
+
+#[test]
+#[ignore = "long"]
+fn long_authenticated() {
+    long(Class::Authenticated);
+}
+
+#[test]
+#[ignore = "long"]
+fn long_checked() {
+    long(Class::Checked);
+}
+
+#[test]
+#[ignore = "long"]
+fn long_open() {
+    long(Class::Open);
 }

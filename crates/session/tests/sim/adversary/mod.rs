@@ -11,14 +11,18 @@
 //! | [`attacks`] | what it does, in small pieces |
 //! | [`invariants`] | what holds all the same |
 //! | [`outsider`], [`reflection`] | one attack at a time |
+//! | [`malleable`] | what flipping bits can do where nothing is authenticated |
+//! | [`member`], [`frames`] | lies, and the frames that some of them are made of |
 //! | [`history`] | several at once, by seed |
 
 pub(crate) mod attacks;
+mod frames;
 pub(crate) mod history;
 pub(crate) mod invariants;
 pub(crate) mod observer;
 pub(crate) mod setups;
 
 mod malleable;
+mod member;
 mod outsider;
 mod reflection;

@@ -52,6 +52,8 @@ pub(crate) enum Fate {
     Passes,
     /// It is taken off the path.
     Taken,
+    /// Another goes on in its place.
+    Becomes(Vec<u8>),
 }
 
 /// Something that the observer does whenever it sees a datagram.
@@ -119,6 +121,8 @@ impl Hand {
 pub(crate) struct Observer {
     pub(crate) hand: Hand,
     pub(crate) attacks: Vec<Box<dyn Attack>>,
+    /// Datagrams that went on changed.
+    pub(crate) changed: u64,
     /// Whether conversation numbers belong to addresses, so that one at an address of the observer's is another one.
     by_address: bool,
 }
@@ -138,6 +142,7 @@ impl Observer {
         Self {
             hand,
             attacks: Vec::new(),
+            changed: 0,
             by_address,
         }
     }
@@ -172,7 +177,17 @@ impl Observer {
             match attack.sees(&seen, &mut self.hand) {
                 Fate::Passes => {}
                 Fate::Taken => data = None,
+                Fate::Becomes(other) => {
+                    self.changed += 1;
+                    data = Some(other);
+                }
             }
+        }
+        if let Some(data) = &data
+            && is_the_observers(seen.from)
+        {
+            let account = self.hand.ledger.entry(seen.from).or_default();
+            account.to_server += data.len() as u64;
         }
         data
     }

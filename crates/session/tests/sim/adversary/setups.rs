@@ -10,6 +10,7 @@ use fulmar_wire::kcptun::Method;
 use fulmar_wire::kcptun2016::Variant;
 use fulmar_wire::libev;
 
+use super::frames;
 use crate::setup::{Options, Wire, libev_cipher};
 use crate::storm::pick;
 
@@ -62,6 +63,8 @@ pub(crate) struct Setup {
     pub(crate) nonce: Nonce,
     pub(crate) flips: Flips,
     pub(crate) format: Format,
+    /// Frames that break its rules.
+    pub(crate) frames: fn() -> Vec<Vec<u8>>,
     /// Whether a conversation number belongs to an address, and one server has all of them. Else numbers are drawn for each session, and
     /// a service may have several ports.
     pub(crate) by_address: bool,
@@ -128,6 +131,7 @@ fn kcptun(method: Method) -> Setup {
             Method::Aes128Gcm | Method::Null => Flips::None,
         },
         format: Format::LittleEndian,
+        frames: frames::smux,
         by_address: false,
         ends,
         vary: |rng, client, server| {
@@ -163,6 +167,7 @@ fn first(i: usize, keyed: bool) -> Setup {
         nonce: if keyed { Nonce::Front(16) } else { Nonce::None },
         flips: Flips::None,
         format: Format::LittleEndian,
+        frames: frames::yamux,
         by_address: false,
         ends,
         vary: |_, _, _| {},
@@ -185,6 +190,7 @@ fn kcptun_libev(method: libev::Method) -> Setup {
         },
         flips: Flips::None,
         format: Format::BigEndian,
+        frames: frames::messages,
         by_address: true,
         ends: [false, true].map(|measuring| Options::libev(method, measuring)),
         vary: |_, _, _| {},
