@@ -301,7 +301,7 @@ impl Sim {
         (hash % (1 + self.siblings.len() as u64)) as usize
     }
 
-    pub(crate) fn server_at(&mut self, i: usize) -> &mut Host {
+    fn server_at(&mut self, i: usize) -> &mut Host {
         match i {
             0 => &mut self.server,
             _ => &mut self.siblings[i - 1],

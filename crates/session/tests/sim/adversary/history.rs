@@ -162,12 +162,7 @@ pub(crate) fn again(sim: &mut Sim, ended: bool, whence: Whence, other_port: bool
         for key in keys {
             sim.client_mut().endpoint.close_session(key);
         }
-        // It may have to be told again.
-        sim.run_for(secs(3));
-        sim.client_mut().events.clear();
-        for i in 0..=sim.siblings.len() {
-            sim.server_at(i).events.clear();
-        }
+        sim.run_for(ms(100));
     }
     let observer = sim.observer.as_mut().expect("it is there");
     observer.rest();
