@@ -295,7 +295,7 @@ proptest! {
             now += Duration::from_millis(1);
         }
         out.take();
-        let header = fulmar_wire::kcp::Header {
+        let header = Header {
             conv: 1,
             command: Command::Ack,
             frg: 0,
