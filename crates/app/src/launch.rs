@@ -370,7 +370,10 @@ fn block_on<T>(
     // 61 turns, as is usual, streams that have little to carry would wait for long.
     builder.event_interval(1);
     let runtime = builder.enable_all().build()?;
-    let done = runtime.block_on(future);
+    let done = runtime.block_on(async {
+        tokio::spawn(logging::tell_left_out());
+        future.await
+    });
     // A look-up that the system has begun cannot be stopped, and may take half a minute where nothing answers.
     runtime.shutdown_timeout(Duration::from_secs(1));
     done

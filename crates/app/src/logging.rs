@@ -6,12 +6,14 @@
 //! | module | what |
 //! |---|---|
 //! | `levels` | which lines are shown |
+//! | `limit` | and how many of those that somebody outside can cause |
 //! | `format` | what a line looks like |
 //! | `queue` | lines on their way, and the thread that writes them |
 //! | `outlets` | what is written to |
 
 mod format;
 mod levels;
+mod limit;
 mod outlets;
 mod queue;
 
@@ -33,6 +35,7 @@ use tracing_subscriber::{Layer, Registry};
 use crate::exit::Exit;
 use crate::persona;
 use format::{Lines, Style};
+use limit::Limit;
 use outlets::{Journal, LogFile, Standard, write_all};
 use queue::{Output, Queue};
 
@@ -108,7 +111,8 @@ pub(crate) fn start_libev(level: u8, sink: Sink) -> Result<(), Exit> {
 fn install(levels: Targets, sink: Sink, file: Option<LogFile>) -> Result<(), Exit> {
     let failed =
         |e: &dyn std::fmt::Display| Exit::failed(format!("logging cannot be started: {e}"));
-    let log = Log::start(sink, file).map_err(|e| failed(&e))?;
+    let limit = Limit::of_environment()?;
+    let log = Log::start(sink, file, limit).map_err(|e| failed(&e))?;
     let (filter, levels) = reload::Layer::new(levels);
     tracing_subscriber::registry()
         .with(log.layer().with_filter(filter))
@@ -196,9 +200,20 @@ fn prefixed(journal: Journal, level: Level, text: &str) -> String {
         .collect()
 }
 
+/// Tells what the limit of lines leaves out, when it is due, until it is dropped.
+pub(crate) async fn tell_left_out() {
+    match CONTROL.get() {
+        Some(Control { log, .. }) => log.0.limit.run(|text| log.warn(text)).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Writes what is still to be written, for a second at most. To be called when the program ends.
 pub(crate) fn flush() {
     if let Some(control) = CONTROL.get() {
+        if let Some(text) = control.log.0.limit.finish() {
+            control.log.warn(&text);
+        }
         control.log.0.queue.flush(FLUSH);
     }
 }
@@ -235,15 +250,17 @@ struct Inner {
     journal: Journal,
     /// The name that the system's log knows the program by: the one that it was called by.
     ident: String,
+    limit: Limit,
     queue: &'static Queue<Standard>,
 }
 
 impl Log {
-    fn start(sink: Sink, file: Option<LogFile>) -> io::Result<Self> {
+    fn start(sink: Sink, file: Option<LogFile>, limit: Limit) -> io::Result<Self> {
         Ok(Self(Arc::new(Inner {
             sink: Mutex::new(sink),
             journal: Journal::of_process(),
             ident: ident(&std::env::args_os().next().unwrap_or_default()),
+            limit,
             queue: Queue::start(Standard::new(file))?,
         })))
     }
@@ -289,6 +306,18 @@ impl Log {
             };
             style.begin(Level::WARN, self.ident())
         });
+    }
+
+    /// Whether an event gets a line.
+    fn admits(&self, metadata: &'static Metadata<'static>) -> bool {
+        self.0.limit.admit(metadata)
+    }
+
+    /// A line about the log itself, which is no event.
+    fn warn(&self, text: &str) {
+        let style = self.style();
+        let begin = style.begin(Level::WARN, self.ident());
+        self.push(format!("{begin}{text}{}", style.end()).as_bytes());
     }
 
     /// Not by way of an event: a panic may come from within one.
@@ -355,7 +384,7 @@ mod tests {
         fn new() -> Self {
             let dir = tempfile::tempdir().expect("dir");
             let file = LogFile::open(&dir.path().join("log")).expect("open");
-            let log = Log::start(Sink::File, Some(file)).expect("thread");
+            let log = Log::start(Sink::File, Some(file), Limit::default()).expect("thread");
             Self { log, dir }
         }
 
@@ -442,6 +471,7 @@ mod tests {
                 sink: Mutex::new(Sink::Stderr),
                 journal,
                 ident: "a-name".into(),
+                limit: Limit::default(),
                 queue,
             }))
         };

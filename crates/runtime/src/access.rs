@@ -5,9 +5,10 @@
 //!
 //! * The first [`FEW`] streams of a client address within [`WINDOW`] get a line each, with session and target. If there are more,
 //!   one line sums up all of them when that time is over.
-//! * There are at most [`LINES`] lines in a second, so nobody fills a disk by opening streams. What does not get its own line has
-//!   another chance in the sum; addresses whose sum does not fit are counted in one line for that second, with their streams.
-//! * Addresses of sessions that are proven have these lines to themselves. Others, which can be forged, have as many of their own.
+//! * There are at most [`PROVEN_LINES`] lines in any second, so nobody fills a disk by opening streams. What does not get its own line
+//!   has another chance in the sum; addresses whose sum does not fit are counted in the last of these lines, with their streams.
+//! * Addresses of sessions that are proven have these lines to themselves. Others, which can be forged, have [`UNPROVEN_LINES`] of their
+//!   own, and share the limit of all other lines that somebody outside can cause.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use tokio::sync::Notify;
 use tracing::{Level, info};
 
 use crate::clock::Clock;
+use crate::log_kind;
 
 /// The log target of lines that name the clients of a server.
 pub const ACCESS_LOG: &str = "access";
@@ -27,8 +29,10 @@ pub const ACCESS_LOG: &str = "access";
 const FEW: u32 = 5;
 /// Time from the first stream of a client address until its streams are summed up and it begins anew.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Lines in a second, of addresses of proven sessions and of others.
-const LINES: u32 = 10;
+/// Lines in any second about addresses of proven sessions, with the one that counts what was left out.
+const PROVEN_LINES: usize = 10;
+/// The same about other addresses.
+const UNPROVEN_LINES: usize = 3;
 /// Client addresses that are known at one time, 0.2 KB each. Streams of others are only counted.
 const MAX_CLIENTS: usize = 4096;
 
@@ -48,14 +52,12 @@ pub(crate) struct Opened<'a> {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Access {
     clients: HashMap<SocketAddr, Client>,
     /// When the time of each of them is over, the earliest first.
     ends: VecDeque<(Instant, SocketAddr)>,
-    /// For addresses of proven sessions, and for others.
-    budgets: [Budget; 2],
-    lines: Vec<String>,
+    proven: Budget,
+    unproven: Budget,
 }
 
 /// Streams of a client address.
@@ -70,41 +72,101 @@ struct Client {
     several: bool,
 }
 
-/// Lines of one second.
-#[derive(Default)]
+/// The lines about one kind of addresses.
 struct Budget {
-    since: Instant,
-    used: u32,
-    /// Addresses that got no line in it, and their streams.
+    /// What stands before "address" where some are counted.
+    whose: &'static str,
+    /// Lines in any second.
+    most: usize,
+    /// When the latest of them were written, as many as one second permits.
+    said: VecDeque<Instant>,
+    /// Addresses that got no line, and their streams, since the first one of them.
     left_out: (u64, u64),
+    since: Instant,
+    lines: Vec<String>,
 }
 
 impl Budget {
-    /// Whether there is room for one more line.
-    fn take(&mut self, now: Instant) -> bool {
-        if self.used > 0 && now < self.since + SECOND {
-            let room = self.used < LINES;
-            self.used += u32::from(room);
-            return room;
+    const fn new(whose: &'static str, most: usize) -> Self {
+        Self {
+            whose,
+            most,
+            said: VecDeque::new(),
+            left_out: (0, 0),
+            since: Instant::from_millis(0),
+            lines: Vec::new(),
         }
-        (self.since, self.used) = (now, 1);
-        true
+    }
+
+    /// Whether there is room for one more line, which is then used. The line that counts keeps its place.
+    fn take(&mut self, now: Instant) -> bool {
+        while self.said.pop_front_if(|at| *at + SECOND <= now).is_some() {}
+        let room = self.said.len() + 1 < self.most;
+        if room {
+            self.said.push_back(now);
+        }
+        room
+    }
+
+    /// An address gets no line about so many streams.
+    fn leave_out(&mut self, now: Instant, streams: u64) {
+        if self.left_out.0 == 0 {
+            self.since = now;
+        }
+        self.left_out.0 += 1;
+        self.left_out.1 += streams;
     }
 
     /// When it is said what was left out, if anything was.
     fn poll_timeout(&self) -> Option<Instant> {
         (self.left_out.0 > 0).then(|| self.since + SECOND)
     }
+
+    /// Says what was left out, if that is due.
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_some_and(|at| at <= now) {
+            let (addresses, streams) = std::mem::take(&mut self.left_out);
+            self.lines.push(format!(
+                "{} with {} not named: more than {} lines in a second",
+                counted(addresses, &format!("{}address", self.whose), "es"),
+                counted(streams, "stream", "s"),
+                self.most - 1,
+            ));
+        }
+    }
 }
 
-/// The time that [`LINES`] are for.
+impl Default for Access {
+    fn default() -> Self {
+        Self {
+            clients: HashMap::new(),
+            ends: VecDeque::new(),
+            proven: Budget::new("", PROVEN_LINES),
+            unproven: Budget::new("unproven ", UNPROVEN_LINES),
+        }
+    }
+}
+
+/// The time that limits of lines are for.
 const SECOND: Duration = Duration::from_secs(1);
+
+/// Lines to write.
+#[derive(Default, Debug, PartialEq, Eq)]
+pub(crate) struct Lines {
+    /// About addresses of proven sessions.
+    proven: Vec<String>,
+    /// About others.
+    unproven: Vec<String>,
+}
 
 impl Access {
     /// A stream was opened.
     pub(crate) fn opened(&mut self, now: Instant, opened: Opened<'_>) {
         self.handle_timeout(now);
-        let budget = &mut self.budgets[usize::from(!opened.proven)];
+        let budget = match opened.proven {
+            true => &mut self.proven,
+            false => &mut self.unproven,
+        };
         let room = self.clients.len() < MAX_CLIENTS;
         let client = match self.clients.get_mut(&opened.client) {
             Some(client) => client,
@@ -114,11 +176,9 @@ impl Access {
                 self.clients.entry(opened.client).or_insert(client)
             }
             None => {
-                if budget.take(now) {
-                    self.lines.push(line(&opened));
-                } else {
-                    budget.left_out.0 += 1;
-                    budget.left_out.1 += 1;
+                match budget.take(now) {
+                    true => budget.lines.push(line(&opened)),
+                    false => budget.leave_out(now, 1),
                 }
                 return;
             }
@@ -126,36 +186,43 @@ impl Access {
         if *client.target != *opened.target {
             // The configuration was read again meanwhile.
             let before = std::mem::replace(client, Client::new(&opened));
-            before.sum_up(now, opened.client, budget, &mut self.lines);
+            before.sum_up(now, opened.client, budget);
         }
         client.streams = client.streams.saturating_add(1);
         client.several |= client.session != opened.session;
         client.proven |= opened.proven;
         if client.named < FEW && budget.take(now) {
             client.named += 1;
-            self.lines.push(line(&opened));
+            budget.lines.push(line(&opened));
         }
     }
 
-    /// The next line to write.
-    pub(crate) fn take_lines(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.lines)
+    /// The next lines to write.
+    pub(crate) fn take_lines(&mut self) -> Lines {
+        Lines {
+            proven: std::mem::take(&mut self.proven.lines),
+            unproven: std::mem::take(&mut self.unproven.lines),
+        }
     }
 
     /// When [`Self::handle_timeout`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let ends = self.ends.front().map(|(at, _)| *at);
-        let budgets = self.budgets.iter().filter_map(Budget::poll_timeout);
-        budgets.chain(ends).min()
+        let counts = [self.proven.poll_timeout(), self.unproven.poll_timeout()];
+        counts.into_iter().flatten().chain(ends).min()
     }
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        self.tell_left_out(now);
+        self.proven.handle_timeout(now);
+        self.unproven.handle_timeout(now);
         while let Some((_, addr)) = self.ends.pop_front_if(|(at, _)| *at <= now) {
             if let Some(client) = self.clients.remove(&addr) {
-                let budget = &mut self.budgets[usize::from(!client.proven)];
-                client.sum_up(now, addr, budget, &mut self.lines);
+                let budget = match client.proven {
+                    true => &mut self.proven,
+                    false => &mut self.unproven,
+                };
+                client.sum_up(now, addr, budget);
             }
         }
     }
@@ -163,20 +230,8 @@ impl Access {
     /// Sums up what there is, at the end of the process.
     pub(crate) fn finish(&mut self, now: Instant) {
         self.handle_timeout(now + WINDOW);
-        self.tell_left_out(now + WINDOW + SECOND);
-    }
-
-    fn tell_left_out(&mut self, now: Instant) {
-        for (budget, others) in self.budgets.iter_mut().zip(["", "unproven "]) {
-            if budget.poll_timeout().is_some_and(|at| at <= now) {
-                let (addresses, streams) = std::mem::take(&mut budget.left_out);
-                self.lines.push(format!(
-                    "{} with {} not named: there are more than {LINES} lines per second",
-                    counted(addresses, &format!("{others}address"), "es"),
-                    counted(streams, "stream", "s"),
-                ));
-            }
-        }
+        // And what did not fit into that.
+        self.handle_timeout(now + WINDOW + SECOND);
     }
 }
 
@@ -193,21 +248,19 @@ impl Client {
     }
 
     /// Its time is over.
-    fn sum_up(self, now: Instant, addr: SocketAddr, budget: &mut Budget, lines: &mut Vec<String>) {
+    fn sum_up(self, now: Instant, addr: SocketAddr, budget: &mut Budget) {
         if self.streams == self.named {
             return;
         }
         if !budget.take(now) {
-            budget.left_out.0 += 1;
-            budget.left_out.1 += u64::from(self.streams - self.named);
-            return;
+            return budget.leave_out(now, u64::from(self.streams - self.named));
         }
         let streams = counted(self.streams.into(), "stream", "s");
         let session = match self.several {
             true => "several sessions".to_owned(),
             false => format!("session {:08X}", self.session),
         };
-        lines.push(format!(
+        budget.lines.push(format!(
             "{addr}: {streams} to {} in {} s, {session}",
             self.target,
             WINDOW.as_secs()
@@ -305,9 +358,12 @@ impl AccessLog {
     }
 }
 
-fn write(lines: Vec<String>) {
-    for line in lines {
-        info!(target: ACCESS_LOG, "{line}");
+fn write(lines: Lines) {
+    for line in lines.proven {
+        info!(name: log_kind::CLIENTS, target: ACCESS_LOG, "{line}");
+    }
+    for line in lines.unproven {
+        info!(name: log_kind::UNPROVEN_CLIENTS, target: ACCESS_LOG, "{line}");
     }
 }
 
@@ -335,12 +391,18 @@ mod tests {
         }
     }
 
+    /// The lines to write, those about proven sessions first.
+    fn said(access: &mut Access) -> Vec<String> {
+        let lines = access.take_lines();
+        [lines.proven, lines.unproven].concat()
+    }
+
     /// Everything that is said until nothing is due any more, with when.
     fn rest(access: &mut Access) -> Vec<(Instant, String)> {
         let mut all = Vec::new();
         while let Some(due) = access.poll_timeout() {
             access.handle_timeout(due);
-            all.extend(access.take_lines().into_iter().map(|line| (due, line)));
+            all.extend(said(access).into_iter().map(|line| (due, line)));
         }
         all
     }
@@ -352,7 +414,7 @@ mod tests {
             access.opened(at(u64::from(n)), stream(client(4711), 2 * n + 1));
         }
         assert_eq!(
-            access.take_lines(),
+            said(&mut access),
             [1, 3, 5, 7, 9].map(|n| format!(
                 "203.0.113.9:4711: stream {n} of session 00A1B2C3 to 127.0.0.1:22"
             ))
@@ -367,7 +429,7 @@ mod tests {
         for n in 0..214 {
             access.opened(at(n * 40), stream(client(4711), 1));
         }
-        assert_eq!(access.take_lines().len(), 5);
+        assert_eq!(said(&mut access).len(), 5);
         let sum = "203.0.113.9:4711: 214 streams to 127.0.0.1:22 in 10 s, session 00A1B2C3";
         assert_eq!(rest(&mut access), [(at(10_000), sum.to_owned())]);
         // Then it begins anew, and sessions that differ are not named as one.
@@ -379,7 +441,7 @@ mod tests {
             };
             access.opened(at(20_000), opened);
         }
-        assert_eq!(access.take_lines().len(), 5);
+        assert_eq!(said(&mut access).len(), 5);
         let sum = "203.0.113.9:4711: 6 streams to 127.0.0.1:22 in 10 s, several sessions";
         assert_eq!(rest(&mut access), [(at(30_000), sum.to_owned())]);
     }
@@ -392,23 +454,22 @@ mod tests {
                 access.opened(at(0), stream(client(n), 1));
             }
         }
-        // Five addresses with two streams each.
-        let said = access.take_lines();
-        assert_eq!(said.len(), 10);
-        assert!(said[9].starts_with("203.0.113.9:4: "), "{said:?}");
+        // Four addresses with two streams each, and one of another; the tenth is for the line that counts.
+        let said = said(&mut access);
+        assert_eq!(said.len(), 9);
+        assert!(said[8].starts_with("203.0.113.9:4: "), "{said:?}");
         // The others have another ten seconds later, and what is left is counted a second after that.
         let mut said = rest(&mut access);
         let left = said.pop();
-        assert_eq!(said.len(), 10);
+        assert_eq!(said.len(), 9);
         assert!(said.iter().all(|(due, _)| *due == at(10_000)));
-        let sum = "203.0.113.9:5: 2 streams to 127.0.0.1:22 in 10 s, session 00A1B2C3";
+        let sum = "203.0.113.9:4: 2 streams to 127.0.0.1:22 in 10 s, session 00A1B2C3";
         assert_eq!(said[0].1, sum);
         assert_eq!(
             left,
             Some((
                 at(11_000),
-                "15 addresses with 30 streams not named: there are more than 10 lines per second"
-                    .to_owned()
+                "17 addresses with 34 streams not named: more than 9 lines in a second".to_owned()
             ))
         );
     }
@@ -420,7 +481,35 @@ mod tests {
             for n in 0..20 {
                 access.opened(at(second * 1000), stream(client(second as u16 * 20 + n), 1));
             }
-            assert_eq!(access.take_lines().len(), 10, "{second}");
+            assert_eq!(said(&mut access).len(), 9, "{second}");
+        }
+    }
+
+    /// Ten lines at the end of one second and ten at the beginning of the next were twenty in one.
+    #[test]
+    fn no_second_has_more_wherever_it_begins() {
+        let mut access = Access::default();
+        let mut times = Vec::new();
+        for n in 0..6000u64 {
+            let now = at(n);
+            let proven = n % 2 == 0;
+            let client = ([10, 1, (n >> 8) as u8, n as u8], 1).into();
+            access.opened(
+                now,
+                Opened {
+                    proven,
+                    ..stream(client, 1)
+                },
+            );
+            let lines = access.take_lines();
+            times.extend(lines.proven.iter().map(|_| (true, now)));
+            times.extend(lines.unproven.iter().map(|_| (false, now)));
+        }
+        for (whose, most) in [(true, PROVEN_LINES), (false, UNPROVEN_LINES)] {
+            let times: Vec<_> = times.iter().filter(|(p, _)| *p == whose).collect();
+            assert!(times.len() > 4 * most);
+            let fits = |w: &[&(bool, Instant)]| w[most].1 - w[0].1 >= SECOND;
+            assert!(times.windows(most + 1).all(fits), "{whose}");
         }
     }
 
@@ -434,15 +523,15 @@ mod tests {
             };
             access.opened(at(0), forged);
         }
-        assert_eq!(access.take_lines().len(), 10);
+        assert_eq!(said(&mut access).len(), 2);
         access.opened(at(0), stream(client(1), 1));
-        assert_eq!(access.take_lines().len(), 1);
+        assert_eq!(said(&mut access).len(), 1);
         let said = rest(&mut access);
         let last = said.last().map(|(_, line)| line.as_str());
         assert_eq!(
             last,
             Some(
-                "980 unproven addresses with 980 streams not named: there are more than 10 lines per second"
+                "996 unproven addresses with 996 streams not named: more than 2 lines in a second"
             )
         );
     }
@@ -457,11 +546,11 @@ mod tests {
             for line in lines {
                 let number = |text: &str| text.parse::<u64>().expect("a number");
                 let words: Vec<_> = line.split(' ').collect();
+                *seconds.entry(now.as_millis() / 1000).or_insert(0) += 1;
                 if words[1].starts_with("address") {
                     told += number(words[3]);
                     continue;
                 }
-                *seconds.entry(now.as_millis() / 1000).or_insert(0) += 1;
                 told += if words[1] == "stream" {
                     *named.entry(words[0].to_owned()).or_default() += 1;
                     1
@@ -478,17 +567,17 @@ mod tests {
             let addr = SocketAddr::from(([10, 0, (addr >> 8) as u8, addr as u8], 1));
             access.opened(now, stream(addr, 1));
             streams += 1;
-            count(now, access.take_lines());
+            count(now, said(&mut access));
             assert!(access.clients.len() <= MAX_CLIENTS && access.ends.len() <= MAX_CLIENTS);
         }
         while let Some(due) = access.poll_timeout() {
             access.handle_timeout(due);
-            count(due, access.take_lines());
+            count(due, said(&mut access));
         }
         // Where a sum was left out, this test takes those that were named before it for part of the next one.
         assert!(told >= streams - 3 * 3 * u64::from(FEW), "{told} {streams}");
         assert!(told <= streams);
-        assert!(seconds.values().all(|n| *n <= 2 * u64::from(LINES)));
+        assert!(seconds.values().all(|n| *n <= PROVEN_LINES));
         assert!(access.clients.is_empty() && access.ends.is_empty());
     }
 
@@ -503,7 +592,7 @@ mod tests {
             ..stream(client(1), 9)
         };
         access.opened(at(1), elsewhere);
-        let said = access.take_lines();
+        let said = said(&mut access);
         assert_eq!(
             said[5..],
             [
@@ -522,10 +611,10 @@ mod tests {
                 access.opened(at(0), stream(client(n), 1));
             }
         }
-        access.take_lines();
+        said(&mut access);
         access.finish(at(5));
-        let said = access.take_lines();
-        assert_eq!(said.len(), 11, "{said:?}");
+        let said = said(&mut access);
+        assert_eq!(said.len(), 10, "{said:?}");
         assert_eq!(access.poll_timeout(), None);
     }
 }

@@ -18,6 +18,7 @@ use fulmar_session::session::WindowSmall;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::log_kind;
 use crate::log_limit::LogLimit;
 
 /// Names of options that have to be equal at both ends, or that limit a session.
@@ -204,14 +205,14 @@ impl Advice {
     /// Logs a warning, unless it was told a short while ago.
     pub(crate) fn warn(&self, text: &str) {
         if let Some(line) = self.limit().line(Instant::now(), text) {
-            warn!("{line}");
+            warn!(name: log_kind::ADVICE, "{line}");
         }
     }
 
     /// Logs what is worth a line, unless it was told a short while ago.
     pub(crate) fn info(&self, text: &str) {
         if let Some(line) = self.limit().line(Instant::now(), text) {
-            info!("{line}");
+            info!(name: log_kind::ADVICE, "{line}");
         }
     }
 

@@ -31,6 +31,7 @@ use crate::driver::{Command, Driver, Report, Setup, Side};
 use crate::inquiry::Question;
 use crate::link::Link;
 use crate::listen::Listener;
+use crate::log_kind;
 use crate::log_limit::LogLimit;
 use crate::pump::Orphan;
 use crate::reload::Reload;
@@ -316,7 +317,7 @@ impl Manager {
             }
             Ok((driver, mut live)) => {
                 if let Some(n) = self.failures.over() {
-                    debug!("sessions can be made again, after {n} more failures");
+                    debug!(name: log_kind::CLIENT_SESSIONS, "sessions can be made again, after {n} more failures");
                 }
                 live.unused_until = asks.then(|| Instant::now() + UNUSED);
                 let text = format!("contacting {}", live.remote);
@@ -339,7 +340,7 @@ impl Manager {
                 let unresolved = matches!(e, Error::Resolve { .. });
                 let text = format!("cannot make a session, trying again: {e}");
                 if !unresolved && let Some(line) = self.failures.line(Instant::now(), &text) {
-                    warn!("{line}");
+                    warn!(name: log_kind::CLIENT_SESSIONS, "{line}");
                 }
                 self.give_up_waiting(index);
                 if unresolved || !self.slots[index].waiting.is_empty() {
@@ -406,7 +407,7 @@ impl Manager {
                     && let Some(at) = self.retired.iter().position(|l| l.id == id)
                 {
                     let live = self.retired.swap_remove(at);
-                    debug!("the session that was replaced has no more streams: closed");
+                    debug!(name: log_kind::CLIENT_SESSIONS, "the session that was replaced has no more streams: closed");
                     let _ = live.commands.try_send(Command::Stop);
                 }
             }
@@ -480,7 +481,7 @@ impl Manager {
         let now = self.now();
         if self.reachability.check(now) == Some(Change::Down) {
             warn!(
-                "{} is down: no answer for 6 s; until there is one, connections are reset after 5 s",
+                name: log_kind::CLIENT_SESSIONS, "{} is down: no answer for 6 s; until there is one, connections are reset after 5 s",
                 self.maker.client.remote
             );
             for live in self.lives() {
@@ -496,7 +497,7 @@ impl Manager {
 
     fn ended(&mut self, id: u64, result: io::Result<()>) {
         if let Err(e) = result {
-            warn!("a session's socket failed: {e}");
+            warn!(name: log_kind::CLIENT_SESSIONS, "a session's socket failed: {e}");
         }
         self.retired.retain(|l| l.id != id);
         for slot in &mut self.slots {
@@ -527,7 +528,7 @@ impl Manager {
         self.retired.retain(|live| {
             let dies = live.dies.is_some_and(|at| now >= at);
             if dies {
-                info!("session closed: its time is up (autoexpire + scavengettl)");
+                info!(name: log_kind::CLIENT_SESSIONS, "session closed: its time is up (autoexpire + scavengettl)");
                 let _ = live.commands.try_send(Command::Stop);
             }
             !dies

@@ -35,6 +35,7 @@ use crate::clock::Clock;
 use crate::describe::{Description, Questions, SessionInfo};
 use crate::dial::Dial;
 use crate::inquiry::Question;
+use crate::log_kind;
 use crate::pump::{self, Ended, Orphan, Pump, Turn};
 use crate::registry::Exchange;
 use crate::socket::Datagrams;
@@ -424,27 +425,29 @@ impl Driver {
         };
         let stream = pump.stream.wire();
         match ended {
-            Ended::Clean => info!(target: STREAM_LOG, "stream closed: {name} ({stream})"),
+            Ended::Clean => {
+                info!(name: log_kind::STREAMS_CLOSED, target: STREAM_LOG, "stream closed: {name} ({stream})");
+            }
             Ended::DialFailed(e) => {
                 self.advice.warn(&format!(
                     "cannot reach the target {name}: {e}; streams are reset"
                 ));
-                info!(target: STREAM_LOG, "stream reset: {name} ({stream}): {e}");
+                info!(name: log_kind::STREAMS_RESET, target: STREAM_LOG, "stream reset: {name} ({stream}): {e}");
             }
             Ended::LocalError(e) => {
-                info!(target: STREAM_LOG, "stream reset: {name} ({stream}): {e}");
+                info!(name: log_kind::STREAMS_RESET, target: STREAM_LOG, "stream reset: {name} ({stream}): {e}");
             }
             Ended::PeerReset => {
-                info!(target: STREAM_LOG, "stream reset by the other end: {name} ({stream})");
+                info!(name: log_kind::STREAMS_RESET, target: STREAM_LOG, "stream reset by the other end: {name} ({stream})");
             }
             Ended::PeerStopped => {
-                info!(target: STREAM_LOG, "stream reset: {name} ({stream}) went on sending after the other end had closed");
+                info!(name: log_kind::STREAMS_RESET, target: STREAM_LOG, "stream reset: {name} ({stream}) went on sending after the other end had closed");
             }
             Ended::ServerDown => {
-                info!(target: STREAM_LOG, "stream reset: {name} ({stream}): the server is down");
+                info!(name: log_kind::STREAMS_RESET, target: STREAM_LOG, "stream reset: {name} ({stream}): the server is down");
             }
             Ended::Stalled => {
-                info!(target: STREAM_LOG, "stream reset: {name} ({stream}) stood still half-closed");
+                info!(name: log_kind::STREAMS_RESET, target: STREAM_LOG, "stream reset: {name} ({stream}) stood still half-closed");
             }
         }
         self.report_streams();
@@ -592,9 +595,11 @@ impl Driver {
                         enqueue(&mut self.queue, pump, index);
                     }
                 }
-                Event::Opened(_, path) => debug!("session begins: {}", path.remote),
+                Event::Opened(_, path) => {
+                    debug!(name: log_kind::SESSIONS_BEGUN, "session begins: {}", path.remote);
+                }
                 Event::Proven(key) => {
-                    debug!("session is alive");
+                    debug!(name: log_kind::SESSIONS_BEGUN, "session is alive");
                     if let Side::Client { .. } = self.side
                         && let Some(session) = self.endpoint.session(key)
                         && let Some(text) = self.advice.speaks(session.path().remote)
@@ -606,28 +611,34 @@ impl Driver {
                     match self.side {
                         // One is lost in a crowd.
                         Side::Client { lasts: true, .. } => {
-                            debug!("session {key:?} does not answer");
+                            debug!(name: log_kind::SESSIONS_SILENT, "session {key:?} does not answer");
                         }
                         Side::Client { .. } => self.advice.info(
                             "the other end does not answer; new connections use a new session",
                         ),
                         // It may have gone without a word, as kcptun's do.
-                        Side::Server { .. } => debug!("a client does not answer"),
+                        Side::Server { .. } => {
+                            debug!(name: log_kind::SESSIONS_SILENT, "a client does not answer");
+                        }
                     }
                     self.move_on(key);
                     self.report(Report::Suspect);
                 }
                 Event::Recovered(key) => {
                     match self.side {
-                        Side::Client { lasts: false, .. } => info!("the other end answers again"),
-                        _ => debug!("session {key:?} answers again"),
+                        Side::Client { lasts: false, .. } => {
+                            info!(name: log_kind::SERVER_STATE, "the other end answers again");
+                        }
+                        _ => {
+                            debug!(name: log_kind::SESSIONS_SILENT, "session {key:?} answers again");
+                        }
                     }
                     self.report(Report::Recovered);
                 }
                 Event::Moved(key, path) => {
                     let conv = self.endpoint.session(key).map_or(0, Session::conv);
                     info!(
-                        "session {conv:08X} follows its client to another address: {}",
+                        name: log_kind::SESSIONS_MOVED, "session {conv:08X} follows its client to another address: {}",
                         path.remote
                     );
                 }
@@ -639,11 +650,13 @@ impl Driver {
                 Event::Suspicion(_, suspicion) => self.suspicion(now, &suspicion),
                 Event::Stranger(from, suspicion) => {
                     warn!(
-                        "datagrams from {from}: {}",
+                        name: log_kind::STRANGERS, "datagrams from {from}: {}",
                         self.advice.suspicion(&suspicion)
                     );
                 }
-                Event::WindowSmall(_, window) => warn!("{}", self.advice.window(&window)),
+                Event::WindowSmall(_, window) => {
+                    warn!(name: log_kind::SMALL_WINDOWS, "{}", self.advice.window(&window));
+                }
                 Event::Closed(key, path, reason) => self.closed(key, path, &reason),
             }
         }
@@ -699,7 +712,7 @@ impl Driver {
             access.opened(now, opened);
         }
         let dial = dial();
-        info!(target: STREAM_LOG, "stream opened: {target} ({})", stream.wire());
+        info!(name: log_kind::STREAMS_OPENED, target: STREAM_LOG, "stream opened: {target} ({})", stream.wire());
         let index = self.free_index();
         let waker = self.woken.waker(index);
         self.insert(index, Pump::dial(session, stream, dial, waker, now));
@@ -717,15 +730,15 @@ impl Driver {
         };
         match (&self.side, reason) {
             (_, Reason::Closed | Reason::Replaced | Reason::Finished) => {
-                debug!("session closed: {}: {reason}", path.remote);
+                debug!(name: log_kind::SESSIONS_ENDED, "session closed: {}: {reason}", path.remote);
             }
             (_, Reason::Unproven(_) | Reason::Crowded) => {
-                debug!("session dropped: {}: {reason}", path.remote);
+                debug!(name: log_kind::SESSIONS_ENDED, "session dropped: {}: {reason}", path.remote);
             }
             (_, Reason::PeerReset) => {
-                info!(target: STREAM_LOG, "session ended: {}: {reason}", path.remote);
+                info!(name: log_kind::SESSIONS_ENDED, target: STREAM_LOG, "session ended: {}: {reason}", path.remote);
             }
-            _ => info!("session ended: {}: {reason}", path.remote),
+            _ => info!(name: log_kind::SESSIONS_ENDED, "session ended: {}: {reason}", path.remote),
         }
         if let Side::Client { lasts, .. } = self.side {
             if !orphans.is_empty() {
@@ -830,7 +843,7 @@ impl Driver {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let _ = self.transmit(&mut cx, now);
         self.published.store(now, &self.endpoint.counters());
-        debug!("socket: {:?}", self.socket.counters());
+        debug!(name: log_kind::SOCKETS, "socket: {:?}", self.socket.counters());
     }
 }
 
@@ -893,15 +906,19 @@ fn enqueue(queue: &mut Vec<usize>, pump: &mut Pump, index: usize) {
 
 fn tell(notice: &Notice) {
     match notice {
-        Notice::PeerIsFulmar => debug!("the other end is Fulmar: half-close and resets work"),
-        Notice::Variant(name) => info!("the client speaks variant {name}"),
+        Notice::PeerIsFulmar => {
+            debug!(name: log_kind::PEER_SETTINGS, "the other end is Fulmar: half-close and resets work");
+        }
+        Notice::Variant(name) => {
+            info!(name: log_kind::PEER_SETTINGS, "the client speaks variant {name}");
+        }
         Notice::SmuxVersion { theirs, ours } => {
             warn!(
-                "the client speaks smux version {theirs}, this server was told {ours}: {theirs} is used for it"
+                name: log_kind::PEER_SETTINGS, "the client speaks smux version {theirs}, this server was told {ours}: {theirs} is used for it"
             );
         }
         Notice::Compression { theirs, ours } => warn!(
-            "the client {} compression, this server was told {}: the client's choice is used for it",
+            name: log_kind::PEER_SETTINGS, "the client {} compression, this server was told {}: the client's choice is used for it",
             if *theirs { "uses" } else { "does not use" },
             if *ours { "to use it" } else { "not to" },
         ),
@@ -917,7 +934,7 @@ impl Troubles {
         if fresh {
             self.last = Some((trouble, now));
             warn!(
-                "{} not sent: {trouble}; what is missed will be retransmitted",
+                name: log_kind::SOCKETS, "{} not sent: {trouble}; what is missed will be retransmitted",
                 fulmar_config::text::count(datagrams as u64, "datagram")
             );
         }

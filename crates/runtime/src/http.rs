@@ -17,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::log_kind;
+
 pub use text::{
     ContextState, ContextView, Counts, ObfsView, Pair, Rates, SessionState, SessionView, StatsView,
     Traffic, health, metrics_text, server_time,
@@ -139,7 +141,7 @@ pub async fn serve(listener: TcpListener, source: Arc<dyn StatusSource>) {
                     });
                 }
                 Err(e) => {
-                    tracing::debug!("HTTP: a connection cannot be accepted: {e}");
+                    tracing::debug!(name: log_kind::HTTP, "HTTP: a connection cannot be accepted: {e}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

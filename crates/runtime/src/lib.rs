@@ -39,6 +39,7 @@ mod inquiry;
 pub mod libev;
 mod link;
 mod listen;
+pub mod log_kind;
 mod log_limit;
 pub mod notify;
 mod open;
@@ -60,6 +61,8 @@ use std::sync::Arc;
 
 use fulmar_config::{Config, Role};
 use tokio::sync::mpsc;
+
+use crate::log_kind::START_LOG;
 
 pub use access::ACCESS_LOG;
 pub use driver::STREAM_LOG;
@@ -186,7 +189,7 @@ impl Tunnel {
                     source,
                 })?;
                 if let Ok(addr) = listener.local_addr() {
-                    tracing::info!("listening on http://{addr} for status requests");
+                    tracing::info!(target: START_LOG, "listening on http://{addr} for status requests");
                 }
                 let status =
                     status::Status::new(self.hub.clone(), clock, client.then_some(inquiry));

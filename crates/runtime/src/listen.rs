@@ -14,6 +14,7 @@ use tracing::warn;
 mod unix;
 
 use crate::conn::{Conn, Tuning};
+use crate::log_kind;
 use crate::log_limit::LogLimit;
 use crate::resolve;
 
@@ -98,7 +99,7 @@ impl Listener {
                     let text = format!("cannot accept a connection, trying again: {e}");
                     let line = self.failed(&text);
                     if let Some(line) = line {
-                        warn!("{line}");
+                        warn!(name: log_kind::ACCEPTS, "{line}");
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::log_kind;
 use tracing::debug;
 
 /// The variable that says how long the service manager waits for a sign of life, in microseconds.
@@ -117,7 +118,9 @@ pub fn reloading() {
     }
     match socket::monotonic_us() {
         Ok(us) => tell(&reload_text(us)),
-        Err(e) => debug!("the service manager was not told of a reload: {e}"),
+        Err(e) => {
+            debug!(name: log_kind::SERVICE_MANAGER, "the service manager was not told of a reload: {e}");
+        }
     }
 }
 
@@ -168,7 +171,7 @@ fn reload_text(us: u64) -> String {
 /// Tells the service manager. One that cannot be told must not stop a tunnel.
 fn tell(text: &str) {
     if let Err(e) = socket::tell(text) {
-        debug!("the service manager was not told: {e}");
+        debug!(name: log_kind::SERVICE_MANAGER, "the service manager was not told: {e}");
     }
 }
 

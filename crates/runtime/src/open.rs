@@ -11,6 +11,7 @@ use fulmar_netio::{Details, Granted, RawTcp, RawTcpError, RawTcpOptions, SocketO
 use tracing::{debug, info, warn};
 
 use crate::Error;
+use crate::log_kind::START_LOG;
 use crate::socket::Datagrams;
 
 /// What a session or a socket needs of chance.
@@ -146,7 +147,7 @@ fn listen_error(addr: SocketAddr) -> impl Fn(io::Error) -> Error {
 pub(crate) fn tell_granted(options: &SocketOptions, granted: &Granted, option: &str) {
     static TOLD: AtomicBool = AtomicBool::new(false);
     for setting in &granted.relied {
-        debug!("socket option {setting}");
+        debug!(target: START_LOG, "socket option {setting}");
     }
     let receive = granted.recv_buffer_clamped(options);
     let send = granted.send_buffer_clamped(options);
@@ -157,18 +158,18 @@ pub(crate) fn tell_granted(options: &SocketOptions, granted: &Granted, option: &
     }
     if let Some(asked) = receive {
         warn!(
-            "the receive buffer is {} bytes, not the {asked} of {option}: raise net.core.rmem_max",
+            target: START_LOG, "the receive buffer is {} bytes, not the {asked} of {option}: raise net.core.rmem_max",
             granted.recv_buffer
         );
     }
     if let Some(asked) = send {
         warn!(
-            "the send buffer is {} bytes, not the {asked} of {option}: raise net.core.wmem_max",
+            target: START_LOG, "the send buffer is {} bytes, not the {asked} of {option}: raise net.core.wmem_max",
             granted.send_buffer
         );
     }
     for refused in &granted.refused {
-        warn!("the system refuses {refused}");
+        warn!(target: START_LOG, "the system refuses {refused}");
     }
 }
 
@@ -205,7 +206,7 @@ async fn blocking(
         .map_err(|e| Error::RawTcp(e.to_string()))?;
     let raw = made.map_err(|e| Error::RawTcp(e.to_string()))?;
     if let Some(firewall) = raw.firewall() {
-        info!("firewall rule in force: {firewall}");
+        info!(target: START_LOG, "firewall rule in force: {firewall}");
     }
     Datagrams::raw(raw).map_err(|e| Error::RawTcp(e.to_string()))
 }

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::log_kind;
 use crate::notify::{self, Missing};
 use name::{Change, Name, Plan};
 
@@ -194,21 +195,21 @@ impl Entry {
         let (host, all) = (&self.host, all.join(", "));
         match change {
             None if error.is_empty() => {}
-            None => debug!("{host} still does not resolve: {error}"),
-            Some(Change::Found) => debug!("{host} is {all}"),
-            Some(Change::Moved) => info!("{host} is now {all}"),
+            None => debug!(name: log_kind::NAMES, "{host} still does not resolve: {error}"),
+            Some(Change::Found) => debug!(name: log_kind::NAMES, "{host} is {all}"),
+            Some(Change::Moved) => info!(name: log_kind::NAMES, "{host} is now {all}"),
             Some(Change::Back) => {
                 self.miss(false);
-                info!("{host} resolves: {all}");
+                info!(name: log_kind::NAMES, "{host} resolves: {all}");
             }
             Some(Change::Lost { known: true }) => {
                 warn!(
-                    "{host} does not resolve any more, its last addresses ({all}) stay in use: {error}"
+                    name: log_kind::NAMES, "{host} does not resolve any more, its last addresses ({all}) stay in use: {error}"
                 );
             }
             Some(Change::Lost { known: false }) => {
                 self.miss(true);
-                warn!("{host} does not resolve yet, trying again: {error}");
+                warn!(name: log_kind::NAMES, "{host} does not resolve yet, trying again: {error}");
             }
         }
         self.ended.send_modify(|n| *n += 1);

@@ -18,6 +18,8 @@ use crate::conn::Tuning;
 use crate::dial::Dial;
 use crate::driver::{Command, Driver, Setup, Side};
 use crate::link::Link;
+use crate::log_kind;
+use crate::log_kind::START_LOG;
 use crate::log_limit::LogLimit;
 use crate::open::Group;
 use crate::registry::{Registry, drivers_per_port};
@@ -66,7 +68,9 @@ pub(crate) async fn run(
                         ports_served += 1;
                     }
                     // As upstream does: UDP still runs (docs/spec/kcptun.md, section 12.2).
-                    Err(e) => warn!("no TCP-looking packets on {addr}: {e}; UDP is served"),
+                    Err(e) => {
+                        warn!(target: START_LOG, "no TCP-looking packets on {addr}: {e}; UDP is served");
+                    }
                 }
             }
         }
@@ -199,7 +203,7 @@ fn places(
     });
     match made {
         Ok((group, sockets)) => {
-            debug!("{drivers} drivers share {addr}/udp");
+            debug!(target: START_LOG, "{drivers} drivers share {addr}/udp");
             let place = |nth| Place::Shared {
                 group: Arc::clone(&group),
                 nth,
@@ -209,7 +213,7 @@ fn places(
         }
         Err(e) => {
             let place = alone()?;
-            warn!("{e}; so one driver serves {addr}/udp, not {drivers}");
+            warn!(target: START_LOG, "{e}; so one driver serves {addr}/udp, not {drivers}");
             Ok(place)
         }
     }
@@ -251,14 +255,14 @@ impl Ends {
                     match over {
                         Ok(()) => return,
                         Err(e) => {
-                            warn!("the socket on {place} failed and is opened again: {e}");
+                            warn!(name: log_kind::SOCKETS, "the socket on {place} failed and is opened again: {e}");
                         }
                     }
                 }
                 Err(e) => {
                     let text = format!("{e}; trying again");
                     if let Some(line) = failures.line(tokio::time::Instant::now(), &text) {
-                        warn!("{line}");
+                        warn!(name: log_kind::SOCKETS, "{line}");
                     }
                 }
             }
@@ -322,7 +326,7 @@ impl Ends {
                 _ = commands.recv() => {
                     let _ = sender.try_send(Command::Stop);
                     if let Err(e) = driver.await {
-                        info!("the socket on {place} failed while stopping: {e}");
+                        info!(name: log_kind::SOCKETS, "the socket on {place} failed while stopping: {e}");
                     }
                     return Ok(());
                 }

@@ -12,6 +12,7 @@ use fulmar_config::{gotime, localtime};
 use fulmar_session::Counters;
 use tracing::warn;
 
+use crate::log_kind;
 use crate::stats::Hub;
 
 /// The first line of a file.
@@ -65,7 +66,7 @@ pub(crate) async fn write_periodically(layout: String, period: Duration, hub: Hu
         let written =
             tokio::task::spawn_blocking(move || append(Path::new(&path), unix, &counters)).await;
         if let Ok(Err(e)) = written {
-            warn!("snmp log {}: {e}", fulmar_config::text::path(&shown));
+            warn!(name: log_kind::SNMP_LOG, "snmp log {}: {e}", fulmar_config::text::path(&shown));
         }
     }
 }

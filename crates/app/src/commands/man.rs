@@ -24,6 +24,7 @@ const ENVIRONMENT: Section = (
             "The pre-shared secret where neither the file nor an option gives one. Not read with kcptun-libev's files.",
         ),
         LEVELS,
+        LINES,
         (
             "SS_REMOTE_HOST, SS_REMOTE_PORT, SS_LOCAL_HOST, SS_LOCAL_PORT, SS_PLUGIN_OPTIONS",
             "Set by a shadowsocks host that starts its plugin. With the first four set, the addresses are theirs, and the options in \
@@ -40,6 +41,11 @@ const LEVELS: (&str, &str) = (
     "FULMAR_LOG",
     "Level of log lines: off, error, warn, info (default), debug or trace; for parts of the program after commas, as in \
      info,fulmar_runtime=debug. Not read with kcptun-libev's files, which have loglevel.",
+);
+const LINES: (&str, &str) = (
+    "FULMAR_LOG_LINES",
+    "How many of the log lines that peers can cause are shown: limited (default), at most 20 per second, or all. Also read with \
+     kcptun-libev's files.",
 );
 const FILES: Section = (
     "FILES",

@@ -64,8 +64,20 @@ impl Program {
         Self::spawn(command)
     }
 
-    fn spawn(mut command: Command) -> Self {
+    /// The same with the limits of lines that a log has, which the other ones have not: a test does in a moment what takes people
+    /// minutes.
+    pub(crate) fn start_with_limits(mut command: Command, levels: &str) -> Self {
+        command.env("FULMAR_LOG", levels);
+        Self::spawn_with(command, "limited")
+    }
+
+    fn spawn(command: Command) -> Self {
+        Self::spawn_with(command, "all")
+    }
+
+    fn spawn_with(mut command: Command, lines: &str) -> Self {
         let mut child = command
+            .env("FULMAR_LOG_LINES", lines)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -14,6 +14,7 @@ use tracing::{debug, info};
 
 use super::{Driver, Report, STREAM_LOG, Side};
 use crate::advice::Advice;
+use crate::log_kind;
 use crate::pump::Pump;
 
 /// How long an ICMP error is a better reason for silence than a guess.
@@ -84,7 +85,7 @@ impl Driver {
         {
             let after = session.kcp().srtt().unwrap_or(now - self.reach.began);
             self.report(Report::Answers);
-            info!("{}", self.advice.answers(session.path().remote, after));
+            info!(name: log_kind::SERVER_STATE, "{}", self.advice.answers(session.path().remote, after));
         }
     }
 
@@ -189,7 +190,7 @@ impl Driver {
                     reach.icmp = Some(now);
                     advice.warn(&text);
                 }
-                None => debug!("ICMP about datagrams to {}: {}", error.remote, error.kind),
+                None => debug!(name: log_kind::ICMP, "ICMP about datagrams to {}: {}", error.remote, error.kind),
             }
         });
     }
@@ -200,8 +201,8 @@ pub(super) fn tell_opened(pump: &Pump, answers: bool) {
     let name = pump.name.as_deref().unwrap_or("?");
     let stream = pump.stream.wire();
     if answers {
-        info!(target: STREAM_LOG, "stream opened: {name} ({stream})");
+        info!(name: log_kind::STREAMS_OPENED, target: STREAM_LOG, "stream opened: {name} ({stream})");
     } else {
-        debug!(target: STREAM_LOG, "stream waits for the server: {name} ({stream})");
+        debug!(name: log_kind::STREAMS_WAITING, target: STREAM_LOG, "stream waits for the server: {name} ({stream})");
     }
 }

@@ -32,6 +32,7 @@ use crate::conn::Conn;
 use crate::dial::Dial;
 use crate::driver::{Command, Driver, Report, Setup, Side};
 use crate::listen::Listener;
+use crate::log_kind;
 use crate::log_limit::LogLimit;
 use crate::pump::Orphan;
 use crate::reload::{Change, libev_changes};
@@ -206,7 +207,7 @@ impl Libev {
         } else if manager.is_client()
             && let Some(other) = other_end(&manager.config)
         {
-            info!("contacting {other}");
+            info!(name: log_kind::SERVER_STATE, "contacting {other}");
         }
         if let Some(socket) = self.socket {
             manager.start(socket)?;
@@ -364,7 +365,7 @@ impl Manager {
                 Err(e) => {
                     let text = format!("{e}; trying again");
                     if let Some(line) = self.failures.line(Instant::now(), &text) {
-                        warn!("{line}");
+                        warn!(name: log_kind::SOCKETS, "{line}");
                     }
                 }
             }
@@ -444,7 +445,7 @@ impl Manager {
             return;
         }
         self.redialled = Some(now);
-        debug!("dialling anew");
+        debug!(name: log_kind::SERVER_STATE, "dialling anew");
         // A driver that is busy is asked again by the next session.
         let _ = self.command(Command::Resolved(self.addrs.remote.clone()));
     }
@@ -455,7 +456,7 @@ impl Manager {
             PathEvent::Rtt(rtt) => self.rtt = Some(rtt),
             PathEvent::PeerFound { peer } | PathEvent::PeerChanged { peer } => {
                 if self.is_rendezvous_client() {
-                    info!("rendezvoused at {peer}");
+                    info!(name: log_kind::RENDEZVOUS, "rendezvoused at {peer}");
                 } else if let Some(other) = other_end(&self.config) {
                     self.resolver.works(other.host_or_any(), peer.ip());
                 }
@@ -472,7 +473,7 @@ impl Manager {
                 self.down = true;
                 let name = other_end(&self.config).map(ToString::to_string);
                 warn!(
-                    "{} is down: no answer for 6 s; until there is one, connections are reset after 5 s",
+                    name: log_kind::SERVER_STATE, "{} is down: no answer for 6 s; until there is one, connections are reset after 5 s",
                     name.as_deref().unwrap_or("the server")
                 );
                 self.next_address();
@@ -480,11 +481,11 @@ impl Manager {
             PathEvent::Up => {
                 self.down = false;
                 self.advice.fresh();
-                info!("the server answers again");
+                info!(name: log_kind::SERVER_STATE, "the server answers again");
             }
             PathEvent::PeerLost => {
                 if self.is_rendezvous_client() {
-                    info!("the server is not at its address any more: asking the relay again");
+                    info!(name: log_kind::RENDEZVOUS, "the server is not at its address any more: asking the relay again");
                     self.found = false;
                 }
             }
@@ -493,26 +494,28 @@ impl Manager {
                     self.advice
                         .warn("the other end does not answer: looking up addresses again");
                 } else {
-                    debug!("idle: looking up addresses again");
+                    debug!(name: log_kind::NAMES, "idle: looking up addresses again");
                 }
                 self.look(Why::Silence);
             }
             PathEvent::UnknownService { relay } => {
                 let id = String::from_utf8_lossy(&self.config.service_id);
                 warn!(
-                    "the relay {relay} answers, but knows no service {}: \"service_id\" has to be the server's, and the server \
+                    name: log_kind::RENDEZVOUS, "the relay {relay} answers, but knows no service {}: \"service_id\" has to be the server's, and the server \
                      has to be running",
                     text::quoted(&*id)
                 );
             }
             PathEvent::RelaySilent => warn!(
-                "the relay does not answer: \"rendezvous_server\" is not there, or \"method\" or the key differs"
+                name: log_kind::RENDEZVOUS, "the relay does not answer: \"rendezvous_server\" is not there, or \"method\" or the key differs"
             ),
-            PathEvent::Registered { from } => info!("a service is made known from {from}"),
-            PathEvent::NoSuchService { from } => {
-                warn!("{from} asks for a service that nobody has made known");
+            PathEvent::Registered { from } => {
+                info!(name: log_kind::RENDEZVOUS, "a service is made known from {from}");
             }
-            other => debug!("{other:?}"),
+            PathEvent::NoSuchService { from } => {
+                warn!(name: log_kind::RENDEZVOUS, "{from} asks for a service that nobody has made known");
+            }
+            other => debug!(name: log_kind::RENDEZVOUS, "{other:?}"),
         }
     }
 
@@ -555,18 +558,18 @@ impl Manager {
         match found {
             Ok(addrs) => {
                 if first {
-                    info!("contacting {}", addrs[0]);
+                    info!(name: log_kind::SERVER_STATE, "contacting {}", addrs[0]);
                 }
                 self.addrs.remote.clone_from(&addrs);
                 // A driver that is busy learns of it the next time.
                 let _ = self.command(Command::Resolved(addrs));
             }
             Err(e) if first => {
-                debug!("{e}");
+                debug!(name: log_kind::NAMES, "{e}");
                 self.look(Why::Unknown);
                 return Ok(());
             }
-            Err(e) => debug!("{e}; the old addresses stay"),
+            Err(e) => debug!(name: log_kind::NAMES, "{e}; the old addresses stay"),
         }
         if first && self.driver.is_none() {
             // Its socket could not be opened without an address.
@@ -595,7 +598,7 @@ impl Manager {
                 let local = self.addrs.local.clone();
                 let _ = self.command(Command::Rebind(Box::new(socket), local));
             }
-            Err(e) => warn!("{e}; the old socket stays"),
+            Err(e) => warn!(name: log_kind::NAMES, "{e}; the old socket stays"),
         }
     }
 
@@ -667,9 +670,11 @@ async fn accept(listener: Option<&Listener>) -> Conn {
 async fn ended(driver: &mut Option<Running>) {
     match driver {
         Some(running) => match (&mut running.task).await {
-            Ok(Err(e)) => warn!("the socket failed and is opened again: {e}"),
+            Ok(Err(e)) => {
+                warn!(name: log_kind::SOCKETS, "the socket failed and is opened again: {e}");
+            }
             Ok(Ok(())) => {}
-            Err(e) => warn!("the driver failed and is started again: {e}"),
+            Err(e) => warn!(name: log_kind::SOCKETS, "the driver failed and is started again: {e}"),
         },
         None => std::future::pending().await,
     }

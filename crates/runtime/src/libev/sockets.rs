@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use crate::conn::Tuning;
 use crate::listen::Listener;
+use crate::log_kind::START_LOG;
 use crate::socket::Datagrams;
 use crate::{Error, open, resolve as names};
 
@@ -186,7 +187,7 @@ async fn obfuscated(
         .map_err(|e| failed(&e))?
         .map_err(|e| failed(&e))?;
     if let Some(rule) = made.firewall() {
-        info!("firewall rule in force: {rule}");
+        info!(target: START_LOG, "firewall rule in force: {rule}");
     }
     Datagrams::obfs(made).map_err(|e| failed(&e))
 }
@@ -213,7 +214,7 @@ fn udp(local: SocketAddr, config: &LibevConfig) -> io::Result<(UdpSocket, Grante
                 ..options
             };
             let bound = bind(&without)?;
-            warn!("netdev: {e}; datagrams go wherever the system sends them");
+            warn!(target: START_LOG, "netdev: {e}; datagrams go wherever the system sends them");
             Ok(bound)
         }
         done => done,

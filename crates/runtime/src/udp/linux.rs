@@ -16,6 +16,7 @@ use fulmar_wire::time::Instant;
 use tokio::net::unix::pipe;
 
 use super::moderation::{Mode, Moderation};
+use crate::log_kind;
 
 /// See the module's documentation.
 pub(crate) struct Udp {
@@ -167,7 +168,7 @@ impl Udp {
     pub(crate) fn watch_icmp(&self) {
         let watched = |socket| self.state.watch_icmp(SockRef::from(&socket));
         if let Err(e) = self.socket.as_fd().and_then(watched) {
-            tracing::debug!("ICMP errors will not be told: {e}");
+            tracing::debug!(name: log_kind::SOCKETS, "ICMP errors will not be told: {e}");
         }
     }
 

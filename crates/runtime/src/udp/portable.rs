@@ -3,6 +3,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use crate::log_kind;
 use fulmar_netio::{
     Details, IcmpError, IoCounters, RecvBuffers, RecvMeta, Sent, SockRef, Transmit, UdpState,
 };
@@ -72,7 +73,7 @@ impl Udp {
     /// See [`crate::socket::Datagrams::watch_icmp`].
     pub(crate) fn watch_icmp(&self) {
         if let Err(e) = self.state.watch_icmp(SockRef::from(&self.socket)) {
-            tracing::debug!("ICMP errors will not be told: {e}");
+            tracing::debug!(name: log_kind::SOCKETS, "ICMP errors will not be told: {e}");
         }
     }
 
