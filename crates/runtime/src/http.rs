@@ -6,15 +6,18 @@
 
 mod text;
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::log_kind;
@@ -26,7 +29,8 @@ pub use text::{
 
 /// Longest request, in bytes: its line and headers.
 const MAX_REQUEST: usize = 4095;
-/// Connections at one time; more wait for one of them to end.
+/// Connections at one time. For one more, the oldest is ended whose request is not being answered; if all are, it waits (or is one more, if
+/// that changed while it came).
 const MAX_CONNECTIONS: usize = 64;
 /// What one connection may take.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -130,15 +134,27 @@ impl StatsQuery {
 /// Answers on `listener` until the future is dropped; connections end with it.
 pub async fn serve(listener: TcpListener, source: Arc<dyn StatusSource>) {
     let mut connections = JoinSet::new();
+    let mut places = Places::default();
+    let freed = Arc::new(Notify::new());
     loop {
+        let room = places.has_room();
         tokio::select! {
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+            accepted = listener.accept(), if room => match accepted {
                 Ok((stream, _)) => {
+                    places.make_room();
                     let source = Arc::clone(&source);
-                    connections.spawn(async move {
+                    let place = Place {
+                        answering: Arc::default(),
+                        freed: Arc::clone(&freed),
+                    };
+                    let answering = Arc::clone(&place.answering);
+                    let task = connections.spawn(async move {
                         // Who is too slow, or goes away, gets nothing.
-                        let _ = timeout(LIMIT, converse(stream, source)).await;
+                        let _ = timeout(LIMIT, converse(stream, source, place)).await;
                     });
+                    places.0.push_back((task, answering));
+                    // It may have asked already: it reads that before others take its place.
+                    tokio::task::yield_now().await;
                 }
                 Err(e) => {
                     tracing::debug!(name: log_kind::HTTP, "HTTP: a connection cannot be accepted: {e}");
@@ -146,12 +162,54 @@ pub async fn serve(listener: TcpListener, source: Arc<dyn StatusSource>) {
                 }
             },
             Some(_) = connections.join_next() => {}
+            () = freed.notified() => {}
         }
     }
 }
 
+/// The connections that there are, the oldest first, and whether their requests are being answered.
+#[derive(Default)]
+struct Places(VecDeque<(AbortHandle, Arc<AtomicBool>)>);
+
+impl Places {
+    /// Whether another connection has a place, or can be given one.
+    fn has_room(&mut self) -> bool {
+        self.0.retain(|(task, _)| !task.is_finished());
+        self.0.len() < MAX_CONNECTIONS || self.idle().is_some()
+    }
+
+    /// The oldest connection that nobody is answering.
+    fn idle(&self) -> Option<usize> {
+        self.0
+            .iter()
+            .position(|(_, answering)| !answering.load(Relaxed))
+    }
+
+    /// Ends a connection if another one needs its place.
+    fn make_room(&mut self) {
+        if self.0.len() >= MAX_CONNECTIONS
+            && let Some(idle) = self.idle()
+            && let Some((task, _)) = self.0.remove(idle)
+        {
+            tracing::debug!(name: log_kind::HTTP, "HTTP: an idle connection was ended for the sake of a new one");
+            task.abort();
+        }
+    }
+}
+
+/// What a connection knows of its place.
+struct Place {
+    answering: Arc<AtomicBool>,
+    /// Somebody is not being answered any more.
+    freed: Arc<Notify>,
+}
+
 /// One request and its answer.
-async fn converse(mut stream: TcpStream, source: Arc<dyn StatusSource>) -> io::Result<()> {
+async fn converse(
+    mut stream: TcpStream,
+    source: Arc<dyn StatusSource>,
+    place: Place,
+) -> io::Result<()> {
     let mut request = Vec::with_capacity(512);
     let answer = loop {
         // One byte more than is permitted, to see that there is more.
@@ -161,10 +219,14 @@ async fn converse(mut stream: TcpStream, source: Arc<dyn StatusSource>) -> io::R
             .read_buf(&mut request)
             .await?;
         if let Some(end) = head_end(&request) {
-            break match end <= MAX_REQUEST {
-                true => respond(&request[..end], source).await,
-                false => Answer::error(413),
-            };
+            if end > MAX_REQUEST {
+                break Answer::error(413);
+            }
+            place.answering.store(true, Relaxed);
+            let answer = respond(&request[..end], source).await;
+            place.answering.store(false, Relaxed);
+            place.freed.notify_one();
+            break answer;
         }
         match n {
             // Nothing, as of somebody who only looks whether the port is open.
@@ -413,7 +475,7 @@ mod tests {
     use super::*;
     use fulmar_session::Counters;
     use std::net::SocketAddr;
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::atomic::AtomicUsize;
 
     /// Says how often it was asked.
     #[derive(Default)]
@@ -573,23 +635,92 @@ mod tests {
         assert!(answer.ends_with("peer unreachable\n"), "{answer}");
     }
 
+    /// Seen in the field: 64 connections that said nothing kept a watchdog from its answer for a minute.
     #[tokio::test]
-    async fn connections_are_bounded_and_the_idle_ones_end() {
+    async fn idle_connections_keep_nobody_out() {
         let addr = start().await;
         let mut idle = Vec::new();
-        for _ in 0..MAX_CONNECTIONS {
+        for _ in 0..3 * MAX_CONNECTIONS {
             idle.push(TcpStream::connect(addr).await.expect("connect"));
         }
-        let mut next = TcpStream::connect(addr).await.expect("connect");
-        next.write_all(b"GET /healthy HTTP/1.1\r\n\r\n")
+        let answer = ask(addr, b"GET /healthy HTTP/1.1\r\n\r\n").await;
+        assert!(answer.ends_with("peer unreachable\n"), "{answer}");
+        // The oldest have made room, and the latest are still there.
+        let end = timeout(Duration::from_secs(20), idle[0].read(&mut [0; 16])).await;
+        assert!(!matches!(end.expect("time"), Ok(1..)));
+        let mut last = idle.pop().expect("a connection");
+        last.write_all(b"GET /healthy HTTP/1.1\r\n\r\n")
             .await
             .expect("write");
-        let mut buf = [0; 16];
-        // All places are taken: this one waits.
-        let early = timeout(Duration::from_millis(200), next.read(&mut buf)).await;
-        assert!(early.is_err(), "{early:?}");
-        drop(idle.pop());
-        let read = timeout(Duration::from_secs(10), next.read(&mut buf)).await;
-        assert!(read.expect("a place").expect("read") > 0);
+        let mut answer = String::new();
+        last.read_to_string(&mut answer).await.expect("read");
+        assert!(answer.ends_with("peer unreachable\n"), "{answer}");
+    }
+
+    /// Answers when it is told to.
+    struct Slow {
+        asked: AtomicUsize,
+        answer: tokio::sync::Semaphore,
+    }
+
+    impl StatusSource for Slow {
+        fn healthy(self: Arc<Self>) -> Healthy {
+            self.asked.fetch_add(1, Relaxed);
+            Box::pin(async move {
+                self.answer.acquire().await.expect("open").forget();
+                (200, "slow".into())
+            })
+        }
+
+        fn stats(
+            self: Arc<Self>,
+            _: StatsQuery,
+            _: bool,
+        ) -> Pin<Box<dyn Future<Output = String> + Send>> {
+            Box::pin(std::future::ready(String::new()))
+        }
+
+        fn metrics(&self) -> String {
+            String::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_being_answered_is_not_ended() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let addr = listener.local_addr().expect("address");
+        let source = Arc::new(Slow {
+            answer: tokio::sync::Semaphore::new(0),
+            asked: AtomicUsize::new(0),
+        });
+        tokio::spawn(serve(
+            listener,
+            Arc::clone(&source) as Arc<dyn StatusSource>,
+        ));
+        let asked = async |n| {
+            let reached = async {
+                while source.asked.load(Relaxed) < n {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(Duration::from_secs(20), reached)
+                .await
+                .expect("asked");
+        };
+        let mut asking = Vec::new();
+        for n in 1..=MAX_CONNECTIONS {
+            asking.push(tokio::spawn(ask(addr, b"GET /healthy HTTP/1.1\r\n\r\n")));
+            asked(n).await;
+        }
+        // All places are taken; one has to wait, and so do those that ask nothing.
+        let _idle = TcpStream::connect(addr).await.expect("connect");
+        asking.push(tokio::spawn(ask(addr, b"GET /healthy HTTP/1.1\r\n\r\n")));
+        source.answer.add_permits(2);
+        asked(MAX_CONNECTIONS + 1).await;
+        source.answer.add_permits(MAX_CONNECTIONS);
+        for asked in asking {
+            let answer = asked.await.expect("an answer");
+            assert!(answer.ends_with("slow\n"), "{answer}");
+        }
     }
 }
