@@ -4,10 +4,10 @@
 //! hand them to the socket. Nothing in it is shared, so nothing is locked and nothing hops between tasks. A turn is
 //! bounded; when there is more to do the task yields and is woken again at once.
 
+mod pumps;
 mod reach;
 mod stop;
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -41,6 +41,7 @@ use crate::registry::Exchange;
 use crate::socket::Datagrams;
 use crate::stats::{Hub, Published};
 use crate::wake::ReadyList;
+use pumps::Pumps;
 use reach::{Reach, tell_opened};
 
 /// Rounds of work before a driver lets other tasks run, and its thread learns what else is ready: local sockets of other streams, for
@@ -161,9 +162,7 @@ pub(crate) struct Driver {
     close_wait: Duration,
     buffers: RecvBuffers,
     metas: Vec<RecvMeta>,
-    pumps: Vec<Option<Box<Pump>>>,
-    free: Vec<usize>,
-    by_stream: HashMap<(SessionKey, StreamId), usize>,
+    pumps: Pumps<SessionKey, StreamId, Pump>,
     watched: usize,
     woken: ReadyList,
     queue: Vec<usize>,
@@ -223,9 +222,7 @@ impl Driver {
             close_wait,
             buffers,
             metas: vec![RecvMeta::EMPTY; RECV_METAS],
-            pumps: Vec::new(),
-            free: Vec::new(),
-            by_stream: HashMap::new(),
+            pumps: Pumps::default(),
             watched: 0,
             woken: ReadyList::default(),
             queue: Vec::new(),
@@ -384,7 +381,7 @@ impl Driver {
     }
 
     fn drive(&mut self, index: usize, now: Instant) {
-        let Some(Some(pump)) = self.pumps.get_mut(index) else {
+        let Some(pump) = self.pumps.get_mut(index) else {
             return;
         };
         pump.queued = false;
@@ -394,7 +391,7 @@ impl Driver {
     }
 
     fn after_turn(&mut self, index: usize, was_watched: bool, turn: Turn) {
-        let Some(Some(pump)) = self.pumps.get_mut(index) else {
+        let Some(pump) = self.pumps.get_mut(index) else {
             return;
         };
         match turn {
@@ -402,7 +399,8 @@ impl Driver {
             Turn::Again => enqueue(&mut self.queue, pump, index),
             Turn::Over(ended) => {
                 self.watched -= usize::from(was_watched);
-                return self.over(index, &ended);
+                let (session, stream) = (pump.session, pump.stream);
+                return self.over(session, stream, &ended);
             }
         }
         match (was_watched, pump.is_watched()) {
@@ -412,12 +410,10 @@ impl Driver {
         }
     }
 
-    fn over(&mut self, index: usize, ended: &Ended) {
-        let Some(pump) = self.pumps.get_mut(index).and_then(Option::take) else {
+    fn over(&mut self, session: SessionKey, stream: StreamId, ended: &Ended) {
+        let Some(pump) = self.pumps.remove(session, stream) else {
             return;
         };
-        self.free.push(index);
-        self.by_stream.remove(&(pump.session, pump.stream));
         self.traffic += STREAM_BYTES;
         let name = match &self.side {
             Side::Client { .. } => pump.name.as_deref().unwrap_or("?"),
@@ -456,7 +452,7 @@ impl Driver {
     fn report_streams(&self) {
         if let Side::Client { reports, id, .. } = &self.side {
             // The manager outlives its drivers; when it is gone, nobody counts any more.
-            let _ = reports.send((*id, Report::Streams(self.by_stream.len())));
+            let _ = reports.send((*id, Report::Streams(self.pumps.len())));
         }
     }
 
@@ -554,11 +550,12 @@ impl Driver {
                     let _ = reports.send((*id, Report::Orphans(vec![orphan])));
                     return;
                 }
-                let index = self.free_index();
-                let waker = self.woken.waker(index);
-                let pump = Pump::carry(session, stream, orphan, first_sn, waker, now);
-                tell_opened(&pump, self.reach.answers());
-                self.insert(index, pump);
+                let answers = self.reach.answers();
+                self.insert(session, stream, |waker| {
+                    let pump = Pump::carry(session, stream, orphan, first_sn, waker, now);
+                    tell_opened(&pump, answers);
+                    pump
+                });
             }
             Err(_) => {
                 let _ = reports.send((*id, Report::Orphans(vec![orphan])));
@@ -567,18 +564,25 @@ impl Driver {
         self.report_streams();
     }
 
-    fn free_index(&mut self) -> usize {
-        self.free.pop().unwrap_or_else(|| {
-            self.pumps.push(None);
-            self.pumps.len() - 1
-        })
-    }
-
-    fn insert(&mut self, index: usize, mut pump: Pump) {
-        self.by_stream.insert((pump.session, pump.stream), index);
-        enqueue(&mut self.queue, &mut pump, index);
-        self.watched += usize::from(pump.is_watched());
-        self.pumps[index] = Some(Box::new(pump));
+    fn insert(
+        &mut self,
+        session: SessionKey,
+        stream: StreamId,
+        make: impl FnOnce(std::task::Waker) -> Pump,
+    ) {
+        let Self {
+            pumps,
+            woken,
+            queue,
+            watched,
+            ..
+        } = self;
+        pumps.insert(session, stream, |index| {
+            let mut pump = make(woken.waker(index));
+            enqueue(queue, &mut pump, index);
+            *watched += usize::from(pump.is_watched());
+            pump
+        });
     }
 
     fn events(&mut self, now: Instant) {
@@ -589,8 +593,8 @@ impl Driver {
                     key,
                     StreamEvent::Readable(id) | StreamEvent::Writable(id) | StreamEvent::Reset(id),
                 ) => {
-                    if let Some(&index) = self.by_stream.get(&(key, id))
-                        && let Some(pump) = &mut self.pumps[index]
+                    if let Some(index) = self.pumps.index_of(key, id)
+                        && let Some(pump) = self.pumps.get_mut(index)
                     {
                         enqueue(&mut self.queue, pump, index);
                     }
@@ -665,14 +669,10 @@ impl Driver {
     /// Takes the pumps of a session off. Connections that another session may `carry` come back, the others are reset.
     fn take_pumps(&mut self, key: SessionKey, carry: bool) -> Vec<Orphan> {
         let mut orphans = Vec::new();
-        for index in 0..self.pumps.len() {
-            if let Some(pump) = self.pumps[index].take_if(|p| p.session == key) {
-                self.traffic += STREAM_BYTES;
-                self.watched -= usize::from(pump.is_watched());
-                self.by_stream.remove(&(pump.session, pump.stream));
-                self.free.push(index);
-                orphans.extend(pump.orphan(carry));
-            }
+        while let Some(pump) = self.pumps.pop_of(key) {
+            self.traffic += STREAM_BYTES;
+            self.watched -= usize::from(pump.is_watched());
+            orphans.extend(pump.orphan(carry));
         }
         orphans
     }
@@ -713,9 +713,9 @@ impl Driver {
         }
         let dial = dial();
         info!(name: log_kind::STREAMS_OPENED, target: STREAM_LOG, "stream opened: {target} ({})", stream.wire());
-        let index = self.free_index();
-        let waker = self.woken.waker(index);
-        self.insert(index, Pump::dial(session, stream, dial, waker, now));
+        self.insert(session, stream, |waker| {
+            Pump::dial(session, stream, dial, waker, now)
+        });
     }
 
     fn closed(&mut self, key: SessionKey, path: Path, reason: &Reason) {
@@ -723,9 +723,9 @@ impl Driver {
             reason,
             Reason::PeerLostState | Reason::PeerReset | Reason::PeerEnded
         );
-        let orphans = match (&reason, self.pumps.len() - self.free.len()) {
+        let orphans = match reason {
             // Nothing was left of it.
-            (Reason::Finished, _) | (_, 0) => Vec::new(),
+            Reason::Finished => Vec::new(),
             _ => self.take_pumps(key, carry),
         };
         match (&self.side, reason) {
@@ -752,7 +752,7 @@ impl Driver {
 
     /// Looks at pumps that need watching.
     fn tick(&mut self, now: Instant) {
-        let waits = self.reach.is_down() && self.pumps.len() > self.free.len();
+        let waits = self.reach.is_down() && !self.pumps.is_empty();
         if self.watched == 0 && !waits {
             self.next_tick = None;
             return;
@@ -762,8 +762,8 @@ impl Driver {
             Some(at) if at > now => {}
             Some(_) => {
                 self.next_tick = Some(now + TICK);
-                for index in 0..self.pumps.len() {
-                    if let Some(pump) = &mut self.pumps[index]
+                for index in 0..self.pumps.end() {
+                    if let Some(pump) = self.pumps.get_mut(index)
                         && pump.is_watched()
                     {
                         let turn = pump.tick(&mut self.endpoint, now, self.close_wait);
@@ -816,20 +816,9 @@ impl Driver {
             self.queue.shrink_to_fit();
             self.unsent.shrink_to_fit();
             self.woken.shrink();
-            self.shrink_pumps();
+            self.pumps.shrink();
             fulmar_netio::return_free_memory();
         }
-    }
-
-    /// Gives back the places behind the last pump that there is.
-    fn shrink_pumps(&mut self) {
-        let used = self.pumps.iter().rposition(Option::is_some);
-        let end = used.map_or(0, |last| last + 1);
-        self.pumps.truncate(end);
-        self.pumps.shrink_to_fit();
-        self.free.retain(|&index| index < end);
-        self.free.shrink_to_fit();
-        self.by_stream.shrink_to_fit();
     }
 
     fn end(&mut self) {

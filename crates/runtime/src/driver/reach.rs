@@ -75,7 +75,7 @@ impl Driver {
         let Side::Client { lasts, .. } = self.side else {
             return;
         };
-        for pump in self.pumps.iter().flatten() {
+        for pump in self.pumps.iter() {
             tell_opened(pump, true);
         }
         // Where the server is asked beside conversations, that tells more.
@@ -146,8 +146,8 @@ impl Driver {
         let Some(down) = self.reach.down else {
             return;
         };
-        for index in 0..self.pumps.len() {
-            let Some(Some(pump)) = self.pumps.get_mut(index) else {
+        for index in 0..self.pumps.end() {
+            let Some(pump) = self.pumps.get_mut(index) else {
                 continue;
             };
             let heard = self

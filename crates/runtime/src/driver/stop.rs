@@ -15,8 +15,7 @@ const GRACE: Duration = Duration::from_millis(500);
 impl Driver {
     /// Ends the driver: a server's now, a client's when its streams are known to be cut, or after [`GRACE`].
     pub(super) fn stop(&mut self) {
-        let open = self.pumps.iter().flatten();
-        let streams: Vec<_> = open.map(|p| (p.session, p.stream)).collect();
+        let streams: Vec<_> = self.pumps.iter().map(|p| (p.session, p.stream)).collect();
         if matches!(self.side, Side::Server { .. }) || streams.is_empty() {
             self.ending = Some(Reason::Closed);
             return;
