@@ -147,6 +147,8 @@ impl Programs {
         ] {
             command.env_remove(name);
         }
+        // Its open files are counted.
+        command.env("FULMAR_DUMPABLE", "yes");
         Ok(command)
     }
 }

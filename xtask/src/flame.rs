@@ -109,6 +109,7 @@ fn record(target: &Path, options: &Options) -> Result<(), String> {
     let lab = Command::new(built.join("fulmar-lab"))
         .args(&options.lab)
         .env("FULMAR_BIN", &watched)
+        .env("FULMAR_DUMPABLE", "yes")
         .status()
         .map_err(text)?;
     if !lab.success() {

@@ -162,6 +162,8 @@ async fn open_libev(config: LibevConfig, user: Option<String>) -> Result<Libev, 
     let process = Libev::open(config, user.is_some()).await?;
     if let Some(user) = user {
         process::user::drop_privileges(&user).map_err(LaunchError::User)?;
+        // It was understood before.
+        let _ = process::dumpable::forbid();
         info!(
             "running as {} from here on",
             fulmar_config::text::quoted(&user)

@@ -8,7 +8,7 @@
 //! | `launch` | the way into the runtime |
 //! | `logging` | the log: what is shown, how it looks, where it goes |
 //! | `named_file` | configuration files by a name without its end |
-//! | `process` | the background, the user, the system's log |
+//! | `process` | the background, the user, the system's log, who may look into it |
 //! | `signals` | when to stop, to read the configuration again, to show counters |
 //! | `exit` | exit codes |
 #![forbid(unsafe_code)]
@@ -91,6 +91,7 @@ fn dispatch(persona: Persona, args: &[OsString], environment: &Environment) -> R
     if only_flags && let Some(side) = plugin_side(environment)? {
         return commands::tunnel(side, persona, args, environment);
     }
+    process::dumpable::forbid()?;
     let name = OsString::from(persona::FULMAR);
     let matches = match cli::program().try_get_matches_from(std::iter::once(&name).chain(args)) {
         Ok(matches) => matches,

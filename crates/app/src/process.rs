@@ -1,4 +1,5 @@
-//! What a program does with its process: the background, the user it runs as, the system's log.
+//! What a program does with its process: the background, the user it runs as, the system's log, who
+//! may look into it.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod command_line;
@@ -7,6 +8,7 @@ pub(crate) mod daemon;
 #[cfg(not(unix))]
 #[path = "process/no_daemon.rs"]
 pub(crate) mod daemon;
+pub(crate) mod dumpable;
 #[cfg(unix)]
 pub(crate) mod syslog;
 #[cfg(unix)]

@@ -22,6 +22,7 @@ impl Quiet {
             .args(args)
             .env("KCPTUN_KEY", "swordfish")
             .env_remove("FULMAR_LOG")
+            .env("FULMAR_DUMPABLE", "yes")
             .stdin(Stdio::null())
             .stderr(stderr);
         prepare(&mut command);
@@ -182,6 +183,7 @@ fn starts_within(kilobytes: u64) -> bool {
         .args(["-l", "127.0.0.1:0", "-r", "127.0.0.1:1", "--threads", "1"])
         .env("KCPTUN_KEY", "swordfish")
         .env_remove("FULMAR_LOG")
+        .env("FULMAR_DUMPABLE", "yes")
         .stderr(Stdio::piped())
         .spawn()
         .expect("started");

@@ -291,7 +291,7 @@ fn the_kcptun_of_2016() {
 fn check_knows_the_kcptun_of_2016_and_toml() {
     let good = check(
         "c.json",
-        r#"{"listen":":29900","target":"127.0.0.1:80","key":"k","compat":"2016"}"#,
+        r#"{"listen":":29900","target":"127.0.0.1:80","key":"Xq7Lw2Rt9Kp4Vz1N","compat":"2016"}"#,
         &["--all"],
     );
     assert_eq!(good.code, 0, "{}", good.out);
@@ -322,7 +322,7 @@ fn check_knows_the_kcptun_of_2016_and_toml() {
     for name in ["c.toml", "c.json", "c"] {
         let good = check(
             name,
-            "# ours\nrole = \"client\"\nremoteaddr = \"h:1\"\nkey = \"k\"\nmode = \"auto\"\n",
+            "# ours\nrole = \"client\"\nremoteaddr = \"h:1\"\nkey = \"Xq7Lw2Rt9Kp4Vz1N\"\nmode = \"auto\"\n",
             &[],
         );
         assert_eq!(good.code, 0);
@@ -337,11 +337,11 @@ fn check_knows_the_kcptun_of_2016_and_toml() {
     }
     for (text, problem) in [
         (
-            "listen = \":1\"\nkey = \"k\"\nmdoe = \"auto\"\n",
+            "listen = \":1\"\nkey = \"Xq7Lw2Rt9Kp4Vz1N\"\nmdoe = \"auto\"\n",
             "\nerror: 3:1: \"mdoe\" is ignored: kcptun's server has no such key; did you mean \"mode\"?\n",
         ),
         (
-            "listen = \":1\"\nkey = \"k\"\nkeepalive = 9000\n",
+            "listen = \":1\"\nkey = \"Xq7Lw2Rt9Kp4Vz1N\"\nkeepalive = 9000\n",
             "\nerror: 3:13, \"keepalive\": 9000 is too large; write 1 to 30 seconds\n",
         ),
         ("listen = :29900\n", "\nerror: 1:10: this is not TOML: "),
@@ -514,7 +514,7 @@ fn a_plugin_knows_its_side() {
 fn check_is_stricter_than_a_start() {
     let good = check(
         "c.json",
-        r#"{"listen":":29900","target":"127.0.0.1:80","key":"k"}"#,
+        r#"{"listen":":29900","target":"127.0.0.1:80","key":"Xq7Lw2Rt9Kp4Vz1N"}"#,
         &[],
     );
     assert_eq!(good.code, 0);
@@ -566,22 +566,22 @@ fn check_is_stricter_than_a_start() {
             "error: the file does not tell whether it is a client's (localaddr, remoteaddr) or a server's (listen, target); say so with --role client or --role server",
         ),
         (
-            "{\"listen\":\":1\",\"datashard\":250,\"parityshard\":7,\"key\":\"k\"}",
+            "{\"listen\":\":1\",\"datashard\":250,\"parityshard\":7,\"key\":\"Xq7Lw2Rt9Kp4Vz1N\"}",
             &[],
             "error: 1:46, \"parityshard\": 250 data and 7 parity packets are more than 256 in a group; make their sum 256 or less",
         ),
         (
-            "{\"keepalive\": 9000, \"key\":\"k\"}",
+            "{\"keepalive\": 9000, \"key\":\"Xq7Lw2Rt9Kp4Vz1N\"}",
             &["--role", "server"],
             "error: 1:15, \"keepalive\": 9000 is too large; write 1 to 30 seconds",
         ),
         (
-            "{\"remoteaddr\": \"vps\u{a0}:1\", \"key\":\"k\"}",
+            "{\"remoteaddr\": \"vps\u{a0}:1\", \"key\":\"Xq7Lw2Rt9Kp4Vz1N\"}",
             &[],
             "error: 1:16, \"remoteaddr\": \"vps\\u{a0}:1\": it has a no-break space (U+00A0) in it; write host:port or host:min-max",
         ),
         (
-            "{\"target\": \"h:80\\r\", \"key\":\"k\"}",
+            "{\"target\": \"h:80\\r\", \"key\":\"Xq7Lw2Rt9Kp4Vz1N\"}",
             &[],
             "error: 1:12, \"target\": \"h:80\\r\": the port \"80\\r\" is neither a number from 0 to 65535 nor a service that this machine knows; write host:port, or the path of a Unix socket",
         ),

@@ -138,3 +138,74 @@ fn refusals_and_help_show_no_key() {
         );
     }
 }
+
+/// `/proc/PID` belongs to root where a process is closed to its own user, and to the user where it is not.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_process_with_a_key_is_closed_to_others_of_its_user() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+
+    /// Nobody's.
+    const USER: u32 = 54_321;
+    let dir = tempfile::TempDir::new().expect("dir");
+    let all = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), all).expect("readable");
+    let program = dir.path().join("fulmar");
+    std::fs::copy(env!("CARGO_BIN_EXE_fulmar"), &program).expect("copied");
+    let me = std::fs::metadata("/proc/self").expect("here").uid();
+    let config = dir.path().join("libev.json");
+    std::fs::write(
+        &config,
+        r#"{"listen": "127.0.0.1:0", "kcp_connect": "127.0.0.1:9", "method": "xchacha20poly1305_ietf",
+            "password": "a rather long password"}"#,
+    )
+    .expect("written");
+    let config = config.to_str().expect("text");
+    for (args, open) in [
+        (
+            &[
+                "client",
+                "-l",
+                "127.0.0.1:0",
+                "-r",
+                "127.0.0.1:9",
+                "--key",
+                SECRET,
+            ][..],
+            "no",
+        ),
+        (
+            &[
+                "client",
+                "-l",
+                "127.0.0.1:0",
+                "-r",
+                "127.0.0.1:9",
+                "--key",
+                SECRET,
+            ],
+            "yes",
+        ),
+        (&["run", "-c", config], "no"),
+        (&["run", "-c", config], "yes"),
+    ] {
+        let mut command = Command::new(&program);
+        command.args(args);
+        let user = match me {
+            0 => {
+                command.uid(USER).gid(USER);
+                USER
+            }
+            me => me,
+        };
+        let mut program = Program::start_with(command, &[("FULMAR_DUMPABLE", open)]);
+        program.line("listening on ");
+        let owner = std::fs::metadata(format!("/proc/{}/fd", program.id()));
+        let owner = owner.expect("a process").uid();
+        assert_eq!(owner == user, open == "yes", "{args:?}: of {owner}");
+        // What is not closed by that: the key is out of the list of processes all the same.
+        assert_silent(&arguments(program.id()), "the arguments");
+        program.end("TERM");
+    }
+}

@@ -42,6 +42,7 @@ mod resolve;
 pub mod secret;
 mod services;
 mod sip003;
+mod strength;
 pub mod text;
 mod values;
 

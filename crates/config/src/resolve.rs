@@ -23,6 +23,7 @@ use crate::options::{self, DEFAULT_KEY, Id, Kind, Opt, Side};
 use crate::origin::{Origin, Provenance};
 use crate::problem::{Failure, Place, Problem, Severity};
 use crate::secret::Key;
+use crate::strength;
 use crate::text::{self, count, printable, quoted};
 use crate::values::{Raw, Values, wanted};
 
@@ -275,7 +276,8 @@ impl Resolver<'_> {
         };
         let public = key.as_bytes() == DEFAULT_KEY.as_bytes();
         let crypt = self.text(Id::Crypt);
-        if public && (first || !matches!(crypt.to_str(), Some("none" | "null"))) {
+        let used = first || !matches!(crypt.to_str(), Some("none" | "null"));
+        if public && used {
             self.warn(
                 id,
                 "the key is kcptun's default, which everybody knows",
@@ -286,6 +288,15 @@ impl Resolver<'_> {
                 id,
                 "the key is empty",
                 "give the same key to both ends (fulmar genpsk makes one)",
+            );
+        } else if let Some(weakness) = strength::weakness(key.as_bytes())
+            && used
+            && !key.is_empty()
+        {
+            self.warn(
+                id,
+                format!("whoever records packets can try out keys {weakness} cheaply"),
+                "give a long random key to both ends (fulmar genpsk makes one)",
             );
         }
         if first {

@@ -11,7 +11,11 @@ use proptest::prelude::*;
 
 /// Everything that a start says, worst first, with a key that is not worth a word.
 fn say(side: Side, args: &[&str]) -> (Option<Config>, Vec<String>) {
-    let args: Vec<OsString> = ["-key=k"].iter().chain(args).map(OsString::from).collect();
+    let args: Vec<OsString> = ["-key=Xq7Lw2Rt9Kp4Vz1N"]
+        .iter()
+        .chain(args)
+        .map(OsString::from)
+        .collect();
     let (config, problems) = match from_args(side, &args, &Environment::default()) {
         Ok(Invocation::Run(loaded)) => (Some(loaded.config), loaded.problems),
         Ok(other) => panic!("{other:?}"),
@@ -336,7 +340,10 @@ fn what_qpp_says() {
     let qpp = config.expect("accepted").tunnel.qpp.expect("on");
     assert_eq!((qpp.count, qpp.generation), (4, QppGeneration::V2024));
     assert_eq!(problems.len(), 3, "{problems:?}");
-    let long = format!("-key={}", "k".repeat(211));
+    let long: String = (0..211u32)
+        .map(|n| char::from(b'a' + (n * n % 23) as u8))
+        .collect();
+    let long = format!("-key={long}");
     assert_eq!(say(Side::Client, &["-QPP", &long]).1, [""; 0]);
     // Off, its number does not matter.
     assert!(
@@ -417,7 +424,7 @@ fn threads_from_every_syntax() {
     assert_eq!(threads(&["--threads", "256"]), Some(256));
     let dir = tempfile::tempdir().expect("dir");
     let path = dir.path().join("c.json");
-    std::fs::write(&path, r#"{"key":"k","threads":3}"#).expect("write");
+    std::fs::write(&path, r#"{"key":"Xq7Lw2Rt9Kp4Vz1N","threads":3}"#).expect("write");
     let file = path.to_str().expect("path");
     assert_eq!(threads(&["-c", file]), Some(3));
     let plugin: Environment = [
@@ -541,13 +548,13 @@ fn mode_auto_from_every_syntax() {
     }
     let dir = tempfile::tempdir().expect("dir");
     let path = dir.path().join("c.json");
-    let text = r#"{"key":"k","Mode":"auto","redundancy":10,"memory":8}"#;
+    let text = r#"{"key":"Xq7Lw2Rt9Kp4Vz1N","Mode":"auto","redundancy":10,"memory":8}"#;
     std::fs::write(&path, text).expect("write");
     for side in [Side::Client, Side::Server] {
         let loaded = from_file(&path, Some(side), &Environment::default()).expect("file");
         expected(&loaded.config);
     }
-    let text = r#"{"key":"k","listen":":1","redundancy":10,"memory":8}"#;
+    let text = r#"{"key":"Xq7Lw2Rt9Kp4Vz1N","listen":":1","redundancy":10,"memory":8}"#;
     std::fs::write(&path, text).expect("write");
     let loaded = from_file(&path, None, &Environment::default()).expect("file");
     let notes = loaded
@@ -560,7 +567,7 @@ fn mode_auto_from_every_syntax() {
         ["has no effect with mode fast"; 2]
     );
     for side in ["", ";server"] {
-        let options = format!("key=k;mode=auto;redundancy=10;memory=8{side}");
+        let options = format!("key=Xq7Lw2Rt9Kp4Vz1N;mode=auto;redundancy=10;memory=8{side}");
         let plugin: Environment = [
             ("SS_REMOTE_HOST", "127.0.0.1"),
             ("SS_REMOTE_PORT", "1"),
@@ -681,7 +688,7 @@ fn key_files() {
         assert!(!text.contains("key\n"), "{text}");
     }
     assert!(
-        run(b"k", &["-key=x"], none())
+        run(b"Xq7Lw2Rt9Kp4Vz1N", &["-key=x"], none())
             .expect_err("both")
             .contains("both a key and a key file")
     );
@@ -689,7 +696,11 @@ fn key_files() {
     let json = dir.path().join("c.json");
     std::fs::write(&json, r#"{"key":"json"}"#).expect("write");
     assert_eq!(
-        run(b"k", &["-c", json.to_str().expect("path")], none()),
+        run(
+            b"Xq7Lw2Rt9Kp4Vz1N",
+            &["-c", json.to_str().expect("path")],
+            none()
+        ),
         Ok(b"json".to_vec())
     );
     std::fs::remove_file(&path).expect("remove");
@@ -743,7 +754,7 @@ fn files_by_content() {
         "{text}"
     );
     // A check refuses what a start only mentions.
-    let loaded = load(r#"{"listen":":1","mtuu":3,"key":"k"}"#, None).expect("start");
+    let loaded = load(r#"{"listen":":1","mtuu":3,"key":"Xq7Lw2Rt9Kp4Vz1N"}"#, None).expect("start");
     let worst = loaded.problems.first().expect("unknown key");
     assert!(worst.is_fatal(true) && !worst.is_fatal(false));
     assert_eq!(worst.severity, Severity::Mistake);
@@ -772,7 +783,7 @@ fn the_block_at_start() {
         "Addresses",
         "  localaddr    127.0.0.1:1                   <- command line, -l",
         "  remoteaddr   [::1]:5-9                     <- command line, -r",
-        "  key          (1 byte)                      <- command line, -key",
+        "  key          (16 bytes)                    <- command line, -key",
         "  mode         manual: nodelay 0, interval 50 ms, resend 3, nc 0  <- command line, -mode",
         "  resend       3                             <- command line, -resend",
         "  smuxbuf      4 MiB",

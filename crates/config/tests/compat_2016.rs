@@ -30,7 +30,7 @@ fn say(side: Side, name: &str, args: &[&str]) -> (Option<Config>, Vec<String>) {
         .chain(args)
         .map(OsString::from)
         .collect();
-    let environment = Environment::from_iter([("KCPTUN_KEY", "k")]);
+    let environment = Environment::from_iter([("KCPTUN_KEY", "Xq7Lw2Rt9Kp4Vz1N")]);
     let (config, problems) = match from_args(side, &all, &environment) {
         Ok(Invocation::Run(loaded)) => (Some(loaded.config), loaded.problems),
         Ok(other) => panic!("{other:?}"),
@@ -112,7 +112,7 @@ fn without_it_everything_is_todays() {
             &["--compat", "", "--tuncrypt=false"],
         ] {
             let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-            let environment = Environment::from_iter([("KCPTUN_KEY", "k")]);
+            let environment = Environment::from_iter([("KCPTUN_KEY", "Xq7Lw2Rt9Kp4Vz1N")]);
             let Ok(Invocation::Run(loaded)) = from_args(side, &args, &environment) else {
                 panic!("{args:?}");
             };
@@ -161,7 +161,7 @@ fn the_flags_of_that_program() {
     assert_eq!((tunnel.mtu, tunnel.snd_wnd, tunnel.rcv_wnd), (1200, 9, 8));
     assert_eq!(
         (tunnel.key.as_bytes(), tunnel.key_is_default),
-        (&b"k"[..], false)
+        (&b"Xq7Lw2Rt9Kp4Vz1N"[..], false)
     );
     accepted(
         Side::Client,
@@ -273,7 +273,7 @@ fn mode_auto_without_parity() {
 fn options_of_later_programs_and_ours_work() {
     let dir = tempfile::tempdir().expect("dir");
     let key = dir.path().join("key");
-    std::fs::write(&key, "secret").expect("write");
+    std::fs::write(&key, "Xq7Lw2Rt9Kp4Vz1N").expect("write");
     let key = format!("--key-file={}", key.display());
     let config = accepted(
         Side::Client,
@@ -301,7 +301,7 @@ fn options_of_later_programs_and_ours_work() {
         ],
     );
     let tunnel = &config.tunnel;
-    assert_eq!(tunnel.key.as_bytes(), b"secret");
+    assert_eq!(tunnel.key.as_bytes(), b"Xq7Lw2Rt9Kp4Vz1N");
     assert_eq!(config.threads.map(u16::from), Some(3));
     assert_eq!(
         (tunnel.sock_buf, tunnel.dscp, tunnel.rate_limit),
@@ -454,7 +454,7 @@ fn what_has_no_effect_is_noted() {
 fn names_that_are_none_and_tuncrypt_alone() {
     let refused = |args: &[&str], problem: &str| {
         let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-        let environment = Environment::from_iter([("KCPTUN_KEY", "k")]);
+        let environment = Environment::from_iter([("KCPTUN_KEY", "Xq7Lw2Rt9Kp4Vz1N")]);
         let failure = from_args(Side::Server, &args, &environment).expect_err("refused");
         assert_eq!(failure.to_string(), problem);
     };
@@ -489,7 +489,10 @@ fn its_protection_is_one_warning_and_an_empty_key_another() {
                       long random key (fulmar genpsk makes one), and TLS or ssh inside the tunnel";
     for side in SIDES {
         for (name, _) in NAMES {
-            assert_eq!(warnings(side, &["--compat", name, "--key=k"]), [protection]);
+            assert_eq!(
+                warnings(side, &["--compat", name, "--key=Xq7Lw2Rt9Kp4Vz1N"]),
+                [protection]
+            );
             assert_eq!(
                 warnings(side, &["--compat", name, "--key="]),
                 [
@@ -570,15 +573,15 @@ fn a_check_explains_the_period() {
             .collect::<Vec<_>>()
             .join("\n")
     };
-    let server = notes(r#"{"listen":":1","key":"k","compat":"2016c"}"#);
+    let server = notes(r#"{"listen":":1","key":"Xq7Lw2Rt9Kp4Vz1N","compat":"2016c"}"#);
     for text in [
-        "c.json:1:35, \"compat\": a server finds out which variant each client speaks; ",
+        "c.json:1:50, \"compat\": a server finds out which variant each client speaks; ",
         "has no parity, no compression, no QPP and no look of TCP",
         "closes both directions of a connection when one ends",
     ] {
         assert!(server.contains(text), "{text}\n{server}");
     }
-    let client = notes(r#"{"remoteaddr":"h:1","key":"k","compat":"2016"}"#);
+    let client = notes(r#"{"remoteaddr":"h:1","key":"Xq7Lw2Rt9Kp4Vz1N","compat":"2016"}"#);
     assert!(client.contains("cannot find out which variant the server speaks; this is variant B; write 2016a, 2016b, 2016bt or 2016c"));
 }
 
@@ -594,7 +597,7 @@ fn from_every_syntax() {
         assert_eq!((config.tunnel.mtu, config.tunnel.rcv_wnd), (1400, 1024));
     };
     expected(&accepted(Side::Client, "2016c", &["-tuncrypt"]));
-    let json = r#"{"remoteaddr":"h:1","key":"k","Compat":"2016c","TunCrypt":true}"#;
+    let json = r#"{"remoteaddr":"h:1","key":"Xq7Lw2Rt9Kp4Vz1N","Compat":"2016c","TunCrypt":true}"#;
     let path = std::path::Path::new("c.json");
     let loaded = from_bytes(path, json.as_bytes(), None, &Environment::default()).expect("file");
     assert_eq!(loaded.config.role.name(), "client");

@@ -123,7 +123,7 @@ fn what_starts_with_kcptun_starts_here_or_is_listed() {
             for n in VALUES {
                 tried += 1;
                 let number = format!("--{}={n}", opt.flag);
-                let flag = by_flag(side, &["--key=k", "--mode=manual", &number]);
+                let flag = by_flag(side, &["--key=Xq7Lw2Rt9Kp4Vz1N", "--mode=manual", &number]);
                 let text = format!("{{\"key\":\"k\",\"mode\":\"manual\",\"{key}\":{n}}}");
                 let file = by_key(side, &text);
                 assert_eq!(flag.is_ok(), file.is_ok(), "{number}");
@@ -333,7 +333,11 @@ fn odd_numbers_mean_what_kcptun_makes_of_them() {
             "-1 means no parity, as in kcptun; write 0 for that",
         ),
     ] {
-        let all: Vec<&str> = ["-key=k", "-r=h:1"].iter().chain(args).copied().collect();
+        let all: Vec<&str> = ["-key=Xq7Lw2Rt9Kp4Vz1N", "-r=h:1"]
+            .iter()
+            .chain(args)
+            .copied()
+            .collect();
         let loaded = by_flag(Side::Client, &all).unwrap_or_else(|e| panic!("{args:?}: {e}"));
         assert_eq!(get(&loaded.config), value, "{args:?}");
         let mistakes: Vec<_> = loaded
@@ -366,7 +370,7 @@ fn odd_addresses_are_taken_or_listed() {
         (Side::Client, "-r=:1"),
     ];
     for (side, arg) in accepted {
-        by_flag(side, &["-key=k", arg]).unwrap_or_else(|e| panic!("{arg}: {e}"));
+        by_flag(side, &["-key=Xq7Lw2Rt9Kp4Vz1N", arg]).unwrap_or_else(|e| panic!("{arg}: {e}"));
     }
     for (side, arg, words) in [
         (Side::Server, "-t=", "| `target` that can never be reached"),
@@ -390,7 +394,10 @@ fn odd_addresses_are_taken_or_listed() {
         ),
         (Side::Client, "--pprof", "| `pprof` |"),
     ] {
-        assert!(by_flag(side, &["-key=k", arg]).is_err(), "{arg}");
+        assert!(
+            by_flag(side, &["-key=Xq7Lw2Rt9Kp4Vz1N", arg]).is_err(),
+            "{arg}"
+        );
         assert!(DOCS.contains(words), "{words}");
     }
 }

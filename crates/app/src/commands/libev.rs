@@ -11,13 +11,14 @@ use crate::commands::opening::{Opening, tell};
 use crate::exit::{Exit, note, print};
 use crate::persona::KCPTUN_LIBEV;
 use crate::process::daemon::{self, Stage};
-use crate::process::user;
+use crate::process::{dumpable, user};
 use crate::{launch, logging};
 
 use super::tunnel::mistakes;
 
 /// kcptun-libev's command line (docs/spec/kcptun-libev.md, section 2). Every failure ends with exit code 1.
 pub(crate) fn persona(args: &[OsString]) -> Result<(), Exit> {
+    dumpable::forbid()?;
     match libev_args(args) {
         Ok(LibevInvocation::Help) => note(&libev_usage(KCPTUN_LIBEV)),
         Ok(LibevInvocation::ListMethods) => {

@@ -25,6 +25,7 @@ const ENVIRONMENT: Section = (
         ),
         LEVELS,
         LINES,
+        DUMPABLE,
         (
             "SS_REMOTE_HOST, SS_REMOTE_PORT, SS_LOCAL_HOST, SS_LOCAL_PORT, SS_PLUGIN_OPTIONS",
             "Set by a shadowsocks host that starts its plugin. With the first four set, the addresses are theirs, and the options in \
@@ -46,6 +47,11 @@ const LINES: (&str, &str) = (
     "FULMAR_LOG_LINES",
     "How many of the log lines that peers can cause are shown: limited (default), at most 20 per second, or all. Also read with \
      kcptun-libev's files.",
+);
+const DUMPABLE: (&str, &str) = (
+    "FULMAR_DUMPABLE",
+    "no (default): on Linux no core is written, and other programs of the same user may neither trace the process nor read its memory or \
+     its list of open files, because it holds keys. yes: they may, as a profiler or a debugger has to.",
 );
 const FILES: Section = (
     "FILES",

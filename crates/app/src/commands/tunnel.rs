@@ -11,6 +11,7 @@ use fulmar_config::{
 use crate::commands::opening::{Opening, tell};
 use crate::exit::{Exit, print};
 use crate::persona::Persona;
+use crate::process::dumpable;
 use crate::{cli, launch, logging};
 
 /// kcptun's command line.
@@ -23,6 +24,8 @@ pub(crate) fn tunnel(
     // Where the system does not allow it the key stays visible, as the help says.
     #[cfg(target_os = "linux")]
     let _ = crate::process::command_line::hide_keys();
+    // After that, which it would not permit.
+    dumpable::forbid()?;
     match from_args(side, args, environment)? {
         Invocation::Help(compat) => {
             let name = match persona {

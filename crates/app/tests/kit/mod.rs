@@ -64,6 +64,13 @@ impl Program {
         Self::spawn(command)
     }
 
+    /// The same with more of an environment.
+    pub(crate) fn start_with(mut command: Command, environment: &[(&str, &str)]) -> Self {
+        command.env_remove("FULMAR_LOG");
+        let all = [("FULMAR_LOG_LINES", "all")];
+        Self::spawn_in(command, all.iter().chain(environment))
+    }
+
     /// The same with the limits of lines that a log has, which the other ones have not: a test does in a moment what takes people
     /// minutes.
     pub(crate) fn start_with_limits(mut command: Command, levels: &str) -> Self {
@@ -75,9 +82,18 @@ impl Program {
         Self::spawn_with(command, "all")
     }
 
-    fn spawn_with(mut command: Command, lines: &str) -> Self {
+    fn spawn_with(command: Command, lines: &str) -> Self {
+        // Some tests look into processes, which are closed otherwise.
+        let environment = [("FULMAR_LOG_LINES", lines), ("FULMAR_DUMPABLE", "yes")];
+        Self::spawn_in(command, environment.iter())
+    }
+
+    fn spawn_in<'a>(
+        mut command: Command,
+        environment: impl Iterator<Item = &'a (&'a str, &'a str)>,
+    ) -> Self {
         let mut child = command
-            .env("FULMAR_LOG_LINES", lines)
+            .envs(environment.copied())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

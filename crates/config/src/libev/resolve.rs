@@ -18,12 +18,11 @@ use crate::origin::{Origin, Provenance};
 use crate::problem::{Failure, Place, Problem, Severity};
 use crate::secret::{Key, Psk};
 use crate::services::Services;
+use crate::strength;
 use crate::text::printable;
 
 /// The key that kcptun-libev has without being given one (section 4.2).
 const KEYLESS: [u8; 32] = [0xdb; 32];
-/// A password shorter than this many bytes gives a warning.
-const SHORT_PASSWORD: usize = 16;
 /// Longest name of a device, in bytes.
 const LONGEST_DEVICE: usize = 15;
 /// Above this many seconds a NAT may forget a server that waits at a relay.
@@ -351,13 +350,10 @@ impl Checks<'_> {
         }
         if let Some(text) = self.text("password") {
             let key = Key::new(text.as_bytes().to_vec());
-            if key.len() < SHORT_PASSWORD {
+            if let Some(weakness) = strength::weakness(key.as_bytes()) {
                 self.warning(
                     "password",
-                    format!(
-                        "whoever records packets can try out passwords of {} bytes cheaply",
-                        key.len()
-                    ),
+                    format!("whoever records packets can try out passwords {weakness} cheaply"),
                     format!(
                         "write \"psk\" with what fulmar genpsk {} prints, at both ends",
                         method.name()
