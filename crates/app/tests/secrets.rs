@@ -157,7 +157,7 @@ fn a_process_with_a_key_is_closed_to_others_of_its_user() {
     let config = dir.path().join("libev.json");
     std::fs::write(
         &config,
-        r#"{"listen": "127.0.0.1:0", "kcp_connect": "127.0.0.1:9", "method": "xchacha20poly1305_ietf",
+        r#"{"log": "stderr", "listen": "127.0.0.1:0", "kcp_connect": "127.0.0.1:9", "method": "xchacha20poly1305_ietf",
             "password": "a rather long password"}"#,
     )
     .expect("written");

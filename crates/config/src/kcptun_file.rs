@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use crate::json::{self, Document, Member, Position, Top, Value};
 use crate::kcptun_toml;
 use crate::options::{self, Kind, Opt, Side};
@@ -343,15 +345,20 @@ pub(crate) fn mark_skipped(path: &Path) -> Problem {
     .hint("save it as UTF-8 without one")
 }
 
-/// The content of a configuration file.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+/// The content of a configuration file, in which there may be a key: wiped from memory on drop.
+pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Problem> {
     let place = || Place::File {
         path: path.into(),
         at: None,
     };
-    let mut content = Vec::new();
+    let mut content = Zeroizing::new(Vec::new());
     File::open(path)
-        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut content))
+        .and_then(|file| {
+            // Room for all of it, or what it grows out of would keep a copy.
+            let len = file.metadata().map_or(0, |data| data.len().min(LARGEST));
+            content.reserve_exact(usize::try_from(len).unwrap_or(0) + 64);
+            file.take(LARGEST + 1).read_to_end(&mut content)
+        })
         .map_err(|e| Problem::error(place(), format!("the file cannot be read: {e}")))?;
     if content.len() as u64 > LARGEST {
         return Err(Problem::error(place(), "the file is larger than 1 MiB")

@@ -336,7 +336,7 @@ impl Resolver<'_> {
     fn key_file(&mut self) -> Option<Key> {
         let path = self.path(Id::KeyFile)?;
         let key = match kcptun_file::read(&path) {
-            Ok(content) => Key::new(content),
+            Ok(mut content) => Key::new(std::mem::take(&mut content)),
             Err(problem) => {
                 self.error(
                     Id::KeyFile,

@@ -4,6 +4,7 @@ use core::fmt;
 use std::ffi::OsString;
 
 use fulmar_wire::kcptun2016::Variant;
+use zeroize::Zeroize;
 
 use crate::golang;
 use crate::hint::nearest;
@@ -20,6 +21,14 @@ pub(crate) enum Raw {
     Text(OsString),
     Int(i64),
     Bool(bool),
+}
+
+impl Raw {
+    fn wipe(self) {
+        if let Self::Text(text) = self {
+            text.into_encoded_bytes().zeroize();
+        }
+    }
 }
 
 impl fmt::Debug for Raw {
@@ -45,6 +54,15 @@ pub(crate) struct Values {
     slots: Vec<Given>,
     /// Addresses that a server listens on besides the one of its option.
     also: Vec<String>,
+}
+
+/// One of them is the key.
+impl Drop for Values {
+    fn drop(&mut self) {
+        for given in self.slots.drain(..) {
+            given.raw.wipe();
+        }
+    }
 }
 
 impl Values {
@@ -99,7 +117,8 @@ impl Values {
     }
 
     pub(crate) fn set(&mut self, id: Id, raw: Raw, origin: Origin) {
-        self.slots[id as usize] = Given { raw, origin };
+        let old = std::mem::replace(&mut self.slots[id as usize], Given { raw, origin });
+        old.raw.wipe();
     }
 
     /// Further addresses to listen on, instead of those given before.

@@ -120,7 +120,7 @@ struct Maker {
 /// # Errors
 /// When the local address cannot be had.
 pub(crate) async fn run(
-    common: Common,
+    mut common: Common,
     client: Client,
     mut questions: mpsc::Receiver<Question>,
     mut reloads: mpsc::Receiver<Reload<Config>>,
@@ -134,11 +134,14 @@ pub(crate) async fn run(
             source: e,
         })?;
     let (reports, mut inbox) = mpsc::unbounded_channel();
+    let link = Link::new(&common.config, open::nonces()?);
+    let advice = Advice::kcptun(&common.config);
+    Arc::make_mut(&mut common.config).tunnel.key.wipe();
     let mut manager = Manager {
         slots: (0..client.conn).map(|_| Slot::default()).collect(),
         maker: Arc::new(Maker {
-            link: Link::new(&common.config, open::nonces()?),
-            advice: Advice::kcptun(&common.config),
+            link,
+            advice,
             common,
             client,
             reports,

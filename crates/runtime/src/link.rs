@@ -22,11 +22,12 @@ pub(crate) struct Link {
     settings: Settings,
     /// The wire format of spring 2016 instead.
     first: Option<first::Link>,
-    password: fulmar_config::Key,
+    /// What the same password makes in spring 2016.
+    past: MasterKey,
 }
 
 impl Link {
-    /// Derives the keys; takes a few milliseconds, more with QPP.
+    /// Derives the keys; takes a few milliseconds, more with QPP. `config` needs its passphrase no more then.
     pub(crate) fn new(config: &Config, nonces: NonceSpace) -> Self {
         let t = &config.tunnel;
         let qpp = t.qpp.as_ref().and_then(|q| {
@@ -49,7 +50,7 @@ impl Link {
         let server = matches!(config.role, Role::Server(_));
         let mut link = Self {
             first: None,
-            password: t.key.clone(),
+            past: fulmar_cipher::kcptun2016_key(t.key.as_bytes()),
             key: fulmar_cipher::derive_key(t.key.as_bytes()),
             nonces,
             methods,
@@ -116,8 +117,7 @@ impl Link {
     }
 
     fn dialect(&self) -> Kcptun {
-        Kcptun::new(self.settings.clone(), self.key.clone())
-            .beside(first::probe(self.password.as_bytes()))
+        Kcptun::new(self.settings.clone(), self.key.clone()).beside(first::probe(&self.past))
     }
 
     /// The endpoint of a client's socket, with its one session.

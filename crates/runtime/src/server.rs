@@ -45,7 +45,7 @@ pub(crate) async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let Common {
-        config,
+        mut config,
         clock,
         hub,
         resolver,
@@ -53,6 +53,7 @@ pub(crate) async fn run(
     let mut names = Vec::new();
     let mut all = Vec::new();
     let link = Link::new(&config, open::nonces()?);
+    Arc::make_mut(&mut config).tunnel.key.wipe();
     let ranges = || std::iter::once(&server.listen).chain(&server.also);
     let ports = ranges().map(|range| range.count() as usize).sum();
     let each = drivers_per_port(crate::threads(&config), ports);

@@ -198,6 +198,17 @@ pub enum Crypto {
 }
 
 impl Crypto {
+    /// Forgets a password, once the key has been derived. A `psk` is the key.
+    pub fn wipe(&mut self) {
+        if let Self::Sealed {
+            secret: Secret::Password(password),
+            ..
+        } = self
+        {
+            password.wipe();
+        }
+    }
+
     /// The method; [`Method::Plain`] of [`Self::Plain`].
     #[must_use]
     pub fn method(&self) -> Method {

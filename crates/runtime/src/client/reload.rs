@@ -37,9 +37,12 @@ impl Manager {
             ..config
         };
         config.tunnel.tcp = old.common.config.tunnel.tcp;
+        let link = old.link.renewed(&config);
+        let advice = Advice::kcptun(&config);
+        config.tunnel.key.wipe();
         self.maker = Arc::new(Maker {
-            link: old.link.renewed(&config),
-            advice: Advice::kcptun(&config),
+            link,
+            advice,
             common: Common {
                 config: Arc::new(config),
                 ..old.common.clone()

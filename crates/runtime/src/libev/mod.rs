@@ -138,8 +138,10 @@ impl Libev {
             addrs.local = sockets::local_addresses(addrs.port, &addrs.remote);
         }
         let link = Link::new(&config)?;
+        let mut config = Arc::unwrap_or_clone(config);
+        config.crypto.wipe();
         Ok(Self {
-            config,
+            config: Arc::new(config),
             clock: Clock::start(),
             hub: Hub::default(),
             link,

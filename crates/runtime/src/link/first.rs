@@ -16,11 +16,10 @@ pub(super) struct Link {
     first: First,
 }
 
-/// Names a peer of today's kcptun that turns out to speak this dialect with the same password.
-pub(super) fn probe(password: &[u8]) -> Probe {
-    let key = kcptun2016_key(password);
+/// Names a peer of today's kcptun that turns out to speak this dialect with the same password, which makes `key` here.
+pub(super) fn probe(key: &MasterKey) -> Probe {
     let nonces = NonceSource::fixed(Vec::new());
-    let mut cipher = fulmar_cipher::kcptun2016(Method::Sealed, &key, nonces);
+    let mut cipher = fulmar_cipher::kcptun2016(Method::Sealed, key, nonces);
     let mut verdicts = Vec::new();
     Box::new(move |datagram| {
         cipher.open(&mut datagram.to_vec(), 0, &mut verdicts);
