@@ -204,6 +204,7 @@ fn histories_of_open_ciphers() {
 }
 
 /// The histories of a class that are not in the ordinary test.
+#[allow(clippy::print_stdout)]
 fn long(class: Class) {
     let setups = of_class(class);
     let last = (LONG / setups.len()) as u64 + 1;
