@@ -4,6 +4,7 @@
 //! hand them to the socket. Nothing in it is shared, so nothing is locked and nothing hops between tasks. A turn is
 //! bounded; when there is more to do the task yields and is woken again at once.
 
+mod own;
 mod pumps;
 mod reach;
 mod stop;
@@ -41,6 +42,7 @@ use crate::registry::Exchange;
 use crate::socket::Datagrams;
 use crate::stats::{Hub, Published};
 use crate::wake::ReadyList;
+use own::Own;
 use pumps::Pumps;
 use reach::{Reach, tell_opened};
 
@@ -150,6 +152,7 @@ pub(crate) struct Setup {
 pub(crate) struct Driver {
     clock: Clock,
     socket: Datagrams,
+    own: Own,
     endpoint: Endpoint,
     side: Side,
     commands: mpsc::Receiver<Command>,
@@ -209,6 +212,7 @@ impl Driver {
             traffic: 0,
             traffic_since: clock.now(),
             reach: Reach::new(clock.now(), servers),
+            own: Own::new(socket.local_addr(), clock.now()),
             clock,
             socket,
             endpoint,
@@ -275,6 +279,7 @@ impl Driver {
                 Some(Command::LocalChanged(local)) => self.endpoint.local_changed(local),
                 Some(Command::Rebind(socket, local)) => {
                     self.socket = *socket;
+                    self.own = Own::new(self.socket.local_addr(), self.clock.now());
                     // What the old one had taken a part of begins anew.
                     self.unsent_bytes = 0;
                     self.endpoint.local_changed(local);
@@ -344,6 +349,11 @@ impl Driver {
                 };
                 let run = self.buffers.run_mut(meta);
                 received += run.len();
+                if self.own.is(now, meta.src, meta.dst_ip) {
+                    let datagrams = run.len().div_ceil(meta.segment.max(1));
+                    self.endpoint.reflected(datagrams as u64);
+                    continue;
+                }
                 let opened = self.endpoint.opened();
                 self.endpoint.handle_run(now, path, run, meta.segment);
                 if self.socket.has_strangers() && self.endpoint.opened() != opened {

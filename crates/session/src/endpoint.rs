@@ -344,6 +344,11 @@ impl Endpoint {
         self.counters.handovers_lost += handover.datagrams();
     }
 
+    /// The socket has got so many datagrams from its own address, which are not opened.
+    pub fn reflected(&mut self, datagrams: u64) {
+        self.counters.reflected_datagrams += datagrams;
+    }
+
     /// When [`Endpoint::flush`] is due although nothing arrives.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
