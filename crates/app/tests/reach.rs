@@ -52,7 +52,15 @@ impl Kind {
         match self {
             Self::Kcptun => {
                 let mut command = fulmar();
-                command.args(["client", "-l", "127.0.0.1:0", "-r", server, "--key", "k"]);
+                command.args([
+                    "client",
+                    "-l",
+                    "127.0.0.1:0",
+                    "-r",
+                    server,
+                    "--key",
+                    "Xq7Lw2Rt9Kp4Vz1N",
+                ]);
                 command.args(["--http-listen", "127.0.0.1:0"]);
                 Program::start(command)
             }
@@ -71,7 +79,15 @@ impl Kind {
         match self {
             Self::Kcptun => {
                 let mut command = fulmar();
-                command.args(["server", "-l", listen, "-t", target, "--key", "k"]);
+                command.args([
+                    "server",
+                    "-l",
+                    listen,
+                    "-t",
+                    target,
+                    "--key",
+                    "Xq7Lw2Rt9Kp4Vz1N",
+                ]);
                 Program::start(command)
             }
             Self::Libev | Self::Obfs => run(&file(
@@ -356,7 +372,15 @@ fn connections_that_cannot_be_accepted_are_a_line_and_not_hundreds() {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 24; exec \"$0\" \"$@\""]);
     command.arg(fulmar().get_program());
-    command.args(["client", "-l", "127.0.0.1:0", "-r", &listen, "--key", "k"]);
+    command.args([
+        "client",
+        "-l",
+        "127.0.0.1:0",
+        "-r",
+        &listen,
+        "--key",
+        "Xq7Lw2Rt9Kp4Vz1N",
+    ]);
     let client = Program::start(command);
     let line = client.line("listening on ");
     let app: SocketAddr = line
