@@ -619,3 +619,53 @@ fn idle_conversations_of_libev_cost_little() {
         );
     }
 }
+
+#[test]
+fn scratch_abandoned() {
+    for (fec, smux) in [(None, 1), (Some((10, 3)), 1), (Some((10, 3)), 2)] {
+        let case = Case { fec, smux, ..PLAIN };
+        let n: u32 = 2000;
+        let mut now = Instant::from_millis(1000);
+        let mut crowd = Vec::new();
+        for i in 0..n {
+            let (mut client, session) = client(case, i + 1, now);
+            let _ = session;
+            assert!(client.flush(now));
+            let run = client.next_run().expect("a run");
+            let path = Path {
+                remote: ([198, 51, (i >> 8) as u8, i as u8], 1000).into(),
+                ..path()
+            };
+            crowd.push((path, run.data().to_vec()));
+        }
+        let mut server = server(case, Limits::default());
+        let drain = |server: &mut Endpoint, now| {
+            while !server.flush(now) {
+                while let Some(run) = server.next_run() {
+                    server.recycle(run);
+                }
+            }
+            while let Some(run) = server.next_run() {
+                server.recycle(run);
+            }
+            while server.poll_event().is_some() {}
+        };
+        let before = HELD.get();
+        for (path, datagram) in &mut crowd {
+            server.handle_run(now, *path, datagram, 0);
+            drain(&mut server, now);
+        }
+        eprintln!("{case:?}: at once {}", (HELD.get() - before) / i64::from(n));
+        for t in 0..140 {
+            now += Duration::from_millis(1000);
+            drain(&mut server, now);
+            if t % 5 == 4 {
+                eprintln!(
+                    "{t}: {} each, {} sessions",
+                    (HELD.get() - before) / i64::from(n),
+                    server.sessions().count()
+                );
+            }
+        }
+    }
+}
