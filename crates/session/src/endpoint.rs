@@ -20,8 +20,8 @@
 mod commands;
 mod over;
 
-use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use fulmar_cipher::{PacketCipher, Scheme, Verdict};
 use fulmar_wire::kcptun::Method;
@@ -29,6 +29,7 @@ use fulmar_wire::time::Instant;
 
 use crate::admission::{Body, Limits, Peek, UsedConversations};
 use crate::counters::Counters;
+use crate::crowds::{Crowds, Room};
 use crate::diagnosis::Suspicion;
 use crate::dialect::{Beside, Dialect, PathEvent, Stranger};
 use crate::ended::EndedConversations;
@@ -91,9 +92,9 @@ pub struct Endpoint {
     ciphers: Vec<Box<dyn PacketCipher>>,
     sessions: Slots<Session>,
     index: SessionIndex,
-    unproven: usize,
-    by_ip: HashMap<IpAddr, Crowd>,
-    /// Sessions in the order in which they were opened, from the oldest unproven one on.
+    /// A server's: who is unproven, and how many each address has.
+    crowds: Crowds,
+    /// A client's: sessions in the order in which they were opened, from the oldest one on that has not come to life.
     newcomers: VecDeque<SessionKey>,
     used: UsedConversations,
     /// Sessions that have ended, and whose peers believe it when they are told.
@@ -123,13 +124,6 @@ pub struct Endpoint {
     beside: Vec<u8>,
     /// The latest time seen.
     clock: Instant,
-}
-
-/// Sessions of one IP address.
-#[derive(Copy, Clone, Default, Debug)]
-struct Crowd {
-    all: usize,
-    unproven: usize,
 }
 
 /// Where opened datagrams come from.
@@ -208,8 +202,7 @@ impl Endpoint {
             dialect,
             ciphers,
             sessions: Slots::default(),
-            unproven: 0,
-            by_ip: HashMap::new(),
+            crowds: Crowds::default(),
             newcomers: VecDeque::new(),
             used: UsedConversations::new(REMEMBERED_CONVERSATIONS),
             ended: EndedConversations::default(),
@@ -461,6 +454,8 @@ impl Endpoint {
         self.events.shrink_to_fit();
         self.dialect.shrink();
         self.ended.shrink();
+        self.crowds.shrink();
+        self.index.shrink();
         self.beside = Vec::new();
         if let Some(sharing) = &mut self.sharing {
             sharing.shrink();
@@ -561,11 +556,8 @@ impl Endpoint {
             }
             // Told once for each peer, so it may cost something.
             Some(Beside::Fulmar { ack_ranges }) => {
-                let keys: Vec<_> = self.sessions.keys().collect();
-                for key in keys {
-                    if let Some(session) = self.sessions.get_mut(key)
-                        && session.path.remote == path.remote
-                    {
+                for key in self.index.at(path.remote) {
+                    if let Some(session) = self.sessions.get_mut(key) {
                         session.layer.peer_told(ack_ranges);
                     }
                 }
@@ -762,47 +754,30 @@ impl Endpoint {
             scheme,
         };
         let parts = self.dialect.accept(now, stranger);
-        self.unproven += 1;
-        let crowd = self.by_ip.entry(ip).or_default();
-        crowd.all += 1;
-        crowd.unproven += 1;
         self.counters.passive_opens += 1;
         let mut session = Session::new(parts, now);
         session.limit_until_proven();
         if let Some(ack_ranges) = self.dialect.peer_at(path.remote) {
             session.layer.peer_told(ack_ranges);
         }
-        Some(self.insert(session))
+        let key = self.insert(session);
+        self.crowds.insert(ip, key);
+        Some(key)
     }
 
-    /// Whether one more unproven session of `ip` may be; the oldest one has to go if there are too many. An honest
-    /// client is proven with its first datagram, or the second; so a flood of others does not keep it out.
-    fn make_room(&mut self, ip: IpAddr) -> bool {
+    /// Whether one more session of `ip` may be; an older one that is unproven goes for it if there are too many.
+    fn make_room(&mut self, ip: std::net::IpAddr) -> bool {
         if self.sessions.len() >= self.limits.sessions {
             return false;
         }
-        while let Some(key) = self.newcomers.front()
-            && self.sessions.get(*key).is_none_or(|s| s.proven)
-        {
-            self.newcomers.pop_front();
+        match self.crowds.room(ip, &self.limits) {
+            Room::Free => true,
+            Room::None => false,
+            Room::InPlaceOf(oldest) => {
+                self.remove(oldest, Reason::Crowded);
+                true
+            }
         }
-        let of_ip = self.by_ip.get(&ip).copied().unwrap_or_default();
-        if of_ip.all >= self.limits.sessions_per_ip {
-            return false;
-        }
-        let crowded_ip = of_ip.unproven >= self.limits.unproven_per_ip;
-        if !crowded_ip && self.unproven < self.limits.unproven {
-            return true;
-        }
-        let oldest = self.newcomers.iter().position(|key| {
-            let unproven = self.sessions.get(*key).filter(|s| !s.proven);
-            unproven.is_some_and(|s| !crowded_ip || s.first_ip == ip)
-        });
-        let Some(key) = oldest.and_then(|at| self.newcomers.remove(at)) else {
-            return false;
-        };
-        self.remove(key, Reason::Crowded);
-        true
     }
 
     /// No cipher of ours opens a stranger's run.
@@ -853,12 +828,14 @@ impl Endpoint {
     fn insert(&mut self, session: Session) -> SessionKey {
         let (path, conv) = (session.path, session.conv());
         if self.role == Role::Client {
-            // Those that have come to life, or have gone, go; a server does it when it makes room.
+            // Those that have come to life, or have gone, go.
             let _ = self.lifeless();
         }
         let key = self.sessions.insert(session);
         self.index.insert(conv, path.remote, key);
-        self.newcomers.push_back(key);
+        if self.role == Role::Client {
+            self.newcomers.push_back(key);
+        }
         self.counters.curr_estab += 1;
         self.counters.max_conn = self.counters.max_conn.max(self.counters.curr_estab);
         self.events.push_back(Event::Opened(key, path));
@@ -882,9 +859,9 @@ impl Endpoint {
         if self.role == Role::Server {
             if !session.proven {
                 self.counters.unproven_sessions += 1;
-                self.proven(session.first_ip);
+                self.crowds.no_longer_unproven(session.first_ip, key);
             }
-            self.leave(session.first_ip);
+            self.crowds.leave(session.first_ip);
         }
         let tell = match &reason {
             Reason::PeerReset
@@ -927,24 +904,6 @@ impl Endpoint {
         }
         self.events
             .push_back(Event::Closed(key, session.path, reason));
-    }
-
-    /// One unproven session of `ip` less.
-    fn proven(&mut self, ip: IpAddr) {
-        self.unproven -= 1;
-        if let Some(crowd) = self.by_ip.get_mut(&ip) {
-            crowd.unproven -= 1;
-        }
-    }
-
-    /// One session of `ip` less.
-    fn leave(&mut self, ip: IpAddr) {
-        if let Some(crowd) = self.by_ip.get_mut(&ip) {
-            crowd.all -= 1;
-            if crowd.all == 0 {
-                self.by_ip.remove(&ip);
-            }
-        }
     }
 
     fn touch(&mut self, key: SessionKey) {
@@ -1051,7 +1010,7 @@ impl Endpoint {
             let (ip, conv, addr) = (session.first_ip, session.conv(), session.path.remote);
             self.events.push_back(Event::Proven(key));
             if self.role == Role::Server {
-                self.proven(ip);
+                self.crowds.no_longer_unproven(ip, key);
                 if self.dialect.conversations_are_unique() {
                     // The directory remembers for all endpoints, if there is one.
                     if self.sharing.is_none() {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
+use crate::chain::{Chain, Links};
 use crate::slots::SessionKey;
 
 /// The sessions of one conversation number: mostly one.
@@ -21,25 +22,30 @@ struct Holders {
 #[derive(Debug)]
 pub(crate) struct SessionIndex {
     by_conv: HashMap<u32, Holders>,
-    /// Sessions of an address, oldest first; only where datagrams without a number have to be assigned.
-    by_addr: Option<HashMap<SocketAddr, Vec<SessionKey>>>,
+    /// Sessions of an address, oldest first.
+    by_addr: HashMap<SocketAddr, Chain>,
+    /// The links of those lists.
+    links: Links,
+    /// Whether an address tells whose a datagram without a number is.
+    nameless: bool,
 }
 
 impl SessionIndex {
-    /// An empty index. `by_addr`: sessions are also found by address alone.
-    pub(crate) fn new(by_addr: bool) -> Self {
+    /// An empty index. `nameless`: datagrams without a number are assigned by their address.
+    pub(crate) fn new(nameless: bool) -> Self {
         Self {
             by_conv: HashMap::new(),
-            by_addr: by_addr.then(HashMap::new),
+            by_addr: HashMap::new(),
+            links: Links::default(),
+            nameless,
         }
     }
 
     /// Adds a session.
     pub(crate) fn insert(&mut self, conv: u32, addr: SocketAddr, key: SessionKey) {
         self.insert_conv(conv, addr, key);
-        if let Some(by_addr) = &mut self.by_addr {
-            by_addr.entry(addr).or_default().push(key);
-        }
+        let chain = self.by_addr.entry(addr).or_insert(Chain::EMPTY);
+        self.links.push_back(chain, key);
     }
 
     /// The peer of a session has moved from `old` to `new`.
@@ -50,12 +56,10 @@ impl SessionIndex {
 
     /// Removes a session. Whether no other one has its conversation number.
     pub(crate) fn remove(&mut self, conv: u32, addr: SocketAddr, key: SessionKey) -> bool {
-        if let Some(by_addr) = &mut self.by_addr
-            && let Some(keys) = by_addr.get_mut(&addr)
-        {
-            keys.retain(|k| *k != key);
-            if keys.is_empty() {
-                by_addr.remove(&addr);
+        if let Some(chain) = self.by_addr.get_mut(&addr) {
+            self.links.remove(chain, key);
+            if chain.is_empty() {
+                self.by_addr.remove(&addr);
             }
         }
         let Some(holders) = self.by_conv.get_mut(&conv) else {
@@ -101,16 +105,30 @@ impl SessionIndex {
         holders.others.is_none().then_some(holders.first.1)
     }
 
-    /// The youngest session of the peer at `addr`.
+    /// The youngest session of the peer at `addr`, where datagrams are assigned by that.
     pub(crate) fn youngest(&self, addr: SocketAddr) -> Option<SessionKey> {
-        self.by_addr.as_ref()?.get(&addr)?.last().copied()
+        if !self.nameless {
+            return None;
+        }
+        self.links.last(self.by_addr.get(&addr)?)
+    }
+
+    /// Sessions of the peer at `addr`, oldest first.
+    pub(crate) fn at(&self, addr: SocketAddr) -> impl Iterator<Item = SessionKey> + '_ {
+        let chain = self.by_addr.get(&addr).copied();
+        self.links.iter(chain.unwrap_or(Chain::EMPTY))
     }
 
     /// Sessions of the peer at `addr` that are older than `key`.
     pub(crate) fn older(&self, addr: SocketAddr, key: SessionKey) -> Vec<SessionKey> {
-        let keys = self.by_addr.as_ref().and_then(|a| a.get(&addr));
-        let older = keys.into_iter().flatten().take_while(|k| **k != key);
-        older.copied().collect()
+        self.at(addr).take_while(|k| *k != key).collect()
+    }
+
+    /// Gives back memory that a crowd took.
+    pub(crate) fn shrink(&mut self) {
+        self.by_conv.shrink_to_fit();
+        self.by_addr.shrink_to_fit();
+        self.links.shrink();
     }
 
     fn insert_conv(&mut self, conv: u32, addr: SocketAddr, key: SessionKey) {
@@ -158,15 +176,37 @@ mod tests {
         assert_eq!(index.any(7), None);
     }
 
+    /// Of one address there may be very many: each end of one searched them all.
+    #[test]
+    fn sessions_of_one_address_come_and_go_at_the_same_cost() {
+        let mut work = Vec::new();
+        for n in [10, 20_000] {
+            let mut slots = Slots::default();
+            let mut index = SessionIndex::new(true);
+            let keys: Vec<_> = (0..n).map(|_| slots.insert(())).collect();
+            for (conv, key) in (0..).zip(&keys) {
+                index.insert(conv, addr(1), *key);
+            }
+            let before = index.links.looked.get();
+            for conv in 0..5 {
+                index.rebind(conv, addr(1), addr(2), keys[conv as usize]);
+                assert_eq!(index.youngest(addr(1)), keys.last().copied());
+                index.remove(conv, addr(2), keys[conv as usize]);
+            }
+            work.push(index.links.looked.get() - before);
+        }
+        assert_eq!(work[0], work[1]);
+    }
+
     proptest! {
         /// Against a list of sessions that is searched from one end to the other.
         #[test]
         fn finds_what_a_search_of_all_sessions_finds(
-            by_addr: bool,
+            nameless: bool,
             ops in prop::collection::vec((0u8..3, 0u32..3, 0u8..5, 0u8..5), 1..200),
         ) {
             let mut slots = Slots::default();
-            let mut index = SessionIndex::new(by_addr);
+            let mut index = SessionIndex::new(nameless);
             let mut model: Vec<(u32, SocketAddr, SessionKey)> = Vec::new();
             for (op, conv, from, to) in ops {
                 let (from, to) = (addr(from), addr(to));
@@ -205,8 +245,9 @@ mod tests {
                     }
                 }
                 for n in 0..5 {
-                    let here: Vec<_> = model.iter().filter(|m| by_addr && m.1 == addr(n)).map(|m| m.2).collect();
-                    prop_assert_eq!(index.youngest(addr(n)), here.last().copied());
+                    let here: Vec<_> = model.iter().filter(|m| m.1 == addr(n)).map(|m| m.2).collect();
+                    prop_assert_eq!(index.youngest(addr(n)), here.last().copied().filter(|_| nameless));
+                    prop_assert!(index.at(addr(n)).eq(here.iter().copied()));
                     if let Some((last, older)) = here.split_last() {
                         prop_assert_eq!(&index.older(addr(n), *last)[..], older);
                     }

@@ -21,7 +21,9 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+mod chain;
 pub mod counters;
+mod crowds;
 pub mod diagnosis;
 pub mod dialect;
 mod ended;
