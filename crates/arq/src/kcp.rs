@@ -680,6 +680,20 @@ impl<C: SenderControl> Kcp<C> {
         &self.counters
     }
 
+    /// Bytes of memory for what was given to send and has not been acknowledged, used or not.
+    #[inline]
+    #[must_use]
+    pub fn send_memory(&self) -> usize {
+        self.tx.held_bytes()
+    }
+
+    /// Bytes of memory for what has arrived and was not read, used or not.
+    #[inline]
+    #[must_use]
+    pub fn receive_memory(&self) -> usize {
+        self.rx.held_bytes()
+    }
+
     /// Bytes of buffer memory held, used or not.
     #[must_use]
     pub fn held_bytes(&self) -> usize {

@@ -75,7 +75,11 @@ impl Slab {
 
     /// Bytes held for slots, used or not.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.pages.iter().map(|page| page.len()).sum()
+        match &self.pages[..] {
+            [page] => page.len(),
+            // The first one has grown to its full size before there is a second.
+            pages => pages.len() * PAGE as usize * self.slot_len,
+        }
     }
 
     /// Gives all memory back if no slot is in use.

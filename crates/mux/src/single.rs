@@ -93,6 +93,8 @@ pub struct Single {
     /// A message has come: the peer speaks this.
     proven: bool,
     relieved: bool,
+    /// A writer waits for all that waits to leave.
+    starved: bool,
     readable: bool,
     opened: bool,
     peer_is_fulmar: bool,
@@ -149,6 +151,7 @@ impl Single {
             keepalive_due: false,
             proven: false,
             relieved: false,
+            starved: false,
             readable: false,
             opened: false,
             peer_is_fulmar: false,
@@ -277,6 +280,7 @@ impl Single {
         (self.sent_at, self.data_at) = (now, Some(now));
         let half = self.config.send_buffer / 2;
         self.relieved |= before > half && before - n <= half;
+        self.relieved |= self.unsent.is_empty() && core::mem::take(&mut self.starved);
         let awaited = self.unsent.is_empty() || self.bytes_sent <= FIRST_BYTES;
         let sparse = awaited && self.budget.pay(now, MESSAGE_HEADER_LEN + n);
         Some(SingleFrame {
@@ -432,6 +436,25 @@ impl Single {
     #[must_use]
     pub const fn unsent(&self) -> usize {
         self.unsent.len()
+    }
+
+    /// Whoever writes takes no more room than it has taken, for reasons of its own: [`SingleEvent::Writable`] is to tell when all that waits
+    /// has left. To be called while something waits.
+    pub const fn starve(&mut self) {
+        self.starved = !self.unsent.is_empty();
+    }
+
+    /// Bytes of memory that hold what waits to leave and to be read, the second with what is lost at the ends of pieces.
+    #[must_use]
+    pub fn held(&self) -> [usize; 2] {
+        let all = self.pool.as_ref().map_or(0, |pool| pool.bytes_in_use());
+        let unsent = self.unsent.len();
+        let reading = if self.received.is_empty() {
+            0
+        } else {
+            all.saturating_sub(unsent)
+        };
+        [all - reading, reading]
     }
 
     /// Nothing more will be written.

@@ -13,7 +13,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use fulmar_session::dialect::PathEvent;
 use fulmar_session::dialect::libev::Settings;
 use fulmar_session::endpoint::Event;
 use fulmar_session::layer::{Notice, StreamEvent, StreamId};
+use fulmar_session::memory::Memory;
 use fulmar_session::session::Session;
 use fulmar_session::transmit::{Path, Run};
 use fulmar_session::{Endpoint, Reason, SessionKey};
@@ -192,12 +193,15 @@ struct Troubles {
     last: Option<(Trouble, Instant)>,
 }
 
+/// What the sessions of all drivers of this process hold.
+static MEMORY: LazyLock<Arc<Memory>> = LazyLock::new(Arc::default);
+
 impl Driver {
     pub(crate) fn new(setup: Setup) -> Self {
         let Setup {
             clock,
             socket,
-            endpoint,
+            mut endpoint,
             side,
             commands,
             exchange,
@@ -207,6 +211,7 @@ impl Driver {
             close_wait,
         } = setup;
         let (published, questions) = hub.register();
+        endpoint.share_memory(MEMORY.clone());
         let buffers = RecvBuffers::default();
         Self {
             traffic: 0,

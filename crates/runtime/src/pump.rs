@@ -473,7 +473,7 @@ pub(crate) fn replay(
 ) -> bool {
     let mut rest = &orphan.early[..];
     while !rest.is_empty() {
-        match endpoint.write(session, stream, rest.len()) {
+        match endpoint.rewrite(session, stream, rest.len()) {
             Writable::Room(room) => {
                 let n = room.len().min(rest.len());
                 room[..n].copy_from_slice(&rest[..n]);

@@ -172,6 +172,10 @@ counters! {
         Counter restarted_peers = "RestartedPeers",
         /// Times that a session followed its peer to another address.
         Counter moved_peers = "MovedPeers",
+        /// Times that a stream got no room for sending, because of what all of them hold.
+        Counter send_limited = "SendLimited",
+        /// Times that a session got less receive window than it has, because of what all of them hold.
+        Counter receive_limited = "ReceiveLimited",
         /// Datagrams that arrived at another driver than their session's, and were handed over.
         Counter handovers = "Handovers",
         /// The same, dropped because the other driver did not keep up.

@@ -36,6 +36,7 @@ use crate::ended::EndedConversations;
 use crate::index::SessionIndex;
 use crate::layer::{LayerError, Notice, Over, StreamEvent};
 use crate::liveness::Change;
+use crate::memory::{Held, Memory, Share};
 use crate::session::{Parts, Reason, Session, WindowSmall};
 use crate::sharing::{Directory, Handover, Owner, Sharing};
 use crate::slots::{SessionKey, Slots};
@@ -104,6 +105,7 @@ pub struct Endpoint {
     /// What it knows of other endpoints behind the same port, if there are any.
     sharing: Option<Sharing>,
     limits: Limits,
+    memory: Share,
     timers: Timers,
     /// Sessions to be flushed, each once.
     dirty: VecDeque<SessionKey>,
@@ -188,6 +190,19 @@ impl Endpoint {
         self.sharing = Some(Sharing::new(directory));
     }
 
+    /// From now on `memory` is that of all endpoints that have been given it, each of which has one of its own else. To be called before
+    /// anything arrives.
+    pub fn share_memory(&mut self, memory: std::sync::Arc<Memory>) {
+        debug_assert!(self.memory.own() == Held::default());
+        self.memory = Share::new(memory);
+    }
+
+    /// What all its sessions hold, as the limits of [`crate::memory`] count it.
+    #[must_use]
+    pub const fn held(&self) -> Held {
+        self.memory.own()
+    }
+
     fn new(
         role: Role,
         dialect: Box<dyn Dialect>,
@@ -209,6 +224,7 @@ impl Endpoint {
             next_past: Instant::ZERO,
             sharing: None,
             limits,
+            memory: Share::default(),
             timers: Timers::default(),
             dirty: VecDeque::new(),
             held_back: 0,
@@ -848,6 +864,7 @@ impl Endpoint {
             return;
         };
         self.timers.set(key.index(), None);
+        self.memory.change(session.held, Held::default());
         self.held_back -= usize::from(session.held_back);
         let conv = session.conv();
         self.remember_end(&session, &reason);
@@ -880,7 +897,8 @@ impl Endpoint {
             let cipher = &mut *self.ciphers[session.cipher];
             let (pool, out) = (&mut self.pool, &mut self.ready);
             // It is over, whatever becomes of that.
-            let _ = session.flush(self.clock, cipher, pool, out, &mut self.counters);
+            let all = self.memory.allowance();
+            let _ = session.flush(self.clock, cipher, pool, out, all, &mut self.counters);
         }
         self.dialect.carried(session.path.remote, session.carried());
         self.dialect.ended(self.clock, session.path, conv, tell);
@@ -925,7 +943,8 @@ impl Endpoint {
             self.judge(now, key);
             return self.remove(key, Reason::PeerLostState);
         }
-        match session.deliver(now) {
+        let allowance = self.memory.allowance().receiving;
+        match session.deliver(now, allowance, &mut self.counters) {
             Ok(()) => {
                 self.collect(key);
                 self.touch(key);
@@ -950,9 +969,13 @@ impl Endpoint {
             cipher,
             &mut self.pool,
             &mut self.ready,
+            self.memory.allowance(),
             &mut self.counters,
         ) {
             Ok(flushed) => {
+                let held = session.memory();
+                self.memory
+                    .change(std::mem::replace(&mut session.held, held), held);
                 let held_back = session.kcp().is_window_limited();
                 self.held_back += usize::from(held_back);
                 self.held_back -= usize::from(std::mem::replace(&mut session.held_back, held_back));

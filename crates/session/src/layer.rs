@@ -6,6 +6,8 @@
 
 use fulmar_wire::time::Instant;
 
+use crate::memory::Held;
+
 /// Whether a frame is worth being carried more than once.
 pub use fulmar_mux::Class;
 /// A stream of one session: a key that finds nothing once the stream is gone.
@@ -235,6 +237,16 @@ pub trait StreamLayer: Send {
 
     /// Room for at most `max` bytes to send on `id`.
     fn write(&mut self, id: StreamId, max: usize) -> Writable<'_>;
+
+    /// Bytes of `id` that wait to be given to the ARQ.
+    fn unsent(&self, id: StreamId) -> usize;
+
+    /// There was no more room for `id` although [`write`](Self::write) would have given it: [`StreamEvent::Writable`] is to tell when all
+    /// that waits has left.
+    fn starve(&mut self, id: StreamId);
+
+    /// Bytes of memory that hold what streams have written, and what of them has arrived and was not consumed.
+    fn held(&self) -> Held;
 
     /// Sends the first `n` bytes of the room.
     fn commit(&mut self, id: StreamId, n: usize);

@@ -33,6 +33,7 @@ pub mod layer;
 pub mod liveness;
 mod loss;
 pub mod measuring;
+pub mod memory;
 pub mod mtu;
 pub mod pacer;
 pub mod reachability;

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Bytes that all sessions of a process hold for sending, about: what streams have written, and KCP's segments until they are acknowledged.
-/// One session alone gets eight ninths of it, 42 MiB: 1.7 Gbit/s at a round trip of 200 ms.
-pub const SEND_LIMIT: usize = 48 << 20;
-/// Bytes of what has arrived and has not been read by local sockets, in all sessions of a process, about. The same size for the same reason.
-pub const RECEIVE_LIMIT: usize = 48 << 20;
+/// One session alone gets eight ninths of it, 46 MiB: all that KCP's largest window takes, so that nobody who is alone meets this limit.
+pub const SEND_LIMIT: usize = 52 << 20;
+/// Bytes of what has arrived and has not been read by local sockets, in all sessions of a process, about. One session alone gets 64 MiB: the
+/// windows of mode auto.
+pub const RECEIVE_LIMIT: usize = 72 << 20;
 /// How many times what is left one session may hold.
 const SESSION_SHARE: usize = 8;
 
@@ -25,8 +26,8 @@ const STREAM_SHARE: usize = 8;
 pub const STREAM_FLOOR: usize = 512;
 /// Segments that a session's KCP may hold for sending in any case.
 pub(crate) const SEGMENTS_FLOOR: usize = 4;
-/// Segments of receive window that a session has in any case: what an honest client sends before it has heard anything.
-pub(crate) const WINDOW_FLOOR: u32 = 32;
+/// Segments of receive window that a session has in any case, so that it goes on at the pace of its readers.
+pub(crate) const WINDOW_FLOOR: u32 = 8;
 
 /// Bytes that are held.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
@@ -73,6 +74,11 @@ impl Share {
         }
     }
 
+    /// What the endpoint holds.
+    pub(crate) const fn own(&self) -> Held {
+        self.own
+    }
+
     /// What one session may hold now. What it holds itself counts among what is taken.
     pub(crate) fn allowance(&self) -> Held {
         let held = self.all.held();
@@ -85,8 +91,18 @@ impl Share {
     /// A session that held `before` holds `now`.
     pub(crate) fn change(&mut self, before: Held, now: Held) {
         if before != now {
-            adjust(&self.all.sending, &mut self.own.sending, before.sending, now.sending);
-            adjust(&self.all.receiving, &mut self.own.receiving, before.receiving, now.receiving);
+            adjust(
+                &self.all.sending,
+                &mut self.own.sending,
+                before.sending,
+                now.sending,
+            );
+            adjust(
+                &self.all.receiving,
+                &mut self.own.receiving,
+                before.receiving,
+                now.receiving,
+            );
         }
     }
 }
@@ -105,6 +121,12 @@ impl Drop for Share {
     fn drop(&mut self) {
         self.change(self.own, Held::default());
     }
+}
+
+/// Whether so much is held that nobody should keep what it does not need. `allowance`: of a session.
+pub(crate) fn is_scarce(allowance: Held) -> bool {
+    allowance.sending < SESSION_SHARE * SEND_LIMIT / 2
+        || allowance.receiving < SESSION_SHARE * RECEIVE_LIMIT / 2
 }
 
 /// Bytes that a stream of a session may hold for sending. `allowance`: of the session; `held`: of all its streams.
@@ -129,7 +151,7 @@ mod tests {
                     let share = &mut shares[i % 4];
                     // A step towards what it may have, as acknowledgements come.
                     let wanted = share.allowance().sending;
-                    let step = (wanted.abs_diff(session.sending)).min(64 * 1024);
+                    let step = wanted.abs_diff(session.sending).min(SEND_LIMIT / n / 16);
                     let sending = if wanted > session.sending {
                         session.sending + step
                     } else {
@@ -145,7 +167,8 @@ mod tests {
             }
             let total: usize = sessions.iter().map(|s| s.sending).sum();
             assert_eq!(total, all.held().sending);
-            assert!(total <= SEND_LIMIT && total >= SEND_LIMIT * 8 / 9 - (1 << 20));
+            let parts = SEND_LIMIT * 8 / 9 - (1 << 20)..=SEND_LIMIT;
+            assert!(parts.contains(&total), "{total} for {n}");
             let least = sessions.iter().map(|s| s.sending).min().unwrap_or(0);
             assert!(least >= total / n / 2, "{least} of {total} for {n}");
             drop(shares);

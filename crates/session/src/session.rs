@@ -23,6 +23,7 @@ use crate::layer::{Class, LayerError, StreamLayer};
 use crate::liveness::{Change, Liveness};
 use crate::loss::Resent;
 use crate::measuring::{self, Measuring};
+use crate::memory::{self, Held, SEGMENTS_FLOOR, WINDOW_FLOOR};
 use crate::pacer::Pacer;
 use crate::transmit::{BufferPool, MAX_SEGMENTS, Path, Run, RunWriter, Written};
 
@@ -213,6 +214,8 @@ pub struct Session {
     pub(crate) first_ip: IpAddr,
     /// The receive window that it was built with, segments.
     rcv_wnd: u32,
+    /// What it held when that was last looked at.
+    pub(crate) held: Held,
     /// Whether a window kept data back at the last flush.
     pub(crate) held_back: bool,
     /// Since when something in flight has not been answered, as of the last flush.
@@ -232,6 +235,7 @@ impl Session {
             .map(|s| Box::new(Measuring::new(s, &mut parts.kcp)));
         Self {
             rcv_wnd: parts.kcp.config().rcv_wnd,
+            held: Held::default(),
             measuring,
             kcp: parts.kcp,
             encoder: parts.encoder.map(Box::new),
@@ -350,13 +354,46 @@ impl Session {
         let _ = self.kcp.handle_datagram(now, segments, Origin::Wire);
     }
 
-    /// Moves what has come into order to the stream layer.
+    /// What it holds.
+    pub(crate) fn memory(&self) -> Held {
+        let held = self.layer.held();
+        Held {
+            sending: held.sending + self.kcp.send_memory(),
+            receiving: held.receiving + self.kcp.receive_memory(),
+        }
+    }
+
+    /// Keeps the receive window within what may be held (`allowance`, bytes). Whether that is less than it was built with.
+    fn fit_window(&mut self, allowance: usize) -> bool {
+        let config = self.kcp.config();
+        let fits = u32::try_from(allowance / config.mtu).unwrap_or(u32::MAX);
+        let window = fits.max(WINDOW_FLOOR).min(self.rcv_wnd);
+        if window != config.rcv_wnd {
+            let snd_wnd = config.snd_wnd;
+            self.kcp.set_windows(snd_wnd, window);
+        }
+        window < self.rcv_wnd
+    }
+
+    /// Moves what has come into order to the stream layer, of which it may hold `allowance` bytes; at least what comes at once.
     ///
     /// # Errors
     /// When the session cannot go on.
-    pub(crate) fn deliver(&mut self, now: Instant) -> Result<(), Reason> {
+    pub(crate) fn deliver(
+        &mut self,
+        now: Instant,
+        allowance: usize,
+        counters: &mut Counters,
+    ) -> Result<(), Reason> {
+        if self.proven && self.fit_window(allowance) {
+            counters.receive_limited += 1;
+        }
         let Self { kcp, layer, .. } = self;
-        while layer.wants_input() {
+        let fits = |layer: &dyn StreamLayer| {
+            let held = layer.held().receiving;
+            held == 0 || held < allowance
+        };
+        while layer.wants_input() && fits(&**layer) {
             let fragment = |bytes: &[u8], last| layer.handle_fragment(now, bytes, last);
             let Some(outcome) = kcp.recv_fragment(fragment) else {
                 break;
@@ -385,6 +422,7 @@ impl Session {
         cipher: &mut dyn PacketCipher,
         pool: &mut BufferPool,
         out: &mut VecDeque<Run>,
+        allowance: Held,
         counters: &mut Counters,
     ) -> Result<Flushed, Reason> {
         if let Some((at, limit)) = self.silent_at()
@@ -398,7 +436,7 @@ impl Session {
             // A few times a minute, and mostly a keep-alive: nothing has happened for a while.
             self.kcp.release_memory();
         }
-        self.deliver(now)?;
+        self.deliver(now, allowance.receiving, counters)?;
         if self.quiet_check.is_some_and(|at| at <= now) {
             self.quiet_check = None;
             if self.layer.streams() > 0 && self.kcp.is_idle() {
@@ -432,7 +470,7 @@ impl Session {
         let mut flushed = false;
         let before = counters.out_pkts;
         for _ in 0..FLUSHES {
-            let filled = self.fill(now);
+            let filled = self.fill(now, allowance.sending);
             more = filled.more;
             let due = self.kcp.poll_timeout().is_some_and(|at| at <= now);
             let wanted = if due {
@@ -461,7 +499,7 @@ impl Session {
             more = true;
         }
         if !flushed {
-            self.rest();
+            self.rest(allowance);
             self.unanswered = self.unanswered(now);
             return Ok(Flushed {
                 change,
@@ -474,7 +512,7 @@ impl Session {
         }
         self.unanswered = self.unanswered(now);
         self.count(counters);
-        self.rest();
+        self.rest(allowance);
         // A flush that ran out of room goes on in the next round.
         let more = more || self.kcp.flush_wanted().kind().is_some();
         let window = self.check_windows(now);
@@ -522,10 +560,11 @@ impl Session {
         written
     }
 
-    /// Holds no buffers while there is nothing in them, where that is wanted. In the middle of a transfer there is nothing in them now
+    /// Holds no buffers while there is nothing in them, where that is wanted, or others need the memory. In the middle of a transfer there is nothing in them now
     /// and then; what is left behind that goes when the endpoint is quiet.
-    fn rest(&mut self) {
-        if !self.thrifty || !self.kcp.is_idle() || self.kcp.is_readable() {
+    fn rest(&mut self, allowance: Held) {
+        let thrifty = self.thrifty || memory::is_scarce(allowance);
+        if !thrifty || !self.kcp.is_idle() || self.kcp.is_readable() {
             return;
         }
         let counters = self.kcp.counters();
@@ -541,8 +580,8 @@ impl Session {
         self.layer.shrink();
     }
 
-    /// Pulls frames into the ARQ while it has room, not more than [`FILL_BYTES`] at a time.
-    fn fill(&mut self, now: Instant) -> Filled {
+    /// Pulls frames into the ARQ while it has room, not more than [`FILL_BYTES`] at a time, and while it holds less than `allowance`.
+    fn fill(&mut self, now: Instant, allowance: usize) -> Filled {
         let Self {
             kcp,
             layer,
@@ -564,7 +603,9 @@ impl Session {
         };
         let mut filled = Filled::default();
         let mut bytes = 0;
-        while kcp.has_room() {
+        let mtu = kcp.config().mtu;
+        let most = (allowance / mtu).max(SEGMENTS_FLOOR);
+        while kcp.has_room() && kcp.waiting() < most {
             if bytes >= FILL_BYTES {
                 filled.more = true;
                 break;

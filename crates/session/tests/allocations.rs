@@ -620,52 +620,135 @@ fn idle_conversations_of_libev_cost_little() {
     }
 }
 
-#[test]
-fn scratch_abandoned() {
-    for (fec, smux) in [(None, 1), (Some((10, 3)), 1), (Some((10, 3)), 2)] {
-        let case = Case { fec, smux, ..PLAIN };
-        let n: u32 = 2000;
-        let mut now = Instant::from_millis(1000);
-        let mut crowd = Vec::new();
-        for i in 0..n {
-            let (mut client, session) = client(case, i + 1, now);
-            let _ = session;
-            assert!(client.flush(now));
-            let run = client.next_run().expect("a run");
-            let path = Path {
-                remote: ([198, 51, (i >> 8) as u8, i as u8], 1000).into(),
-                ..path()
-            };
-            crowd.push((path, run.data().to_vec()));
-        }
-        let mut server = server(case, Limits::default());
-        let drain = |server: &mut Endpoint, now| {
-            while !server.flush(now) {
-                while let Some(run) = server.next_run() {
-                    server.recycle(run);
+/// Bytes that a server holds at most while a client that reads nothing has so many streams open, all of which the server fills as
+/// far as they go.
+fn unread(case: Case, n: usize) -> i64 {
+    let mut pair = Pair::new(case);
+    let (key, first) = pair.streams[0].take().expect("a session");
+    let mut opened = vec![first];
+    for _ in 1..n {
+        opened.push(pair.ends[0].open_stream(pair.now, key).expect("a stream"));
+    }
+    let mut held = 0;
+    let mut most = 0;
+    let mut streams = Vec::new();
+    for turn in 0..6000 {
+        pair.now += Duration::from_millis(1);
+        let now = pair.now;
+        pair.pipes[1].arrive(now, &mut pair.ends[0], path());
+        let ((), more) = held_by(|| {
+            pair.pipes[0].arrive(now, &mut pair.ends[1], path());
+            while let Some(event) = pair.ends[1].poll_event() {
+                match event {
+                    Event::Stream(key, StreamEvent::Opened(id)) => {
+                        streams.push((key, id));
+                        write_all(&mut pair.ends[1], (key, id));
+                    }
+                    Event::Stream(key, StreamEvent::Writable(id)) => {
+                        write_all(&mut pair.ends[1], (key, id));
+                    }
+                    Event::Closed(.., reason) => panic!("{reason}"),
+                    _ => {}
                 }
             }
-            while let Some(run) = server.next_run() {
-                server.recycle(run);
-            }
-            while server.poll_event().is_some() {}
-        };
-        let before = HELD.get();
-        for (path, datagram) in &mut crowd {
-            server.handle_run(now, *path, datagram, 0);
-            drain(&mut server, now);
+        });
+        held += more;
+        for i in [0, 1] {
+            let ((), more) = held_by(|| {
+                while !pair.ends[i].flush(now) {
+                    pair.pipes[i].send(now, &mut pair.ends[i]);
+                }
+                pair.pipes[i].send(now, &mut pair.ends[i]);
+            });
+            held += if i == 1 { more } else { 0 };
         }
-        eprintln!("{case:?}: at once {}", (HELD.get() - before) / i64::from(n));
-        for t in 0..140 {
-            now += Duration::from_millis(1000);
-            drain(&mut server, now);
-            if t % 5 == 4 {
-                eprintln!(
-                    "{t}: {} each, {} sessions",
-                    (HELD.get() - before) / i64::from(n),
-                    server.sessions().count()
-                );
+        most = most.max(held);
+        while pair.ends[0].poll_event().is_some() {}
+        assert!(
+            turn < 3000 || streams.len() == n,
+            "{} streams",
+            streams.len()
+        );
+    }
+    most
+}
+
+/// Each of them took 86 KB: 8,000 of them 692 MB.
+#[test]
+fn streams_that_nobody_reads_do_not_take_a_buffer_each() {
+    use fulmar_session::memory::SESSION_SEND_LIMIT;
+    let n = 4000;
+    for smux in [1, 2] {
+        let held = unread(Case { smux, ..PLAIN }, n);
+        // Beside the limit: what is in KCP's window, and each stream with the little that it may always hold.
+        let limit = size(SESSION_SEND_LIMIT) + (1 << 20) + 2048 * size(n);
+        assert!(
+            held <= limit,
+            "{held} bytes, and {limit} would be all right"
+        );
+    }
+}
+
+/// Where each connection is a session, the limits of all sessions hold: at a server whose targets send as much as they can, and at a client
+/// whose applications read nothing.
+#[test]
+fn conversations_that_nobody_reads_share_one_limit() {
+    use fulmar_session::memory::{RECEIVE_LIMIT, SEND_LIMIT};
+    const N: usize = 800;
+    for auto in [false, true] {
+        let mut pair = Conversations::new(auto);
+        for pipe in &mut pair.pipes {
+            // All of them send in each turn.
+            let more = (0..8 * N).map(|_| Vec::with_capacity(MAX_RUN_BYTES));
+            pipe.spare.extend(more);
+        }
+        pair.turns(100);
+        pair.held = [0; 2];
+        pair.open(N);
+        let mut most = [0; 2];
+        for _ in 0..1500 {
+            pair.now += Duration::from_millis(10);
+            for i in [0, 1] {
+                pair.at(1 - i, |end, pipes, now| pipes[i].arrive(now, end, path()));
+                most[1 - i] = pair.held[1 - i].max(most[1 - i]);
             }
+            for i in [0, 1] {
+                pair.at(i, |end, pipes, now| {
+                    while let Some(event) = end.poll_event() {
+                        match event {
+                            Event::Stream(key, StreamEvent::Readable(id)) if i == 1 => {
+                                read_all(end, now, (key, id));
+                                write_all(end, (key, id));
+                            }
+                            Event::Stream(key, StreamEvent::Writable(id)) => {
+                                write_all(end, (key, id));
+                            }
+                            Event::Closed(.., reason) => panic!("{reason}"),
+                            _ => {}
+                        }
+                    }
+                    while !end.flush(now) {
+                        pipes[i].send(now, end);
+                    }
+                    pipes[i].send(now, end);
+                });
+                most[i] = pair.held[i].max(most[i]);
+            }
+        }
+        for (held, limit) in most.into_iter().zip([RECEIVE_LIMIT, SEND_LIMIT]) {
+            // What was promised to each of them when there was plenty may arrive; and the sessions themselves.
+            let limit = size(limit) * 2 + 8192 * size(N);
+            assert!(
+                held <= limit,
+                "auto {auto}: {held} bytes, and {limit} would be all right: {most:?}"
+            );
+            assert!(
+                held >= size(SEND_LIMIT) / 4,
+                "auto {auto}: {held} bytes only: {most:?}"
+            );
+        }
+        for end in &pair.ends {
+            assert_eq!(end.sessions().count(), N);
         }
     }
 }

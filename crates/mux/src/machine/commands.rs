@@ -49,6 +49,20 @@ impl Mux {
         }
     }
 
+    /// Bytes of a stream that wait to leave.
+    #[must_use]
+    pub fn unsent(&self, id: StreamId) -> usize {
+        self.stream(id).map_or(0, |stream| stream.unsent.len())
+    }
+
+    /// Whoever writes to this stream takes no more room than it has taken, for reasons of its own:
+    /// [`Event::Writable`](crate::Event::Writable) is to tell when all that waits has left. To be called while something waits.
+    pub fn starve(&mut self, id: StreamId) {
+        if let Some(stream) = self.stream_mut(id) {
+            stream.starved = !stream.unsent.is_empty();
+        }
+    }
+
     /// Takes as much of `data` as there is room for; returns how much that was. After a short write
     /// [`Event::Writable`](crate::Event::Writable) tells when to go on.
     ///

@@ -337,6 +337,18 @@ impl Mux {
         self.unread
     }
 
+    /// Bytes of memory that hold what streams have written and what has not left.
+    #[must_use]
+    pub fn send_memory(&self) -> usize {
+        self.outbox.bytes_in_use()
+    }
+
+    /// Bytes of memory that hold what has arrived and was not consumed.
+    #[must_use]
+    pub fn receive_memory(&self) -> usize {
+        self.inbox.bytes_in_use()
+    }
+
     /// Bytes of memory in buffers, those kept for the next burst included.
     #[must_use]
     pub fn buffer_memory(&self) -> usize {

@@ -260,7 +260,8 @@ impl Mux {
                     Class::Bulk
                 };
                 let half = config.send_buffer as usize / 2;
-                let relieved = before > half && before - n <= half;
+                let mut relieved = before > half && before - n <= half;
+                relieved |= drained && core::mem::take(&mut stream.starved);
                 let draft = Draft {
                     class,
                     payload,

@@ -124,6 +124,8 @@ pub(super) struct Stream {
     pub(super) update_due: bool,
     /// `FIN` waits for the peer's answer.
     pub(super) fin_held: bool,
+    /// A writer waits for it to be empty: see [`Mux::starve`](super::Mux::starve).
+    pub(super) starved: bool,
     /// Tell the peer that the stream is cut, or, with [`ResetReason::CLOSED`], that nobody reads here.
     pub(super) reset_due: Option<ResetReason>,
     /// Why the peer takes no more.
@@ -171,6 +173,7 @@ impl Stream {
             syn_due: false,
             update_due: false,
             fin_held: false,
+            starved: false,
             reset_due: None,
             stopped: None,
             gone: false,

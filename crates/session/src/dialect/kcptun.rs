@@ -27,6 +27,7 @@ use crate::layer::{
     Writable,
 };
 use crate::measuring;
+use crate::memory::Held;
 use crate::session::Parts;
 use crate::transmit::Path;
 
@@ -598,6 +599,20 @@ impl StreamLayer for Layer {
 
     fn write(&mut self, id: StreamId, max: usize) -> Writable<'_> {
         muxed::write(self.mux_mut(), id, max)
+    }
+
+    fn unsent(&self, id: StreamId) -> usize {
+        self.mux().map_or(0, |mux| mux.unsent(id))
+    }
+
+    fn starve(&mut self, id: StreamId) {
+        if let Some(mux) = self.mux_mut() {
+            mux.starve(id);
+        }
+    }
+
+    fn held(&self) -> Held {
+        muxed::held(self.mux())
     }
 
     fn commit(&mut self, id: StreamId, n: usize) {

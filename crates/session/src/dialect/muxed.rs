@@ -10,6 +10,7 @@ use fulmar_wire::time::Instant;
 use crate::layer::{
     LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, Writable,
 };
+use crate::memory::Held;
 
 /// Why the session cannot go on; `silence` is how long a peer may be silent.
 pub(super) fn fault(e: mux::Error, silence: Duration) -> LayerError {
@@ -89,6 +90,13 @@ pub(super) fn write(mux: Option<&mut Mux>, id: StreamId, max: usize) -> Writable
     }
     mux.write_reserve(id, max)
         .map_or(Writable::Stopped, Writable::Room)
+}
+
+pub(super) fn held(mux: Option<&Mux>) -> Held {
+    mux.map_or_else(Held::default, |mux| Held {
+        sending: mux.send_memory(),
+        receiving: mux.receive_memory(),
+    })
 }
 
 /// Does what is due.

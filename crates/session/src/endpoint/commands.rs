@@ -10,6 +10,7 @@ use super::Endpoint;
 use crate::dialect::Opening;
 use crate::dialect::libev::Settings;
 use crate::layer::{OpenError, Progress, Readable, StreamId, StreamLayer, Writable};
+use crate::memory;
 use crate::session::{Reason, Session};
 use crate::slots::SessionKey;
 
@@ -140,8 +141,27 @@ impl Endpoint {
         }
     }
 
-    /// Room for at most `max` bytes to send on a stream.
+    /// Room for at most `max` bytes to send on a stream, within what all of them may hold ([`crate::memory`]).
     pub fn write(&mut self, key: SessionKey, id: StreamId, max: usize) -> Writable<'_> {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Writable::Stopped;
+        };
+        let allowance = self.memory.allowance().sending;
+        let most = memory::stream_allowance(allowance, session.layer.held().sending);
+        let unsent = session.layer.unsent(id);
+        if unsent < most {
+            return session.layer.write(id, max.min(most - unsent));
+        }
+        self.counters.send_limited += 1;
+        session.layer.starve(id);
+        match session.layer.write(id, 0) {
+            Writable::Stopped => Writable::Stopped,
+            Writable::Full | Writable::Room(_) => Writable::Full,
+        }
+    }
+
+    /// The same, within what the stream may hold and no other limit: for what was taken from its sender before, and would be lost.
+    pub fn rewrite(&mut self, key: SessionKey, id: StreamId, max: usize) -> Writable<'_> {
         self.sessions
             .get_mut(key)
             .map_or(Writable::Stopped, |s| s.layer.write(id, max))
@@ -152,6 +172,9 @@ impl Endpoint {
         if let Some(session) = self.sessions.get_mut(key) {
             session.layer.commit(id, n);
             if n > 0 {
+                let held = session.memory();
+                self.memory
+                    .change(std::mem::replace(&mut session.held, held), held);
                 self.touch(key);
             }
         }

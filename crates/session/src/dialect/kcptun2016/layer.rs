@@ -12,6 +12,7 @@ use crate::layer::{
     Class, LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, StreamLayer,
     Writable,
 };
+use crate::memory::Held;
 
 /// After how much silence a peer that has spoken is given up, twice at most: one of that time pings every 30 s and waits 10 s (docs/spec/kcptun2016.md, section 9).
 const KEEPALIVE_TIMEOUT: core::time::Duration = core::time::Duration::from_secs(40);
@@ -323,6 +324,20 @@ impl StreamLayer for Layer {
 
     fn write(&mut self, id: StreamId, max: usize) -> Writable<'_> {
         muxed::write(self.mux_mut(), id, max)
+    }
+
+    fn unsent(&self, id: StreamId) -> usize {
+        self.mux().map_or(0, |mux| mux.unsent(id))
+    }
+
+    fn starve(&mut self, id: StreamId) {
+        if let Some(mux) = self.mux_mut() {
+            mux.starve(id);
+        }
+    }
+
+    fn held(&self) -> Held {
+        muxed::held(self.mux())
     }
 
     fn commit(&mut self, id: StreamId, n: usize) {

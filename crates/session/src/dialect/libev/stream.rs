@@ -19,6 +19,7 @@ use crate::layer::{
     Class, LayerError, Notice, OpenError, Over, Progress, Readable, StreamEvent, StreamId,
     StreamLayer, Writable,
 };
+use crate::memory::Held;
 
 /// See the module.
 pub(super) struct Layer {
@@ -237,6 +238,19 @@ impl StreamLayer for Layer {
             return Writable::Full;
         }
         Writable::Room(self.single.write_reserve(max))
+    }
+
+    fn unsent(&self, _id: StreamId) -> usize {
+        self.single.unsent()
+    }
+
+    fn starve(&mut self, _id: StreamId) {
+        self.single.starve();
+    }
+
+    fn held(&self) -> Held {
+        let [sending, receiving] = self.single.held();
+        Held { sending, receiving }
     }
 
     fn commit(&mut self, _id: StreamId, n: usize) {
