@@ -1,6 +1,6 @@
 //! What one conversation has counted. Names follow upstream's SNMP log (docs/spec/kcptun.md, section 14) in snake case.
 
-/// Totals since the conversation began; they only grow.
+/// Totals since the conversation began; they only grow. Those of bytes alone outlive a [`crate::Rest`].
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Counters {

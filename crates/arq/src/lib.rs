@@ -71,6 +71,7 @@ mod input;
 mod kcp;
 mod ranges;
 mod receive;
+mod rest;
 mod restart;
 mod rtt;
 mod send;
@@ -82,3 +83,4 @@ pub use config::{Config, DEFAULT_MTU, DEFAULT_WINDOW, MAX_WINDOW, Profile, Rules
 pub use control::{PathStats, SenderControl, Strategy, StrategyKind};
 pub use counters::Counters;
 pub use kcp::{DatagramSink, Flush, FlushWanted, InputError, Kcp, Origin, State, WindowLimited};
+pub use rest::{Rest, Restful};

@@ -40,6 +40,11 @@ impl Restart {
         }
     }
 
+    /// The first segment of the conversation.
+    pub(crate) const fn first(&self) -> Seq {
+        self.first
+    }
+
     /// Whether someone who says `una` knows all that was known before.
     #[inline]
     pub(crate) fn remembers(&self, una: Seq) -> bool {

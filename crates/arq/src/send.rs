@@ -281,6 +281,11 @@ impl SendBuffer {
         self.ended = true;
     }
 
+    /// In message mode, the first message has left long ago.
+    pub(crate) const fn first_message_is_over(&mut self) {
+        self.first_message = false;
+    }
+
     /// Largest payload of a segment from now on, at most what this was built for. What has not been sent is cut anew.
     #[cold]
     pub(crate) fn set_mss(&mut self, mss: usize) {

@@ -112,6 +112,14 @@ pub struct StreamCfb {
     filled: usize,
 }
 
+/// Where a [`StreamCfb`] stands. It has keystream in it, which is as secret as what it will encrypt.
+pub struct Position {
+    last: [u8; IV_LEN],
+    keystream: [u8; IV_LEN],
+    partial: [u8; IV_LEN],
+    filled: u8,
+}
+
 impl StreamCfb {
     /// A stream that begins with `iv`.
     #[must_use]
@@ -126,6 +134,29 @@ impl StreamCfb {
             keystream: [0; IV_LEN],
             partial: [0; IV_LEN],
             filled: 0,
+        }
+    }
+
+    /// How far the stream has come: all that has to be known beside the key.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        Position {
+            last: self.last,
+            keystream: self.keystream,
+            partial: self.partial,
+            filled: self.filled as u8,
+        }
+    }
+
+    /// A stream that goes on at `position`.
+    #[must_use]
+    pub fn resumed(key: &MasterKey, position: &Position) -> Self {
+        Self {
+            last: position.last,
+            keystream: position.keystream,
+            partial: position.partial,
+            filled: usize::from(position.filled),
+            ..Self::new(key, position.last)
         }
     }
 

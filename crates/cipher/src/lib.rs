@@ -63,7 +63,7 @@ mod xor;
 use core::fmt;
 
 pub use fulmar_wire::kcptun::Method;
-pub use kcptun2016::{StreamCfb, kcptun2016, kcptun2016_key, kcptun2016_on};
+pub use kcptun2016::{Position, StreamCfb, kcptun2016, kcptun2016_key, kcptun2016_on};
 pub use kdf::{MasterKey, derive_key};
 pub use kernel::Kernel;
 pub use libev::{LibevKey, PskError, libev, libev_on, libev_probe};

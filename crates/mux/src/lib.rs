@@ -21,7 +21,7 @@ mod slab;
 
 pub use error::{Error, OpenError, WriteError};
 pub use event::{Event, Peer, ReadState, ResetReason, StreamInfo, WriteState};
-pub use machine::{Class, Config, Mux, Protocol, Role};
+pub use machine::{Class, Config, Mux, Protocol, Rest, Role};
 pub use pool::Slices;
 pub use single::Single;
 pub use slab::StreamId;

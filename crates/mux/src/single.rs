@@ -496,6 +496,15 @@ impl Single {
         self.sent_at
     }
 
+    /// Whether it holds no bytes and has nothing to say or tell.
+    #[must_use]
+    pub fn is_restful(&self) -> bool {
+        let says = self.dial_due || self.keepalive_due || !self.unsent.is_unused();
+        let tells = self.opened || self.readable || self.relieved;
+        let ending = self.outbound == Outbound::Ending && !self.is_end_held();
+        !says && !tells && !ending && self.received.is_unused()
+    }
+
     /// Gives back memory that a burst took.
     pub fn trim(&mut self) {
         if self.unsent.is_unused() && self.received.is_unused() {

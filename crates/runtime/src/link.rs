@@ -106,6 +106,9 @@ impl Link {
         let limits = admission::Limits {
             unproven: limits.unproven / drivers.max(1),
             sessions: limits.sessions / drivers.max(1),
+            resting: limits.resting / drivers.max(1),
+            full: limits.full / drivers.max(1),
+            stubs: limits.stubs / drivers.max(1),
             ..limits
         };
         if let Some(first) = &self.first {

@@ -124,6 +124,15 @@ pub struct Limits {
     pub unproven_for: std::time::Duration,
     /// Sessions in all; default 65,536.
     pub sessions: usize,
+    /// Whole sessions of peers without streams; default 512. More of them rest as stubs, those first that were not heard for
+    /// longest; and those that were not heard for 20 s in any case. Their peers do not notice.
+    pub resting: usize,
+    /// Whole sessions of peers without streams that cannot rest, because data has arrived behind a gap, or was sent and not acknowledged, and does not
+    /// fit into a stub; default 512. An honest client's has such a thing for as long as a loss is repaired. Those that were not heard for
+    /// longest end.
+    pub full: usize,
+    /// Stubs; default 24,576, of at most 1 KiB, and as much again for what finds them. The ones that were not heard for longest end.
+    pub stubs: usize,
     /// Sessions of one IP address; default 65,536, which is no limit of its own.
     pub sessions_per_ip: usize,
 }
@@ -135,6 +144,9 @@ impl Default for Limits {
             unproven_per_ip: 64,
             unproven_for: std::time::Duration::from_secs(10),
             sessions: 65_536,
+            resting: 512,
+            full: 512,
+            stubs: 24_576,
             sessions_per_ip: 65_536,
         }
     }

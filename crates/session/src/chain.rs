@@ -86,6 +86,20 @@ impl Links {
         chain.len += 1;
     }
 
+    /// Puts `key` at the head of `chain`. It must not be in a list of these links.
+    pub(crate) fn push_front(&mut self, chain: &mut Chain, key: SessionKey) {
+        let Some(head) = self.first(chain) else {
+            return self.push_back(chain, key);
+        };
+        // At the end of an empty list first, for its place.
+        let mut alone = Chain::EMPTY;
+        self.push_back(&mut alone, key);
+        self.links[head.index()].prev = slot(key);
+        self.links[key.index()].next = slot(head);
+        chain.head = slot(key);
+        chain.len += 1;
+    }
+
     /// Takes `key` out of `chain`; `false` if it is in no list.
     pub(crate) fn remove(&mut self, chain: &mut Chain, key: SessionKey) -> bool {
         let Some(&Link { prev, next, .. }) = self.at(slot(key)).filter(|link| link.key == key)
@@ -148,8 +162,8 @@ mod tests {
     proptest! {
         /// Against two queues.
         #[test]
-        fn same_as_queues(ops in prop::collection::vec((any::<bool>(), any::<bool>(), 0usize..6), 1..200)) {
-            let mut slots = Slots::default();
+        fn same_as_queues(ops in prop::collection::vec((0u8..3, any::<bool>(), 0usize..6), 1..200)) {
+            let mut slots = Slots::<_>::default();
             let keys: Vec<_> = (0..6).map(|n| slots.insert(n)).collect();
             let (mut links, mut chains) = (Links::default(), [Chain::EMPTY; 2]);
             let mut model = [VecDeque::new(), VecDeque::new()];
@@ -157,16 +171,20 @@ mod tests {
                 let (key, which) = (keys[n], usize::from(which));
                 let at = model.iter().position(|m| m.contains(&key));
                 match (add, at) {
-                    (true, None) => {
+                    (2, None) => {
+                        links.push_front(&mut chains[which], key);
+                        model[which].push_front(key);
+                    }
+                    (1, None) => {
                         links.push_back(&mut chains[which], key);
                         model[which].push_back(key);
                     }
-                    (false, Some(at)) => {
+                    (0, Some(at)) => {
                         prop_assert!(links.remove(&mut chains[at], key));
                         model[at].retain(|k| *k != key);
                     }
-                    (false, None) => prop_assert!(!links.remove(&mut chains[which], key)),
-                    (true, Some(_)) => {}
+                    (_, None) => prop_assert!(!links.remove(&mut chains[which], key)),
+                    (_, Some(_)) => {}
                 }
                 for (chain, model) in chains.iter().zip(&model) {
                     prop_assert_eq!(links.first(chain), model.front().copied());

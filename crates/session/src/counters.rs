@@ -172,6 +172,12 @@ counters! {
         Counter restarted_peers = "RestartedPeers",
         /// Times that a session followed its peer to another address.
         Counter moved_peers = "MovedPeers",
+        /// Sessions at rest, of which only numbers are kept.
+        Gauge stub_sessions = "StubSessions",
+        /// Times that a session at rest became whole again, because of its peer or to say something.
+        Counter woken_stubs = "WokenStubs",
+        /// Sessions without streams that ended because there were too many.
+        Counter crowded_sessions = "CrowdedSessions",
         /// Times that a stream got no room for sending, because of what all of them hold.
         Counter send_limited = "SendLimited",
         /// Times that a session got less receive window than it has, because of what all of them hold.

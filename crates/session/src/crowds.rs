@@ -121,7 +121,7 @@ mod tests {
         let limits = Limits::default();
         let mut work = Vec::new();
         for proven in [10, 20_000] {
-            let (mut slots, mut crowds) = (Slots::default(), Crowds::default());
+            let (mut slots, mut crowds) = (Slots::<_>::default(), Crowds::default());
             let first = slots.insert(());
             crowds.insert(ip(0), first);
             for n in 0..proven {
@@ -161,7 +161,7 @@ mod tests {
             sessions_per_ip: 2,
             ..Limits::default()
         };
-        let (mut slots, mut crowds) = (Slots::default(), Crowds::default());
+        let (mut slots, mut crowds) = (Slots::<_>::default(), Crowds::default());
         let keys: Vec<_> = (0..3).map(|_| slots.insert(())).collect();
         for (n, key) in (0..).zip(&keys) {
             assert_eq!(crowds.room(ip(n), &limits), Room::Free);

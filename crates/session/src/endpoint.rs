@@ -19,6 +19,10 @@
 
 mod commands;
 mod over;
+mod resting;
+
+pub(crate) use resting::Line;
+use resting::Resting;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -40,6 +44,7 @@ use crate::memory::{Held, Memory, Share};
 use crate::session::{Parts, Reason, Session, WindowSmall};
 use crate::sharing::{Directory, Handover, Owner, Sharing};
 use crate::slots::{SessionKey, Slots};
+use crate::stub::Stub;
 use crate::timers::Timers;
 use crate::transmit::{self, BufferPool, Path, Run, RunWriter};
 
@@ -91,7 +96,9 @@ pub struct Endpoint {
     role: Role,
     dialect: Box<dyn Dialect>,
     ciphers: Vec<Box<dyn PacketCipher>>,
-    sessions: Slots<Session>,
+    sessions: Slots<Session, Stub>,
+    /// Who waits to become a stub, and who is one.
+    resting: Resting,
     index: SessionIndex,
     /// A server's: who is unproven, and how many each address has.
     crowds: Crowds,
@@ -217,6 +224,7 @@ impl Endpoint {
             dialect,
             ciphers,
             sessions: Slots::default(),
+            resting: Resting::default(),
             crowds: Crowds::default(),
             newcomers: VecDeque::new(),
             used: UsedConversations::new(REMEMBERED_CONVERSATIONS),
@@ -362,7 +370,7 @@ impl Endpoint {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sessions = self.timers.first().map(|(at, _)| at);
-        [sessions, self.dialect.poll_timeout()]
+        [sessions, self.dialect.poll_timeout(), self.rest_due()]
             .into_iter()
             .flatten()
             .min()
@@ -401,6 +409,7 @@ impl Endpoint {
             self.sessions.unmark(key);
             self.flush_session(now, key);
         }
+        self.rest_some(now);
         // What has ended is told.
         self.flush_beside(now);
         self.dirty.is_empty() && self.dialect.poll_timeout().is_none_or(|at| at > now)
@@ -471,6 +480,7 @@ impl Endpoint {
         self.dialect.shrink();
         self.ended.shrink();
         self.crowds.shrink();
+        self.resting.shrink();
         self.index.shrink();
         self.beside = Vec::new();
         if let Some(sharing) = &mut self.sharing {
@@ -507,7 +517,10 @@ impl Endpoint {
         match self.role {
             Role::Client => Some(0),
             Role::Server => match self.index.youngest(path.remote) {
-                Some(key) => self.sessions.get(key).map(|s| s.cipher),
+                Some(key) => match self.sessions.get(key) {
+                    Some(session) => Some(session.cipher),
+                    None => self.sessions.stub(key).map(|stub| stub.cipher as usize),
+                },
                 None => self.sharing.as_ref()?.cipher_of(path.remote),
             },
         }
@@ -560,6 +573,7 @@ impl Endpoint {
             Some(Beside::Reset { conv }) => {
                 // Only its peer can say so, from where it is.
                 if let Some(key) = self.index.find(conv, path.remote) {
+                    self.wake(now, key);
                     self.counters.resets_received += 1;
                     let goes_on = self
                         .sessions
@@ -615,6 +629,7 @@ impl Endpoint {
             }
             Role::Server => {
                 if let Some(key) = self.index.find(conv, path.remote) {
+                    self.wake(now, key);
                     if let Some(session) = self.sessions.get_mut(key) {
                         session.candidate = None;
                         // A server that is reached at several addresses answers from the one that was asked.
@@ -627,6 +642,7 @@ impl Endpoint {
                 if let Some(key) = self.index.only(conv)
                     && (unique || !peek.first)
                 {
+                    self.wake(now, key);
                     self.follow(now, key, path, cipher, peek, body);
                     return None;
                 }
@@ -666,7 +682,9 @@ impl Endpoint {
             return self.sessions.key_at(0);
         }
         let key = self.index.youngest(source.path.remote);
-        if key.is_none() && !self.guest_of_another(source, body) {
+        if let Some(key) = key {
+            self.wake(self.clock, key);
+        } else if !self.guest_of_another(source, body) {
             self.counters.stranger_datagrams += 1;
         }
         key
@@ -860,10 +878,12 @@ impl Endpoint {
     }
 
     fn remove(&mut self, key: SessionKey, reason: Reason) {
+        self.wake(self.clock, key);
         let Some(mut session) = self.sessions.remove(key) else {
             return;
         };
         self.timers.set(key.index(), None);
+        self.leave_line(&session, key);
         self.memory.change(session.held, Held::default());
         self.held_back -= usize::from(session.held_back);
         let conv = session.conv();
@@ -935,6 +955,7 @@ impl Endpoint {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
+        session.resends = 0;
         if session.heard(now, datagrams) == Some(Change::Recovered) {
             self.events.push_back(Event::Recovered(key));
         }
@@ -954,6 +975,7 @@ impl Endpoint {
     }
 
     fn flush_session(&mut self, now: Instant, key: SessionKey) {
+        self.wake_in_time(now, key);
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -995,7 +1017,10 @@ impl Endpoint {
                 self.collect(key);
                 self.judge(now, key);
                 match self.sessions.get(key).and_then(|s| s.layer.over()) {
-                    None => self.set_timer(key),
+                    None => {
+                        self.set_timer(key);
+                        self.line_up(now, key);
+                    }
                     Some(Over::Done) => self.remove(key, Reason::Finished),
                     Some(Over::Cut) => self.remove(key, Reason::Closed),
                 }

@@ -159,7 +159,7 @@ mod tests {
     /// When the session that got a shared number first ends, the others are found as before.
     #[test]
     fn a_shared_number_outlives_its_first_session() {
-        let mut slots = Slots::default();
+        let mut slots = Slots::<_>::default();
         let [a, b, c] = [(); 3].map(|()| slots.insert(()));
         let mut index = SessionIndex::new(false);
         for (n, key) in [(3, a), (1, b), (2, c)] {
@@ -181,7 +181,7 @@ mod tests {
     fn sessions_of_one_address_come_and_go_at_the_same_cost() {
         let mut work = Vec::new();
         for n in [10, 20_000] {
-            let mut slots = Slots::default();
+            let mut slots = Slots::<_>::default();
             let mut index = SessionIndex::new(true);
             let keys: Vec<_> = (0..n).map(|_| slots.insert(())).collect();
             for (conv, key) in (0..).zip(&keys) {
@@ -205,7 +205,7 @@ mod tests {
             nameless: bool,
             ops in prop::collection::vec((0u8..3, 0u32..3, 0u8..5, 0u8..5), 1..200),
         ) {
-            let mut slots = Slots::default();
+            let mut slots = Slots::<_>::default();
             let mut index = SessionIndex::new(nameless);
             let mut model: Vec<(u32, SocketAddr, SessionKey)> = Vec::new();
             for (op, conv, from, to) in ops {

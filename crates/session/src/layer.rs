@@ -4,6 +4,8 @@
 //! streams it serves. Compression, multiplexing and per-stream ciphers of a dialect live behind it, so that
 //! forwarding, limits and status are written once for all dialects.
 
+use std::any::Any;
+
 use fulmar_wire::time::Instant;
 
 use crate::memory::Held;
@@ -122,6 +124,27 @@ pub struct Progress {
     pub sent: Option<Instant>,
     /// Whether bytes of ours wait for the window or the ARQ.
     pub unsent: bool,
+}
+
+/// How far something is from being at rest.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Stillness {
+    /// Nothing is lost if only numbers are kept.
+    Still,
+    /// It has something to say first.
+    Busy,
+    /// It holds more than numbers, and will not before something arrives.
+    Full,
+    /// It has streams.
+    Streams,
+}
+
+/// A layer at rest.
+pub struct Rested {
+    /// What its dialect knows of it.
+    pub state: Box<dyn Any + Send>,
+    /// When it has to go on, whoever speaks.
+    pub timeout: Option<Instant>,
 }
 
 /// The upper half of a dialect.
@@ -262,6 +285,15 @@ pub trait StreamLayer: Send {
 
     /// Gives back memory that a burst took.
     fn shrink(&mut self);
+
+    /// Whether it can [`rest`](Self::rest).
+    fn stillness(&self) -> Stillness;
+
+    /// What has to be known of it when nobody speaks. Only if it is [`Stillness::Still`].
+    fn rest(self: Box<Self>) -> Rested;
+
+    /// Goes on where one of the same dialect rested. It must be one that a stranger's session is built with.
+    fn resume(self: Box<Self>, now: Instant, rested: Rested) -> Box<dyn StreamLayer>;
 
     /// How far `id` has come.
     fn progress(&self, id: StreamId) -> Option<Progress>;

@@ -41,6 +41,7 @@ pub mod redundancy;
 pub mod session;
 pub mod sharing;
 mod slots;
+mod stub;
 mod timers;
 pub mod transmit;
 

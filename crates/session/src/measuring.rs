@@ -92,6 +92,17 @@ impl Measuring {
         }
     }
 
+    /// The shape of parity's groups and the number that its packets go on with, if there was some.
+    pub(crate) fn groups(&self) -> Option<(fec::Shape, u32)> {
+        Some((self.shape?, self.seqid))
+    }
+
+    /// Parity goes on like that, when there is some.
+    pub(crate) const fn set_groups(&mut self, shape: fec::Shape, seqid: u32) {
+        self.shape = Some(shape);
+        self.seqid = seqid;
+    }
+
     /// UDP payload that datagrams may have now, bytes.
     pub(crate) const fn size(&self) -> usize {
         self.mtu.size()

@@ -19,6 +19,7 @@ use fulmar_wire::time::Instant;
 use crate::admission::{self, Body, Peek};
 use crate::counters::Counters;
 use crate::diagnosis::Traces;
+use crate::endpoint::Line;
 use crate::layer::{Class, LayerError, StreamLayer};
 use crate::liveness::{Change, Liveness};
 use crate::loss::Resent;
@@ -186,7 +187,7 @@ impl Padding {
 
 /// A conversation with one peer.
 pub struct Session {
-    kcp: Kcp,
+    pub(crate) kcp: Kcp,
     encoder: Option<Box<fec::Encoder>>,
     decoder: Option<Box<fec::Decoder>>,
     pub(crate) layer: Box<dyn StreamLayer>,
@@ -194,11 +195,11 @@ pub struct Session {
     pub(crate) cipher: usize,
     pacer: Option<Pacer>,
     padding: Option<Padding>,
-    silence: Option<Silence>,
+    pub(crate) silence: Option<Silence>,
     thrifty: bool,
     /// Bytes carried when it was last at rest.
     carried_at_rest: u64,
-    liveness: Liveness,
+    pub(crate) liveness: Liveness,
     measuring: Option<Box<Measuring>>,
     /// Whether this end checks a peer that has fallen quiet: only one end does, or they would keep each other awake.
     watches_quiet: bool,
@@ -220,10 +221,15 @@ pub struct Session {
     pub(crate) held_back: bool,
     /// Since when something in flight has not been answered, as of the last flush.
     unanswered: Option<Instant>,
+    /// How often what is unacknowledged was sent by a stub since the peer was heard.
+    pub(crate) resends: u8,
+    /// The line to become a stub that it stands in, and when its peer had been heard when it joined.
+    pub(crate) line: Option<Line>,
+    pub(crate) lined_up: Instant,
     /// What of the parts' own counters is in the endpoint's already.
     counted: (arq::Counters, fec::Counters),
     /// What is known of the path if nothing measures it.
-    resent: Resent,
+    pub(crate) resent: Resent,
     /// When windows were last looked at, and for how long they had kept data back then; `None` once it was told.
     windows: Option<(Instant, arq::WindowLimited)>,
 }
@@ -259,6 +265,9 @@ impl Session {
             first_ip: parts.path.remote.ip(),
             held_back: false,
             unanswered: None,
+            resends: 0,
+            line: None,
+            lined_up: Instant::ZERO,
             counted: (arq::Counters::default(), fec::Counters::default()),
             resent: Resent::default(),
             windows: Some((now, arq::WindowLimited::default())),
@@ -352,6 +361,42 @@ impl Session {
     fn input(&mut self, now: Instant, segments: &[u8]) {
         // KCP counts what it rejects.
         let _ = self.kcp.handle_datagram(now, segments, Origin::Wire);
+    }
+
+    /// Whether datagrams wait for the rate limit.
+    pub(crate) fn is_paced(&self) -> bool {
+        self.pacer.as_ref().is_some_and(Pacer::is_backlogged)
+    }
+
+    /// The shape of its groups for parity, and the number of the next packet, if there are some.
+    pub(crate) fn groups(&self) -> Option<(fec::Shape, u32)> {
+        match (&self.encoder, &self.measuring) {
+            (Some(encoder), _) => Some((encoder.shape(), encoder.next_seqid().0)),
+            (None, Some(measuring)) => measuring.groups(),
+            (None, None) => None,
+        }
+    }
+
+    /// It was a stub until now.
+    pub(crate) fn go_on(&mut self, now: Instant, groups: Option<(fec::Shape, u32)>) {
+        // What is counted already is not counted again.
+        self.counted.0 = *self.kcp.counters();
+        self.payload_seen = self.layer.payload_received();
+        // Nothing is known of what was sent before: who slept, and for how long.
+        self.kcp.measure_from(Some(now));
+        self.unanswered = self.unanswered(now);
+        let Some((shape, seqid)) = groups else {
+            return;
+        };
+        if let Some(measuring) = &mut self.measuring {
+            measuring.set_groups(shape, seqid);
+        }
+        if self.encoder.is_some() {
+            // The group in progress is given up: its packets have arrived, or were sent again.
+            let step = u32::try_from(shape.total()).unwrap_or(1);
+            let next = fec::Encoder::new(shape).starting_at(seqid.div_ceil(step));
+            self.encoder = Some(Box::new(next));
+        }
     }
 
     /// What it holds.

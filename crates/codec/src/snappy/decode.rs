@@ -65,6 +65,21 @@ impl Decoder {
         Self::default()
     }
 
+    /// A stream that goes on between chunks, after its identifier if `identified`: see [`is_mid_chunk`](Self::is_mid_chunk).
+    #[must_use]
+    pub fn resumed(identified: bool) -> Self {
+        Self {
+            identified,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the identifier has been read, and no fault since.
+    #[must_use]
+    pub const fn is_identified(&self) -> bool {
+        self.identified && self.failed.is_none()
+    }
+
     /// Takes all of `input`, the next bytes of the stream, and hands the uncompressed bytes of every chunk
     /// that it completes to `out`, in order; at most [`MAX_CHUNK`] bytes per call of `out`, never none.
     ///

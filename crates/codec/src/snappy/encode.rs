@@ -34,6 +34,21 @@ impl Encoder {
         Self::default()
     }
 
+    /// A stream that goes on after its identifier, which has been written if `identified`: nothing else has to be known between frames.
+    #[must_use]
+    pub fn resumed(identified: bool) -> Self {
+        Self {
+            identified,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the identifier has been written.
+    #[must_use]
+    pub const fn is_identified(&self) -> bool {
+        self.identified
+    }
+
     /// Gives the chunks of one mux frame to `sink`, in pieces; before the first chunk of the stream, the
     /// identifier. The frame is the concatenation of its pieces (a frame's header and its payload, say).
     ///

@@ -1,6 +1,6 @@
 //! What a session counts.
 
-/// Totals since the session began.
+/// Totals since the session began; those of what was received alone outlive a [`Rest`](super::Rest).
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 pub struct Counters {
     /// Frames handed out for sending.

@@ -95,6 +95,7 @@ mod config;
 mod counters;
 mod input;
 mod output;
+mod rest;
 mod schedule;
 mod smux;
 mod stream;
@@ -106,6 +107,7 @@ pub use config::{Config, ConfigError, Protocol, Role};
 pub use counters::Counters;
 pub use fulmar_wire::smux::{Features, Version};
 pub use output::Frame;
+pub use rest::Rest;
 
 use crate::event::{Event, Peer, ResetReason};
 use crate::list::List;

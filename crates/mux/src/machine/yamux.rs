@@ -43,6 +43,11 @@ impl State {
         !self.answers.is_empty()
     }
 
+    /// Whether nothing waits to be said.
+    pub(super) fn is_restful(&self) -> bool {
+        self.answers.is_empty() && self.farewell.is_none()
+    }
+
     /// The next answer.
     pub(super) fn answer(&mut self) -> Option<Draft> {
         let value = self.answers.pop_front()?;

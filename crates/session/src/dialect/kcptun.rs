@@ -13,7 +13,7 @@ use fulmar_arq::{self as arq, Kcp};
 use fulmar_cipher::{MasterKey, NonceSource, Prober, Scheme};
 use fulmar_codec::{qpp, snappy};
 use fulmar_fec as fec;
-use fulmar_mux::{self as mux, Config as MuxConfig, Mux, Role};
+use fulmar_mux::{self as mux, Config as MuxConfig, Mux, Protocol, Role};
 use fulmar_wire::kcp::HEADER_LEN;
 use fulmar_wire::kcptun::{self as wire, Method};
 use fulmar_wire::smux::{Features, Version};
@@ -23,8 +23,8 @@ use crate::admission::{self, Peek};
 use crate::dialect::muxed::{self, Tokens};
 use crate::dialect::{Dialect, Probe, Stranger};
 use crate::layer::{
-    Class, LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, StreamLayer,
-    Writable,
+    Class, LayerError, Notice, OpenError, Progress, Readable, Rested, Stillness, StreamEvent,
+    StreamId, StreamLayer, Writable,
 };
 use crate::measuring;
 use crate::memory::Held;
@@ -264,6 +264,15 @@ pub struct Layer {
     notices: Vec<Notice>,
 }
 
+/// A session without streams at rest.
+struct AtRest {
+    token: Option<u64>,
+    protocol: Protocol,
+    /// Of a compressed one: whether the identifiers have passed, ours and the peer's.
+    identified: Option<(bool, bool)>,
+    mux: mux::Rest,
+}
+
 impl Layer {
     fn known(
         settings: &Settings,
@@ -494,8 +503,15 @@ impl StreamLayer for Layer {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), LayerError> {
-        self.mux_mut()
-            .map_or(Ok(()), |mux| muxed::handle_timeout(mux, now))
+        let Upper::Known(Known { snappy, mux }) = &mut self.upper else {
+            return Ok(());
+        };
+        if let Some(snappy) = snappy {
+            // A few times a minute, as for the multiplexer's buffers.
+            snappy.encoder.trim();
+            snappy.decoder.trim();
+        }
+        muxed::handle_timeout(mux, now)
     }
 
     fn poll_event(&mut self) -> Option<StreamEvent> {
@@ -663,8 +679,69 @@ impl StreamLayer for Layer {
         if let Some(mux) = self.mux_mut() {
             muxed::shrink(mux);
         }
+        if let Upper::Known(Known {
+            snappy: Some(snappy),
+            ..
+        }) = &mut self.upper
+        {
+            snappy.encoder.trim();
+            snappy.decoder.trim();
+        }
         self.pads.shrink_to_fit();
         self.notices.shrink_to_fit();
+    }
+
+    fn stillness(&self) -> Stillness {
+        match &self.upper {
+            Upper::Waiting(_) => Stillness::Full,
+            Upper::Known(known) if known.mux.streams() > 0 => Stillness::Streams,
+            Upper::Known(Known { snappy, .. })
+                if snappy.as_ref().is_some_and(|s| s.decoder.is_mid_chunk()) =>
+            {
+                Stillness::Full
+            }
+            Upper::Known(known) => muxed::stillness(&known.mux, self.notices.is_empty()),
+        }
+    }
+
+    fn rest(self: Box<Self>) -> Rested {
+        let Self { upper, token, .. } = *self;
+        let rested = match upper {
+            Upper::Waiting(_) => None,
+            Upper::Known(Known { snappy, mux }) => Some(AtRest {
+                token,
+                protocol: mux.config().protocol,
+                identified: snappy.map(|s| (s.encoder.is_identified(), s.decoder.is_identified())),
+                mux: mux.rest(),
+            }),
+        };
+        Rested {
+            timeout: rested.as_ref().map(|r| r.mux.poll_timeout()),
+            state: Box::new(rested),
+        }
+    }
+
+    fn resume(mut self: Box<Self>, now: Instant, rested: Rested) -> Box<dyn StreamLayer> {
+        if let Ok(rested) = rested.state.downcast::<Option<AtRest>>()
+            && let Some(rested) = *rested
+        {
+            let version = match rested.protocol {
+                Protocol::Smux(version) => version,
+                Protocol::Yamux => Version::V2,
+            };
+            let compression = rested.identified.is_some();
+            let mut known = known(&self.settings, rested.token, compression, version, now);
+            known.mux.resume(rested.mux);
+            if let (Some(snappy), Some((encoder, decoder))) = (&mut known.snappy, rested.identified)
+            {
+                snappy.encoder = snappy::Encoder::resumed(encoder);
+                snappy.decoder = snappy::Decoder::resumed(decoder);
+            }
+            self.token = rested.token;
+            self.upper = Upper::Known(known);
+            self.proven = true;
+        }
+        self
     }
 
     fn progress(&self, id: StreamId) -> Option<Progress> {

@@ -8,7 +8,7 @@ use fulmar_wire::smux::Features;
 use fulmar_wire::time::Instant;
 
 use crate::layer::{
-    LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, Writable,
+    LayerError, Notice, OpenError, Progress, Readable, Stillness, StreamEvent, StreamId, Writable,
 };
 use crate::memory::Held;
 
@@ -90,6 +90,17 @@ pub(super) fn write(mux: Option<&mut Mux>, id: StreamId, max: usize) -> Writable
     }
     mux.write_reserve(id, max)
         .map_or(Writable::Stopped, Writable::Room)
+}
+
+/// How far a session is from being at rest; `told`: all that there was to tell of its peer.
+pub(super) fn stillness(mux: &Mux, told: bool) -> Stillness {
+    if mux.streams() > 0 {
+        Stillness::Streams
+    } else if told && mux.is_restful() {
+        Stillness::Still
+    } else {
+        Stillness::Busy
+    }
 }
 
 pub(super) fn held(mux: Option<&Mux>) -> Held {

@@ -29,10 +29,14 @@ impl Endpoint {
     /// has acknowledged what only went there. An address that is forged can have neither.
     #[must_use]
     pub fn is_vouched(&self, key: SessionKey) -> bool {
-        self.sessions.get(key).is_some_and(|session| {
-            let keyed = self.ciphers[session.cipher].scheme().proves_key();
-            session.proven && keyed || session.kcp().snd_una() != Seq(0)
-        })
+        let keyed = |cipher: usize| self.ciphers[cipher].scheme().proves_key();
+        match (self.sessions.get(key), self.sessions.stub(key)) {
+            (Some(session), _) => {
+                session.proven && keyed(session.cipher) || session.kcp().snd_una() != Seq(0)
+            }
+            (None, Some(stub)) => keyed(stub.cipher as usize) || stub.was_answered(),
+            (None, None) => false,
+        }
     }
 
     /// Keys of all sessions.

@@ -103,6 +103,9 @@ impl Endpoint {
             return;
         };
         let key = self.index.any(conv);
+        if let Some(key) = key {
+            self.wake(self.clock, key);
+        }
         let session = key.and_then(|key| self.sessions.get(key));
         if let Some(key) = key
             && session.and_then(|s| s.layer.token()) == Some(token)

@@ -1,6 +1,6 @@
 //! Streams of one session: yamux, its bytes encrypted once more where the variant does so.
 
-use fulmar_cipher::MasterKey;
+use fulmar_cipher::{MasterKey, Position};
 use fulmar_mux::{self as mux, Config as MuxConfig, Mux, Protocol, Role};
 use fulmar_wire::smux::Features;
 use fulmar_wire::time::Instant;
@@ -9,8 +9,8 @@ use super::vectors::{Ciphers, Recognised, Recogniser, Vectors};
 use super::{PATIENCE, Settings};
 use crate::dialect::muxed;
 use crate::layer::{
-    Class, LayerError, Notice, OpenError, Progress, Readable, StreamEvent, StreamId, StreamLayer,
-    Writable,
+    Class, LayerError, Notice, OpenError, Progress, Readable, Rested, Stillness, StreamEvent,
+    StreamId, StreamLayer, Writable,
 };
 use crate::memory::Held;
 
@@ -51,6 +51,19 @@ struct Known {
     first: Option<Vectors>,
     /// Bytes on their way through a cipher.
     scratch: Vec<u8>,
+}
+
+/// A session without streams at rest.
+struct AtRest {
+    token: Option<u64>,
+    stage: Stage,
+}
+
+// It is in a box, and the larger one is what there are many of.
+#[allow(clippy::large_enum_variant)]
+enum Stage {
+    Waiting(Waiting),
+    Known(mux::Rest, Option<[Position; 2]>),
 }
 
 impl Known {
@@ -371,6 +384,52 @@ impl StreamLayer for Layer {
             known.scratch = Vec::new();
         }
         self.notices.shrink_to_fit();
+    }
+
+    fn stillness(&self) -> Stillness {
+        match &self.state {
+            State::Known(known) if known.first.is_some() => Stillness::Busy,
+            State::Known(known) => muxed::stillness(&known.mux, self.notices.is_empty()),
+            State::Waiting(_) if self.notices.is_empty() => Stillness::Still,
+            State::Waiting(_) => Stillness::Busy,
+        }
+    }
+
+    fn rest(self: Box<Self>) -> Rested {
+        let timeout = self.poll_timeout();
+        let state = match self.state {
+            State::Waiting(waiting) => Stage::Waiting(waiting),
+            State::Known(Known { mux, ciphers, .. }) => {
+                Stage::Known(mux.rest(), ciphers.map(|c| c.positions()))
+            }
+        };
+        let token = self.token;
+        Rested {
+            timeout,
+            state: Box::new(AtRest {
+                token,
+                stage: state,
+            }),
+        }
+    }
+
+    fn resume(mut self: Box<Self>, now: Instant, rested: Rested) -> Box<dyn StreamLayer> {
+        if let Ok(rested) = rested.state.downcast::<AtRest>() {
+            self.token = rested.token;
+            self.state = match rested.stage {
+                Stage::Waiting(waiting) => State::Waiting(waiting),
+                Stage::Known(mux, positions) => {
+                    let State::Waiting(fresh) = &self.state else {
+                        return self;
+                    };
+                    let ciphers = positions.map(|p| Ciphers::resumed(&fresh.key, &p));
+                    let mut known = Known::new(&self.settings, self.token, ciphers, now);
+                    known.mux.resume(mux);
+                    State::Known(known)
+                }
+            };
+        }
+        self
     }
 
     fn progress(&self, id: StreamId) -> Option<Progress> {

@@ -1,6 +1,6 @@
 //! What a client's first message means: which variant is spoken, and how the stream is encrypted (docs/spec/kcptun2016.md, sections 7 and 8).
 
-use fulmar_cipher::{MasterKey, StreamCfb};
+use fulmar_cipher::{MasterKey, Position, StreamCfb};
 use fulmar_wire::kcptun2016::{FIXED_IV, FirstMessage, IV_LEN, Variant};
 use fulmar_wire::yamux::HEADER_LEN;
 
@@ -72,6 +72,22 @@ impl Vectors {
 pub(super) struct Ciphers {
     pub(super) seal: StreamCfb,
     pub(super) open: StreamCfb,
+}
+
+impl Ciphers {
+    /// How far both have come.
+    pub(super) fn positions(&self) -> [Position; 2] {
+        [self.seal.position(), self.open.position()]
+    }
+
+    /// They go on there.
+    pub(super) fn resumed(key: &MasterKey, positions: &[Position; 2]) -> Self {
+        let [seal, open] = positions;
+        Self {
+            seal: StreamCfb::resumed(key, seal),
+            open: StreamCfb::resumed(key, open),
+        }
+    }
 }
 
 /// A server that does not know yet who speaks.

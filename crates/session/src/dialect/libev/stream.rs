@@ -16,8 +16,8 @@ use fulmar_mux::single::{Config, SingleEvent};
 use fulmar_wire::time::Instant;
 
 use crate::layer::{
-    Class, LayerError, Notice, OpenError, Over, Progress, Readable, StreamEvent, StreamId,
-    StreamLayer, Writable,
+    Class, LayerError, Notice, OpenError, Over, Progress, Readable, Rested, Stillness, StreamEvent,
+    StreamId, StreamLayer, Writable,
 };
 use crate::memory::Held;
 
@@ -273,6 +273,30 @@ impl StreamLayer for Layer {
 
     fn shrink(&mut self) {
         self.single.trim();
+    }
+
+    fn stillness(&self) -> Stillness {
+        if !self.closed {
+            Stillness::Streams
+        } else if !self.single.is_restful() || self.told_fulmar || self.over().is_some() {
+            Stillness::Busy
+        } else {
+            Stillness::Still
+        }
+    }
+
+    fn rest(self: Box<Self>) -> Rested {
+        Rested {
+            timeout: self.poll_timeout(),
+            state: self,
+        }
+    }
+
+    fn resume(self: Box<Self>, _now: Instant, rested: Rested) -> Box<dyn StreamLayer> {
+        match rested.state.downcast::<Self>() {
+            Ok(layer) => layer,
+            Err(_) => self,
+        }
     }
 
     fn progress(&self, _id: StreamId) -> Option<Progress> {

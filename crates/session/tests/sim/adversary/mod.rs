@@ -13,7 +13,7 @@
 //! | [`outsider`], [`reflection`] | one attack at a time |
 //! | [`malleable`] | what flipping bits can do where nothing is authenticated |
 //! | [`member`], [`frames`] | lies, and the frames that some of them are made of |
-//! | [`memory`] | what they can make a server hold |
+//! | [`memory`], [`stubs`] | what they can make a server hold |
 //! | [`history`] | several at once, by seed |
 
 pub(crate) mod attacks;
@@ -28,3 +28,4 @@ mod member;
 mod memory;
 mod outsider;
 mod reflection;
+mod stubs;
