@@ -669,8 +669,8 @@ impl Session {
                 kcp.end_segment();
             }
         }
-        // The periodic sender keeps to what upstream's sends.
-        kcp.more_follows(measuring.is_some() && !filled.empty);
+        // The periodic sender keeps to what upstream's sends. Behind a limit of memory nothing follows before something is acknowledged.
+        kcp.more_follows(measuring.is_some() && !filled.empty && kcp.waiting() < most);
         filled
     }
 
