@@ -480,6 +480,7 @@ fn disturbances() -> Vec<Row> {
     const GROUP: &str = "Disturbances";
     const AGAIN: &str = "new connections work within seconds";
     const LATER: &str = "new connections fail for longer";
+    const CUT: &str = "open connections end at once, new ones work";
     vec![
         Row::new(
             GROUP,
@@ -502,6 +503,12 @@ fn disturbances() -> Vec<Row> {
         Row::new(GROUP, "path is dark for 5 s", dark_path)
             .waits()
             .everywhere("nothing is lost"),
+        Row::new(GROUP, "client sleeps for 75 s", client_sleeps)
+            .waits()
+            .expect(Pair::FULMAR_KCPTUN, CUT)
+            .expect(Pair::KCPTUN_FULMAR, "open connections hang for longer")
+            .expect(Pair::FULMAR, "open connections go on")
+            .expect(Pair::KCPTUN, "open connections hang for longer"),
         Row::new(GROUP, "client is killed", client_killed)
             .waits()
             .everywhere("service sees the end within two minutes"),
@@ -649,6 +656,40 @@ async fn dark_path(context: Context) -> Observed {
         .map_err(|fault| format!("{fault}; {}", tunnel.last_words()))?;
     settled(&mut tunnel, 1).await?;
     Ok("nothing is lost".to_owned())
+}
+
+/// A process that does not run for longer than silence is borne: what becomes of a connection that was open, within ten seconds
+/// of its waking.
+async fn client_sleeps(context: Context) -> Observed {
+    let mut tunnel = context
+        .tunnel(Setup::new(context.pair, 2).both(QUICK))
+        .await?;
+    let mut open = begin_echo(&tunnel).await?;
+    tunnel.client.signal("STOP").map_err(|e| e.to_string())?;
+    tokio::time::sleep(Duration::from_secs(75)).await;
+    tunnel.client.signal("CONT").map_err(|e| e.to_string())?;
+    let request = Request {
+        op: Op::Echo,
+        kind: Kind::Noise,
+        stream: 1,
+        up: 0,
+        down: 0,
+        option: 0,
+    };
+    let goes_on = load::echo_once(&mut open, request.up_pattern(), 100_000, 100_000);
+    let observed = match tokio::time::timeout(Duration::from_secs(10), goes_on).await {
+        Ok(Ok(())) => "open connections go on".to_owned(),
+        Ok(Err(_)) => match works_again(&tunnel).await.as_str() {
+            "new connections work within seconds" => {
+                "open connections end at once, new ones work".to_owned()
+            }
+            other => other.to_owned(),
+        },
+        Err(_) => "open connections hang for longer".to_owned(),
+    };
+    drop(open);
+    tunnel.healthy()?;
+    Ok(observed)
 }
 
 async fn client_killed(context: Context) -> Observed {
