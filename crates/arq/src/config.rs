@@ -163,6 +163,9 @@ pub struct Config {
     /// Largest payload of one received segment, in bytes; the default fits every kcptun peer, whose datagrams end at
     /// 1500. A larger one is an error and is not acknowledged.
     pub max_payload: usize,
+    /// What the clock on the wire says at the caller's epoch, in milliseconds. Peers echo it and look at differences only. Drawn at random, an
+    /// echo shows that what it answers has arrived where it was sent to.
+    pub clock: u32,
     /// The dialect's constants.
     pub rules: Rules,
 }
@@ -183,6 +186,7 @@ impl Default for Config {
             write_delay: false,
             measure_repairs: true,
             max_payload: 1500 - HEADER_LEN,
+            clock: 0,
             rules: Rules::default(),
         }
     }

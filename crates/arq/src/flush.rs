@@ -7,6 +7,7 @@ use fulmar_wire::seq::Seq;
 use fulmar_wire::time::{Instant, Millis};
 
 use crate::control::{Cause, Evidence, Limits, Lost, SenderControl, Sent};
+use crate::echo::{Away, Echoes, QUESTIONS_BEFORE};
 use crate::kcp::{DatagramSink, Flush, FlushWanted, Kcp, LARGEST_PROBE, LimitedBy};
 use crate::ranges;
 use crate::send::State;
@@ -33,16 +34,7 @@ impl<C: SenderControl> Kcp<C> {
             used: 0,
             datagrams: 0,
         };
-        let mut header = Header {
-            conv: self.conv,
-            command: Command::Ack,
-            frg: 0,
-            wnd: self.rx.free(),
-            ts: Millis(0),
-            sn: Seq(0),
-            una: self.rx.nxt(),
-            len: 0,
-        };
+        let mut header = self.plain_header();
         let mut blocked = !self.write_acks(&mut packer, &mut header);
         self.watch_closed_window(now);
         if !blocked {
@@ -62,6 +54,9 @@ impl<C: SenderControl> Kcp<C> {
             blocked = !self.write_data(now, &mut packer, header, window, new_data);
         }
         self.control.on_flushed(now);
+        if std::mem::take(&mut self.pad_due) {
+            self.write_padding(&mut packer, header);
+        }
         packer.finish();
         self.counters.out_datagrams += packer.datagrams;
         self.counters.flushes += u64::from(packer.datagrams > 0);
@@ -74,6 +69,52 @@ impl<C: SenderControl> Kcp<C> {
         };
         self.next_timeout = self.tx.next_timeout();
         self.watch_limits(now, window, limits);
+    }
+
+    /// Writes the oldest segment in flight again, alone, if it is [due](Self::oldest_due), or the first that waits if none is in flight. Whether it
+    /// was written.
+    pub fn repeat_oldest<S: DatagramSink + ?Sized>(&mut self, now: Instant, out: &mut S) -> bool {
+        self.tick(now);
+        if self.oldest_due().is_none_or(|at| at > now) {
+            return false;
+        }
+        self.control.on_flush(now);
+        let mut packer = Packer {
+            out,
+            mtu: self.config.mtu,
+            fill: self.config.mtu,
+            used: 0,
+            datagrams: 0,
+        };
+        let header = Header {
+            command: Command::Push,
+            ts: now.wire_millis(),
+            sn: if self.tx.in_flight() == 0 {
+                self.tx.unsent()
+            } else {
+                self.tx.una()
+            },
+            ..self.plain_header()
+        };
+        let cause = match self.control.skip_threshold() {
+            _ if self.tx.in_flight() == 0 => Cause::First,
+            Some(_) => Cause::Timeout,
+            None => Cause::Probe,
+        };
+        let written = self.write_segment(now, &mut packer, header, header.sn, cause);
+        packer.finish();
+        self.counters.out_datagrams += packer.datagrams;
+        if written && cause != Cause::First {
+            self.counters.retrans_segs += 1;
+            match cause {
+                Cause::Timeout => self.counters.lost_segs += 1,
+                _ => self.counters.probed_segs += 1,
+            }
+        }
+        self.tx.settle();
+        self.control.on_flushed(now);
+        self.next_timeout = self.tx.next_timeout();
+        written
     }
 
     /// Bytes up to which a datagram is filled with data that leave for the first time.
@@ -226,7 +267,7 @@ impl<C: SenderControl> Kcp<C> {
             && let Some(sn) = self.restart.old_segment(self.tx.una())
         {
             header.command = Command::Push;
-            header.ts = now.wire_millis();
+            header.ts = self.on_wire(now.wire_millis());
             header.sn = sn;
             header.len = 1;
             if !packer.push(format.emit(&header), &[0]) {
@@ -235,7 +276,149 @@ impl<C: SenderControl> Kcp<C> {
             }
             self.counters.out_segs += 1;
         }
+        if std::mem::take(&mut self.ask_home) {
+            let ts = now.wire_millis();
+            if !self.write_question(packer, header, ts) {
+                self.ask_home = true;
+                return false;
+            }
+            if let Some(home) = &mut self.home {
+                home.sent(ts);
+            }
+        }
         true
+    }
+
+    /// A segment whose acknowledgement shows who gets it: one that has been acknowledged, with one byte, which receivers acknowledge again and
+    /// do not look at; or the oldest one in flight. Whether there was room, or nothing to ask with.
+    fn write_question<S: DatagramSink + ?Sized>(
+        &mut self,
+        packer: &mut Packer<'_, S>,
+        header: Header,
+        ts: Millis,
+    ) -> bool {
+        let una = self.tx.una();
+        let (sn, payload) = match self.restart.question(una) {
+            Some(sn) => (sn, &[0][..]),
+            None if self.tx.is_in_flight(una) => (una, self.tx.payload(una)),
+            None => return true,
+        };
+        let frg = if sn == una { self.tx.get(una).frg } else { 0 };
+        let question = Header {
+            command: Command::Push,
+            frg,
+            ts: self.on_wire(ts),
+            sn,
+            len: u32::try_from(payload.len()).unwrap_or(0),
+            ..header
+        };
+        let written = packer.push(self.config.rules.format.emit(&question), payload);
+        self.counters.out_segs += u64::from(written);
+        written
+    }
+
+    /// Whether there is something to ask with, see [`Self::ask_away`].
+    #[must_use]
+    pub fn has_question(&self) -> bool {
+        let una = self.tx.una();
+        self.restart.question(una).is_some() || self.tx.is_in_flight(una)
+    }
+
+    /// Writes the question whether the other side is where `out` leads, which is not where everything else goes: a segment with a time that
+    /// nothing else has. The next flush asks the same where everything else goes. [`Self::take_answers`] tells who answers. Whether it was written.
+    pub fn ask_away<S: DatagramSink + ?Sized>(&mut self, now: Instant, out: &mut S) -> bool {
+        self.tick(now);
+        let ts = Millis(
+            now.wire_millis()
+                .0
+                .wrapping_sub(QUESTIONS_BEFORE.cast_unsigned()),
+        );
+        let mut packer = Packer {
+            out,
+            mtu: self.config.mtu,
+            fill: self.config.mtu,
+            used: 0,
+            datagrams: 0,
+        };
+        let header = self.plain_header();
+        if !self.write_question(&mut packer, header, ts) {
+            return false;
+        }
+        packer.finish();
+        self.counters.out_datagrams += packer.datagrams;
+        if packer.datagrams == 0 {
+            return false;
+        }
+        let away = self.away.get_or_insert_with(|| {
+            Box::new(Away {
+                asked: Echoes::new(),
+                since: now.wire_millis(),
+                elsewhere: false,
+            })
+        });
+        away.asked.sent(ts);
+        self.ask_home = true;
+        self.wanted = self.wanted.max(FlushWanted::AckOnly);
+        true
+    }
+
+    /// Writes the acknowledgements that are owed, and nothing else.
+    pub fn acknowledge<S: DatagramSink + ?Sized>(&mut self, now: Instant, out: &mut S) {
+        self.tick(now);
+        let mut packer = Packer {
+            out,
+            mtu: self.config.mtu,
+            fill: self.config.mtu,
+            used: 0,
+            datagrams: 0,
+        };
+        let mut header = self.plain_header();
+        self.write_acks(&mut packer, &mut header);
+        packer.finish();
+        self.counters.out_datagrams += packer.datagrams;
+    }
+
+    fn plain_header(&self) -> Header {
+        Header {
+            conv: self.conv,
+            command: Command::Ack,
+            frg: 0,
+            wnd: self.rx.free(),
+            ts: Millis(0),
+            sn: Seq(0),
+            una: self.rx.nxt(),
+            len: 0,
+        }
+    }
+
+    /// Fills the datagram up, see [`Self::pad_until_heard`].
+    #[cold]
+    fn write_padding<S: DatagramSink + ?Sized>(
+        &mut self,
+        packer: &mut Packer<'_, S>,
+        header: Header,
+    ) {
+        const PADDING: [u8; LARGEST_PROBE] = [0; LARGEST_PROBE];
+        if self.last_heard.is_some() {
+            self.pad = 0;
+        }
+        let size = self.pad.min(self.tx.mss() + HEADER_LEN).min(LARGEST_PROBE);
+        if packer.used == 0 || packer.used + HEADER_LEN > size {
+            return;
+        }
+        let len = size - packer.used - HEADER_LEN;
+        let tell = Header {
+            command: Command::WindowTell,
+            frg: 0,
+            ts: Millis(0),
+            sn: Seq(0),
+            len: u32::try_from(len).unwrap_or(0),
+            ..header
+        };
+        packer.fill = packer.mtu;
+        if packer.push(self.config.rules.format.emit(&tell), &PADDING[..len]) {
+            self.counters.out_segs += 1;
+        }
     }
 
     /// Data segments: first those that go again, then new ones, which is the order of their numbers. Whether there was room.
@@ -388,6 +571,7 @@ impl<C: SenderControl> Kcp<C> {
             && self.control.next_send_time(now).is_none_or(|t| t <= now))
         .then(|| HEADER_LEN + self.tx.payload(next).len());
         let again = now + self.control.copy_delay();
+        let ts = self.on_wire(header.ts);
         let mut room = true;
         let Self {
             tx,
@@ -407,6 +591,7 @@ impl<C: SenderControl> Kcp<C> {
                 let fits = company.is_some_and(|next| packer.used + len + next <= packer.fill);
                 let header = Header {
                     frg: tx.get(sn).frg,
+                    ts,
                     ..header
                 };
                 let written =
@@ -434,7 +619,7 @@ impl<C: SenderControl> Kcp<C> {
             return true;
         }
         // In datagrams of their own, with a time of their own, so that their acknowledgements tell them from the first.
-        header.ts = Millis(header.ts.0.wrapping_sub(1));
+        header.ts = self.on_wire(Millis(header.ts.0.wrapping_sub(1)));
         packer.finish();
         let mut room = true;
         for &sn in &list {
@@ -488,15 +673,20 @@ impl<C: SenderControl> Kcp<C> {
     ) -> bool {
         let payload = self.tx.payload(sn);
         let len = payload.len();
-        let header = Header {
+        let segment = Header {
             frg: self.tx.get(sn).frg,
             sn,
+            ts: self.on_wire(header.ts),
             len: u32::try_from(len).unwrap_or(0),
             ..header
         };
-        if !packer.push(self.config.rules.format.emit(&header), payload) {
+        if !packer.push(self.config.rules.format.emit(&segment), payload) {
             return false;
         }
+        if let Some(home) = &mut self.home {
+            home.sent(header.ts);
+        }
+        self.pad_due |= self.pad > 0 && self.restart.is_first(sn);
         let segment = self.tx.get(sn);
         let (sparse, transmissions) = (segment.sparse, segment.transmissions.saturating_add(1));
         let (state, waits) = if self.control.skip_threshold().is_some() {
@@ -529,7 +719,7 @@ impl<C: SenderControl> Kcp<C> {
         };
         self.control.on_sent(now, &sent);
         let copies = self.control.copies(&sent);
-        if copies > 0 {
+        if copies > 0 && self.home.is_none() {
             let due = now + self.control.copy_delay();
             self.copies.add(now, sn, copies, due);
         }

@@ -7,6 +7,7 @@ use fulmar_wire::time::{Instant, Millis};
 
 use crate::config::MAX_WINDOW;
 use crate::control::{Acked, Delivered, SenderControl, Source};
+use crate::echo::QUESTIONS_BEFORE;
 use crate::kcp::{FlushWanted, InputError, Kcp, Origin};
 use crate::ranges;
 use crate::receive::Arrival;
@@ -58,7 +59,7 @@ impl<C: SenderControl> Kcp<C> {
             if view.conv() != self.conv {
                 return Err(InputError::OtherConversation(view.conv()));
             }
-            let (header, data, behind) = view.parse()?;
+            let (mut header, data, behind) = view.parse()?;
             if data.len() > self.config.max_payload {
                 return Err(InputError::TooLarge { len: data.len() });
             }
@@ -71,17 +72,25 @@ impl<C: SenderControl> Kcp<C> {
             slid |= self.acknowledged_before(now, &header, &mut tally);
             match header.command {
                 Command::Ack => {
+                    header.ts = self.off_wire(header.ts);
+                    if origin == Origin::Wire && (self.home.is_some() || self.away.is_some()) {
+                        self.watch_echo(header.ts);
+                    }
                     if self.restart.remembers(header.una) {
                         self.last_answer = Some(now);
                     }
                     if data.len() >= ranges::LEN {
                         self.acknowledged_ranges(now, &header, data, &mut tally);
                     }
-                    slid |= self.acknowledged(now, &header, &mut tally);
-                    echo = Some(header.ts);
-                    restarted |= self
-                        .restart
-                        .proves(header.una, header.ts, self.tx.unsent(), now);
+                    if now.wire_millis().diff(header.ts) >= QUESTIONS_BEFORE / 2 {
+                        self.answered_question(now, &header, &mut tally);
+                    } else {
+                        slid |= self.acknowledged(now, &header, &mut tally);
+                        echo = Some(header.ts);
+                        restarted |=
+                            self.restart
+                                .proves(header.una, header.ts, self.tx.unsent(), now);
+                    }
                 }
                 Command::Push => self.data(now, &header, data, origin),
                 Command::WindowAsk => {
@@ -198,6 +207,28 @@ impl<C: SenderControl> Kcp<C> {
             self.progress = now;
         }
         self.tx.skip(header.sn, header.ts)
+    }
+
+    /// An acknowledgement echoes a time that may show where the other side is.
+    #[cold]
+    fn watch_echo(&mut self, ts: Millis) {
+        if let Some(home) = &mut self.home {
+            home.heard(ts);
+        }
+        if let Some(away) = &mut self.away {
+            away.heard(ts);
+        }
+    }
+
+    /// A question to another address has arrived somewhere, lately or long ago. Its time measures nothing. It may have been asked with a segment
+    /// in flight.
+    #[cold]
+    fn answered_question(&mut self, now: Instant, header: &Header, tally: &mut Tally) {
+        let (control, from) = (&mut self.control, self.measured_from);
+        self.tx.acknowledge(header.sn, |done| {
+            tally.add(&done);
+            control.on_delivered(now, &delivered(done, Source::Una, from, now));
+        });
     }
 
     /// Ranges of segments have arrived (see [`crate::ranges`]).

@@ -12,6 +12,7 @@ use crate::config::{Config, window};
 use crate::control::{Auto, Classic, Congestion, PathStats, SenderControl, Strategy, StrategyKind};
 use crate::copies::Copies;
 use crate::counters::Counters;
+use crate::echo::{Away, Echoes};
 use crate::receive::ReceiveBuffer;
 use crate::restart::Restart;
 use crate::rtt::Rtt;
@@ -79,6 +80,20 @@ pub enum InputError {
 
 /// Largest probe of a size, in bytes: what receivers take (docs/spec/kcptun.md, section 5.2).
 pub(crate) const LARGEST_PROBE: usize = 1500;
+
+/// What [`Kcp::take_answers`] tells.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Answers {
+    /// Whoever sent the datagram gets what goes to the other address.
+    pub away: bool,
+    /// Whoever sent it gets all the rest.
+    pub elsewhere: bool,
+}
+
+/// How often the oldest segment is sent before its wait doubles each time, and how often that doubles: ten repeats are over after 26 seconds with
+/// the first timeout, and four of them, on a path that loses much, within one.
+const EVEN_TRIES: u32 = 4;
+const MOST_DOUBLINGS: u32 = 6;
 
 /// Where datagrams are written to: the transmit run of the caller.
 ///
@@ -212,6 +227,16 @@ pub struct Kcp<C = Strategy> {
     /// Questions without padding whose answers are still to come, as far as is known: the answers look alike, and one to these
     /// shows nothing about sizes.
     pub(crate) plain_asks: u8,
+    /// Bytes that the last datagram of a flush with the first segment has at least, until something was heard; 0: any.
+    pub(crate) pad: usize,
+    /// This is such a flush.
+    pub(crate) pad_due: bool,
+    /// What shows that the other side is where it seems to be, while that is open.
+    pub(crate) home: Option<Box<Echoes>>,
+    /// The same of another address that it may have moved to.
+    pub(crate) away: Option<Box<Away>>,
+    /// The old segment that is to be sent once more is the one that asks about an address.
+    pub(crate) ask_home: bool,
     /// Data segments that arrived lately: when the present count began, the count, and the one before.
     pub(crate) arrivals: (Instant, u32, u32),
 }
@@ -286,6 +311,11 @@ impl<C: SenderControl> Kcp<C> {
             size_answer: false,
             window_met: false,
             plain_asks: 0,
+            pad: 0,
+            pad_due: false,
+            home: None,
+            away: None,
+            ask_home: false,
             arrivals: (Instant::ZERO, 0, 0),
         }
     }
@@ -366,6 +396,64 @@ impl<C: SenderControl> Kcp<C> {
     /// Takes the segment that [`Self::peek`] showed off the queue.
     pub fn consume(&mut self) {
         let _ = self.recv(|_| ());
+    }
+
+    /// Whenever the first segment leaves, the last datagram is padded to `bytes` until something of the other side was heard, as far as the
+    /// [size](Self::set_datagram_size) of datagrams allows it: with a segment that tells the window, whose data nobody looks at.
+    pub fn pad_until_heard(&mut self, bytes: usize) {
+        self.pad = bytes;
+    }
+
+    /// Whether it is to be shown that the other side gets what is sent: see [`Self::take_echo`]. Until then no copies are sent.
+    pub fn expect_echo(&mut self, on: bool) {
+        self.home = on.then(|| Box::new(Echoes::new()));
+    }
+
+    /// Whether an acknowledgement has come from the network that echoes the time of a segment that was sent since [`Self::expect_echo`]; told
+    /// once. Who sends everything to one address in that time knows that the other side is there.
+    pub fn take_echo(&mut self) -> bool {
+        self.home.as_mut().is_some_and(|home| home.take())
+    }
+
+    /// Whether, since [`Self::ask_away`] was called first, an acknowledgement has come that answers a question of it, and whether one has come
+    /// that answers something else that left since then; told once. Asked after each datagram, that tells who gets what.
+    pub fn take_answers(&mut self) -> Answers {
+        self.away
+            .as_mut()
+            .map_or_else(Answers::default, |away| Answers {
+                away: away.asked.take(),
+                elsewhere: std::mem::take(&mut away.elsewhere),
+            })
+    }
+
+    /// Nothing is asked about another address any more.
+    pub fn end_question(&mut self) {
+        self.away = None;
+    }
+
+    /// When the oldest segment in flight has waited for long enough to be sent again by [`Self::repeat_oldest`], where little else may leave. If nothing is in flight: now, where
+    /// something waits; else `None`.
+    #[must_use]
+    pub fn oldest_due(&self) -> Option<Instant> {
+        let una = self.tx.una();
+        if self.tx.in_flight() == 0 && self.tx.unsent() != self.tx.nxt() {
+            return Some(self.clock);
+        }
+        if !self.tx.is_in_flight(una) {
+            return None;
+        }
+        let oldest = self.tx.get(una);
+        let clock = self.clock;
+        let age = u64::from(clock.wire_millis().0.wrapping_sub(oldest.sent.0));
+        let doublings = oldest.transmissions.saturating_sub(EVEN_TRIES);
+        let waits = self.rto() * (1 << doublings.min(MOST_DOUBLINGS));
+        Some(Instant::from_millis(clock.as_millis().saturating_sub(age)) + waits)
+    }
+
+    /// Segments given to send that never left.
+    #[must_use]
+    pub fn not_sent(&self) -> usize {
+        self.tx.not_sent() as usize
     }
 
     /// Makes the next flush ask the other side for its window, and for the acknowledgement of an old segment. It answers
@@ -526,6 +614,11 @@ impl<C: SenderControl> Kcp<C> {
         }
     }
 
+    /// What is left to send may not leave now, for reasons that are not the path's: to be called after a flush.
+    pub fn starved(&mut self, now: Instant) {
+        self.control.on_drained(now, self.tx.in_flight());
+    }
+
     /// What the strategy has found out about the path.
     #[must_use]
     pub fn path(&self) -> Option<PathStats> {
@@ -550,6 +643,12 @@ impl<C: SenderControl> Kcp<C> {
     #[must_use]
     pub const fn in_flight(&self) -> u32 {
         self.tx.in_flight()
+    }
+
+    /// Whether acknowledgements are owed to the other side.
+    #[must_use]
+    pub const fn owes(&self) -> bool {
+        !self.acks.is_empty()
     }
 
     /// Whether nothing is queued, in flight, or owed to the other side.
@@ -658,6 +757,12 @@ impl<C: SenderControl> Kcp<C> {
         self.restart.is_proven()
     }
 
+    /// Whether the last flush ended for want of room.
+    #[must_use]
+    pub const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// Whether a window keeps data back now, so that acknowledgements are waited for.
     #[must_use]
     pub const fn is_window_limited(&self) -> bool {
@@ -729,6 +834,18 @@ impl<C: SenderControl> Kcp<C> {
             probe: u8::from(self.ask) | u8::from(self.tell) << 1,
             probe_wait: self.probe_wait,
         }
+    }
+
+    /// What the clock on the wire shows when ours shows `ts`.
+    #[inline]
+    pub(crate) const fn on_wire(&self, ts: Millis) -> Millis {
+        ts.plus(self.config.clock)
+    }
+
+    /// What our clock showed when the one on the wire showed `ts`.
+    #[inline]
+    pub(crate) const fn off_wire(&self, ts: Millis) -> Millis {
+        Millis(ts.0.wrapping_sub(self.config.clock))
     }
 
     /// Remembers the time.

@@ -66,6 +66,7 @@ mod config;
 mod copies;
 mod counters;
 mod deadlines;
+mod echo;
 mod flush;
 mod input;
 mod kcp;
@@ -82,5 +83,7 @@ mod timer;
 pub use config::{Config, DEFAULT_MTU, DEFAULT_WINDOW, MAX_WINDOW, Profile, Rules};
 pub use control::{PathStats, SenderControl, Strategy, StrategyKind};
 pub use counters::Counters;
-pub use kcp::{DatagramSink, Flush, FlushWanted, InputError, Kcp, Origin, State, WindowLimited};
+pub use kcp::{
+    Answers, DatagramSink, Flush, FlushWanted, InputError, Kcp, Origin, State, WindowLimited,
+};
 pub use rest::{Rest, Restful};

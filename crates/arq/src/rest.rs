@@ -23,6 +23,8 @@ const MOST_BYTES: usize = 224;
 /// See the module.
 #[derive(Debug)]
 pub struct Rest {
+    /// What the clock on the wire showed at the caller's epoch: it goes on.
+    clock: u32,
     una: Seq,
     rcv_nxt: Seq,
     rmt_wnd: u32,
@@ -104,7 +106,8 @@ impl<C: SenderControl> Kcp<C> {
         if self.tx.waiting() > MOST_SEGMENTS {
             return Restful::No;
         }
-        let said = !self.acks.is_empty() || self.ask || self.challenge || self.tell;
+        let asks = self.ask || self.challenge || self.ask_home;
+        let said = !self.acks.is_empty() || asks || self.tell;
         if said || self.tx.not_sent() > 0 {
             return Restful::Busy;
         }
@@ -141,6 +144,7 @@ impl<C: SenderControl> Kcp<C> {
             sn = sn.next();
         }
         Rest {
+            clock: self.config.clock,
             una: self.tx.una(),
             rcv_nxt: self.rx.nxt(),
             rmt_wnd: self.rmt_wnd,
@@ -161,6 +165,7 @@ impl<C: SenderControl> Kcp<C> {
 
     /// Goes on where a conversation with the same number and configuration rested. It must be new.
     pub fn resume(&mut self, rest: &Rest) {
+        self.config.clock = rest.clock;
         let config = &self.config;
         let threshold = self.control.skip_threshold();
         self.tx = SendBuffer::new(rest.una, config.mss(), config.max_fragments, threshold);

@@ -45,6 +45,12 @@ impl Restart {
         self.first
     }
 
+    /// Whether it is the first segment of the conversation.
+    #[inline]
+    pub(crate) fn is_first(&self, sn: Seq) -> bool {
+        sn == self.first
+    }
+
     /// Whether someone who says `una` knows all that was known before.
     #[inline]
     pub(crate) fn remembers(&self, una: Seq) -> bool {
@@ -60,6 +66,12 @@ impl Restart {
             // So much was sent that numbers have come half around.
             (una.0.wrapping_sub(self.first.0) > 1).then(|| una.plus(u32::MAX))
         }
+    }
+
+    /// An acknowledged segment to ask with who is where: who remembers the conversation acknowledges it as a repetition.
+    pub(crate) fn question(&self, una: Seq) -> Option<Seq> {
+        self.old_segment(una)
+            .or_else(|| self.first.before(una).then_some(self.first))
     }
 
     /// Everything before `una` has been acknowledged.
