@@ -475,7 +475,11 @@ impl<C: SenderControl> Kcp<C> {
         }
         self.work = work;
         if go_on != Go::NoRoom {
-            by_timeout += self.write_probes(now, packer, header);
+            let (probes, room) = self.write_probes(now, packer, header);
+            by_timeout += probes;
+            if !room {
+                go_on = Go::NoRoom;
+            }
         }
         packer.fill = self.fill();
         if go_on != Go::NoRoom && !self.write_earlier(now, packer, header) {
@@ -533,25 +537,26 @@ impl<C: SenderControl> Kcp<C> {
         now: Instant,
         packer: &mut Packer<'_, S>,
         header: Header,
-    ) -> u32 {
+    ) -> (u32, bool) {
         if self.tx.in_flight() == 0 || self.control.probe_at().is_none_or(|at| at > now) {
-            return 0;
+            return (0, true);
         }
         // A peer may acknowledge the oldest segment and never say that all before the next one has arrived.
         let oldest = Some(self.tx.una()).filter(|sn| self.tx.is_in_flight(*sn));
         let newest = self.tx.newest_in_flight();
-        let mut written = 0;
+        let (mut written, mut room) = (0, true);
         for sn in [oldest, newest.filter(|sn| Some(*sn) != oldest)]
             .into_iter()
             .flatten()
         {
-            if self.write_segment(now, packer, header, sn, Cause::Probe) {
-                written += 1;
-            }
+            let left = self.write_segment(now, packer, header, sn, Cause::Probe);
+            written += u32::from(left);
+            room &= left;
         }
         self.counters.retrans_segs += u64::from(written);
         self.counters.probed_segs += u64::from(written);
-        written
+        // With one of them, there will be an answer.
+        (written, room || written > 0)
     }
 
     /// Further copies of earlier segments: in front of a new one that they fit beside, or by themselves when they have waited for too long.

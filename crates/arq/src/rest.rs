@@ -97,9 +97,10 @@ pub enum Restful {
 }
 
 impl<C: SenderControl> Kcp<C> {
-    /// Whether [`Self::rest`] loses nothing.
+    /// Whether [`Self::rest`] loses nothing. `silenced`: nothing may leave, so what there is to say is no reason to stay: what has not left goes as
+    /// what got lost does, and the other side repeats what is not acknowledged.
     #[must_use]
-    pub fn restful(&self) -> Restful {
+    pub fn restful(&self, silenced: bool) -> Restful {
         if self.rx.queued() > 0 || self.rx.ahead() > 0 {
             return Restful::No;
         }
@@ -108,7 +109,7 @@ impl<C: SenderControl> Kcp<C> {
         }
         let asks = self.ask || self.challenge || self.ask_home;
         let said = !self.acks.is_empty() || asks || self.tell;
-        if said || self.tx.not_sent() > 0 {
+        if !silenced && (said || self.tx.not_sent() > 0) {
             return Restful::Busy;
         }
         let mut bytes = 0;
@@ -134,7 +135,7 @@ impl<C: SenderControl> Kcp<C> {
     /// What has to be known of it; only if it is [`restful`](Self::restful).
     #[must_use]
     pub fn rest(&self) -> Rest {
-        debug_assert_eq!(self.restful(), Restful::Yes);
+        debug_assert_eq!(self.restful(true), Restful::Yes);
         let mut waiting = Vec::new();
         let mut sn = self.tx.una();
         while sn != self.tx.end() {

@@ -87,7 +87,7 @@ fn whoever_rests_now_and_then_loses_nothing() {
                     {}
                 }
                 for end in &mut ends {
-                    if end.restful() == Restful::Yes && dice.below(3) == 0 {
+                    if end.restful(false) == Restful::Yes && dice.below(3) == 0 {
                         rests += 1;
                         rests_in_flight += u32::from(end.waiting() > 0);
                         let before = end.state();
@@ -101,7 +101,7 @@ fn whoever_rests_now_and_then_loses_nothing() {
                         };
                         assert_eq!(numbers(before), numbers(after));
                         assert_eq!(
-                            end.restful() == Restful::Yes,
+                            end.restful(false) == Restful::Yes,
                             after.snd_nxt == before.snd_nxt
                         );
                     }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use fulmar_session::Endpoint;
+use fulmar_session::addresses::Addresses;
 use fulmar_session::sharing::{Conversations, Directory, Handover, Owner};
 use fulmar_wire::time::Instant;
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -28,6 +29,8 @@ const TAKEN: usize = 32;
 pub(crate) struct Registry {
     /// The port of each driver, as a number among the service's sockets of different addresses.
     ports: Vec<usize>,
+    /// Where peers have been shown to be.
+    addresses: Addresses,
     inner: Mutex<Inner>,
 }
 
@@ -46,8 +49,14 @@ impl Registry {
         };
         Arc::new(Self {
             ports,
+            addresses: Addresses::default(),
             inner: Mutex::new(inner),
         })
+    }
+
+    /// What the drivers know together of where peers are.
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.addresses.clone()
     }
 
     /// Drivers on the port of driver number `me`.
@@ -213,17 +222,20 @@ mod tests {
         let [client, server] =
             [(client, 1), (server, 2)].map(|(c, seed)| Link::new(&c, NonceSpace::new([seed; 32])));
         let registry = Registry::new(vec![0, 0]);
-        let [mut home, mut away] = [0, 1].map(|me| {
-            let mut endpoint = server.server(2);
-            let (directory, exchange) = registry.enter(me);
-            endpoint.share(directory);
-            (endpoint, exchange)
-        });
         let path = |port: u16| Path {
             remote: ([127, 0, 0, 1], port).into(),
             local: None,
         };
         let now = Instant::from_millis(1000);
+        // Of a client that is known to be there, copies from elsewhere are strangers'.
+        registry.addresses().validate(now, path(50).remote);
+        let [mut home, mut away] = [0, 1].map(|me| {
+            let mut endpoint = server.server(2);
+            let (directory, exchange) = registry.enter(me);
+            endpoint.share(directory);
+            endpoint.share_addresses(registry.addresses());
+            (endpoint, exchange)
+        });
         let (mut client, session) = client.client(path(1), 7, now);
         client.open_stream(now, session).expect("a stream");
         while !client.flush(now) {}

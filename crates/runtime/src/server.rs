@@ -295,6 +295,7 @@ impl Ends {
         let mut endpoint = self.link.server(registry.on_port_of(*me));
         let (directory, exchange) = registry.enter(*me);
         endpoint.share(directory);
+        endpoint.share_addresses(registry.addresses());
         let driver = Driver::new(Setup {
             clock: self.clock,
             socket,

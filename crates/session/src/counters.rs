@@ -182,6 +182,18 @@ counters! {
         Counter send_limited = "SendLimited",
         /// Times that a session got less receive window than it has, because of what all of them hold.
         Counter receive_limited = "ReceiveLimited",
+        /// Times that an address was asked whether a peer has moved there.
+        Counter asked_moves = "AskedMoves",
+        /// Times that it had not, or nobody there has answered.
+        Counter declined_moves = "DeclinedMoves",
+        /// Addresses that were shown to be their peer's, by the echo of a time that was sent nowhere else.
+        Counter validated_addresses = "ValidatedAddresses",
+        /// Times that a session had more to send than may go to an address that is not validated.
+        Counter credit_waits = "CreditWaits",
+        /// Segments sent again to addresses that are not validated, beyond what they may get otherwise.
+        Counter credit_repeats = "CreditRepeats",
+        /// Addresses that were forgotten too early, because there were too many.
+        Counter forgotten_addresses = "ForgottenAddresses",
         /// Datagrams that arrived at another driver than their session's, and were handed over.
         Counter handovers = "Handovers",
         /// The same, dropped because the other driver did not keep up.

@@ -12,25 +12,29 @@
 //! # Who is the peer
 //! A datagram belongs to the session of its address and conversation. A client takes its session's datagrams
 //! from any address, because a server with several addresses may answer from another one; where it sends does not change.
-//! A server follows a session to another address when a datagram from there opens with a keyed cipher and is
-//! newer than all that has arrived: it acknowledges more, or carries data with a later time. A recording is not.
+//! A server follows a session to another address when it has asked there and where the peer was, and only the new address has answered
+//! (`moves.rs`). It asks when a datagram from there opens with a keyed cipher and is newer than all that has arrived: it acknowledges
+//! more, or carries data with a later time. A recording is not.
 //! Where several endpoints [share](Endpoint::share) a port, the datagram may arrive at one that does not have the session: it
 //! hands it over ([`Endpoint::poll_handover`], [`Endpoint::take_over`]).
 
 mod commands;
+mod credit;
+mod moves;
 mod over;
 mod resting;
 
 pub(crate) use resting::Line;
 use resting::Resting;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use fulmar_cipher::{PacketCipher, Scheme, Verdict};
 use fulmar_wire::kcptun::Method;
 use fulmar_wire::time::Instant;
 
+use crate::addresses::{Addresses, Allowance};
 use crate::admission::{Body, Limits, Peek, UsedConversations};
 use crate::counters::Counters;
 use crate::crowds::{Crowds, Room};
@@ -113,6 +117,10 @@ pub struct Endpoint {
     sharing: Option<Sharing>,
     limits: Limits,
     memory: Share,
+    /// Where peers have been shown to be.
+    addresses: Addresses,
+    /// Sessions that have more to send than their address may get.
+    blocked: BTreeSet<(SocketAddr, SessionKey)>,
     timers: Timers,
     /// Sessions to be flushed, each once.
     dirty: VecDeque<SessionKey>,
@@ -131,6 +139,8 @@ pub struct Endpoint {
     next_suspicion: Instant,
     /// A message beside conversations, being written.
     beside: Vec<u8>,
+    /// When something of a session was last heard.
+    answered: Option<Instant>,
     /// The latest time seen.
     clock: Instant,
 }
@@ -145,6 +155,12 @@ struct Source<'a> {
     /// Whether another endpoint opened them and says that their conversation is ours.
     handed: bool,
 }
+
+/// How long a client that was answered takes its address for known to the server, which forgets it a little later.
+const KNOWN_FOR: core::time::Duration = core::time::Duration::from_secs(240);
+
+/// Bytes of UDP payload that a word about the end of a session takes at most, where dialects have one.
+const LAST_WORD: u64 = 80;
 
 /// Datagrams of one session that were taken in a row.
 #[derive(Default)]
@@ -210,6 +226,12 @@ impl Endpoint {
         self.memory.own()
     }
 
+    /// From now on it knows where peers are together with other endpoints of the service. To be called before anything arrives; for servers.
+    pub fn share_addresses(&mut self, addresses: Addresses) {
+        debug_assert!(self.role == Role::Server && self.sessions.len() == 0);
+        self.addresses = addresses;
+    }
+
     fn new(
         role: Role,
         dialect: Box<dyn Dialect>,
@@ -233,6 +255,8 @@ impl Endpoint {
             sharing: None,
             limits,
             memory: Share::default(),
+            addresses: Addresses::default(),
+            blocked: BTreeSet::new(),
             timers: Timers::default(),
             dirty: VecDeque::new(),
             held_back: 0,
@@ -245,6 +269,7 @@ impl Endpoint {
             next_judgement: Instant::ZERO,
             next_suspicion: Instant::ZERO,
             beside: Vec::new(),
+            answered: None,
             clock: Instant::ZERO,
         }
     }
@@ -563,6 +588,12 @@ impl Endpoint {
         batch.heard += 1;
         if let Some(session) = self.sessions.get_mut(key) {
             session.handle_body(now, body, peek, &mut self.counters);
+            if session.candidate.is_some() {
+                self.heard_at_home(key);
+            }
+            if self.sessions.get(key).is_some_and(|s| !s.is_known()) {
+                self.heard_stranger(now, source, key, body.len());
+            }
         }
     }
 
@@ -600,6 +631,7 @@ impl Endpoint {
         if let Some(key) = batch.session {
             if let Some(session) = self.sessions.get(key) {
                 self.dialect.heard(now, session.path.remote);
+                self.answered = Some(now);
             }
             self.after_input(now, key, batch.heard);
         }
@@ -631,7 +663,6 @@ impl Endpoint {
                 if let Some(key) = self.index.find(conv, path.remote) {
                     self.wake(now, key);
                     if let Some(session) = self.sessions.get_mut(key) {
-                        session.candidate = None;
                         // A server that is reached at several addresses answers from the one that was asked.
                         session.path.local = path.local;
                     }
@@ -643,7 +674,7 @@ impl Endpoint {
                     && (unique || !peek.first)
                 {
                     self.wake(now, key);
-                    self.follow(now, key, path, cipher, peek, body);
+                    self.follow(now, key, source, peek, body);
                     return None;
                 }
                 if self.ended.contains(conv) {
@@ -709,47 +740,6 @@ impl Endpoint {
         self.counters.handovers_lost += u64::from(!taken);
     }
 
-    /// A datagram of a known conversation from another address: see "Who is the peer".
-    fn follow(
-        &mut self,
-        now: Instant,
-        key: SessionKey,
-        path: Path,
-        cipher: usize,
-        peek: Peek,
-        body: &[u8],
-    ) {
-        let keyed = self.ciphers[cipher].scheme().proves_key();
-        let Some(session) = self
-            .sessions
-            .get_mut(key)
-            .filter(|s| s.cipher == cipher && keyed)
-        else {
-            // Where nothing shows who sent it, nobody is followed.
-            self.counters.stranger_datagrams += 1;
-            return self.dialect.unknown(now, path, peek.conv.unwrap_or(0));
-        };
-        let before = (session.kcp().snd_una(), session.kcp().newest_push());
-        session.handle_body(now, body, peek, &mut self.counters);
-        if (session.kcp().snd_una(), session.kcp().newest_push()) == before {
-            self.counters.stranger_datagrams += 1;
-            return;
-        }
-        if session.candidate != Some(path.remote) {
-            // One such datagram may be a recording of one that got lost. Who lives there sends another.
-            session.candidate = Some(path.remote);
-            return self.after_input(now, key, 1);
-        }
-        session.candidate = None;
-        let conv = session.conv();
-        let old = std::mem::replace(&mut session.path, path);
-        self.index.rebind(conv, old.remote, path.remote, key);
-        self.counters.moved_peers += 1;
-        self.events.push_back(Event::Moved(key, path));
-        // The datagram was taken above; what its session has to do now is done as for any other.
-        self.after_input(now, key, 1);
-    }
-
     /// A stranger's datagram: a new session, if it may have one.
     fn admit(
         &mut self,
@@ -791,6 +781,11 @@ impl Endpoint {
         self.counters.passive_opens += 1;
         let mut session = Session::new(parts, now);
         session.limit_until_proven();
+        if self.addresses.is_validated(now, path.remote) {
+            session.trust(now);
+        } else {
+            session.distrust();
+        }
         if let Some(ack_ranges) = self.dialect.peer_at(path.remote) {
             session.layer.peer_told(ack_ranges);
         }
@@ -859,11 +854,18 @@ impl Endpoint {
 
 /// The life of a session.
 impl Endpoint {
-    fn insert(&mut self, session: Session) -> SessionKey {
+    fn insert(&mut self, mut session: Session) -> SessionKey {
         let (path, conv) = (session.path, session.conv());
         if self.role == Role::Client {
             // Those that have come to life, or have gone, go.
             let _ = self.lifeless();
+            let known = self
+                .answered
+                .is_some_and(|at| self.clock.since(at) < KNOWN_FOR);
+            if !known {
+                let overhead = self.ciphers[session.cipher].overhead();
+                session.pad_first(overhead.front + overhead.back);
+            }
         }
         let key = self.sessions.insert(session);
         self.index.insert(conv, path.remote, key);
@@ -885,6 +887,7 @@ impl Endpoint {
         self.timers.set(key.index(), None);
         self.leave_line(&session, key);
         self.memory.change(session.held, Held::default());
+        self.blocked.remove(&(session.path.remote, key));
         self.held_back -= usize::from(session.held_back);
         let conv = session.conv();
         self.remember_end(&session, &reason);
@@ -913,13 +916,20 @@ impl Endpoint {
             | Reason::Closed => true,
         };
         let fault = matches!(reason, Reason::Layer(_));
+        let mut credit = self.allowance(self.clock, &session);
         if tell && session.layer.last_words(fault) {
             let cipher = &mut *self.ciphers[session.cipher];
             let (pool, out) = (&mut self.pool, &mut self.ready);
             // It is over, whatever becomes of that.
             let all = self.memory.allowance();
-            let _ = session.flush(self.clock, cipher, pool, out, all, &mut self.counters);
+            let counters = &mut self.counters;
+            let _ = session.flush(self.clock, cipher, pool, out, all, counters, &mut credit);
         }
+        // What dialects have to say of it beside conversations is said if it may be.
+        let tell = tell && credit.bytes >= LAST_WORD;
+        credit.spend(if tell { LAST_WORD } else { 0 });
+        self.settle(self.clock, &session, credit);
+        self.remember_address(&session);
         self.dialect.carried(session.path.remote, session.carried());
         self.dialect.ended(self.clock, session.path, conv, tell);
         self.counters.curr_estab -= 1;
@@ -985,15 +995,45 @@ impl Endpoint {
         {
             return self.remove(key, Reason::Unproven(self.limits.unproven_for));
         }
+        if session.candidate.is_some() {
+            self.look_away(now, key);
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if let Some(refresh) = session.check_standing(now) {
+            let remote = session.path.remote;
+            let forgotten = self.addresses.validate(refresh.heard, remote);
+            self.counters.forgotten_addresses += u64::from(forgotten);
+        }
+        let mut credit = Allowance::UNLIMITED;
+        if !session.is_known() {
+            match self.addresses.take(now, session.path.remote) {
+                Some(limited) => credit = limited,
+                // Another session of that address has shown it.
+                None => session.trust(now),
+            }
+        }
         let cipher = &mut *self.ciphers[session.cipher];
-        match session.flush(
+        let flushed = session.flush(
             now,
             cipher,
             &mut self.pool,
             &mut self.ready,
             self.memory.allowance(),
             &mut self.counters,
-        ) {
+            &mut credit,
+        );
+        if credit.is_limited() {
+            self.addresses.give_back(now, session.path.remote, credit);
+            let place = (session.path.remote, key);
+            if !session.is_blocked() {
+                self.blocked.remove(&place);
+            } else if self.blocked.insert(place) {
+                self.counters.credit_waits += 1;
+            }
+        }
+        match flushed {
             Ok(flushed) => {
                 let held = session.memory();
                 self.memory

@@ -7,6 +7,7 @@
 //! | [`layer`] | the interface of a dialect's upper half: streams over a reliable byte stream |
 //! | [`dialect`] | the compositions |
 //! | [`transmit`] | runs of sealed datagrams on their way out |
+//! | [`addresses`] | what may be sent to an address before the peer is known to be there |
 //! | [`admission`] | which stranger gets a session |
 //! | [`sharing`] | several endpoints behind one port |
 //! | [`liveness`], [`diagnosis`] | whether the other end hears us, and what most likely differs |
@@ -20,6 +21,7 @@
 //! Time, bytes and seeds are arguments: the whole crate runs in virtual time in the simulator.
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod admission;
 mod chain;
 pub mod counters;

@@ -108,6 +108,11 @@ impl Measuring {
         self.mtu.size()
     }
 
+    /// The same for KCP, without what is around its datagrams.
+    pub(crate) const fn datagram_size(&self) -> usize {
+        self.mtu.size().saturating_sub(self.headers)
+    }
+
     /// Whether sparse flows are worth frames of their own now.
     pub(crate) fn has_copies(&self) -> bool {
         self.redundancy.copies() > 0
@@ -128,7 +133,8 @@ impl Measuring {
         peer_is_fulmar: bool,
     ) {
         self.look_at_sizes(now, kcp);
-        if kcp.in_flight() > 0 {
+        // A question that arrives before what opens the conversation is a stranger's, and in one dialect it is answered with a reset.
+        if kcp.in_flight() > 0 && kcp.last_heard().is_some() {
             self.mtu.active(now);
         }
         if kcp.size_answer_is_doubtful() {

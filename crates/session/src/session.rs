@@ -6,7 +6,7 @@
 
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use fulmar_arq::{self as arq, DatagramSink, Flush, Kcp, Origin};
 use fulmar_cipher::PacketCipher;
@@ -16,6 +16,7 @@ use fulmar_wire::kcp::HEADER_LEN;
 use fulmar_wire::libev::MAX_PADDING;
 use fulmar_wire::time::Instant;
 
+use crate::addresses::{Allowance, REFRESH_EVERY, REMEMBERED_FOR, REPEAT_BYTES, SEGMENT};
 use crate::admission::{self, Body, Peek};
 use crate::counters::Counters;
 use crate::diagnosis::Traces;
@@ -67,6 +68,15 @@ pub enum Reason {
 /// and a large window does not become one burst of buffers.
 const FILL_BYTES: usize = 256 * 1024;
 
+/// UDP payload of a client's first datagram, bytes: what every path carries, and what QUIC's have (RFC 9000, section 14.1).
+const FIRST_DATAGRAM: usize = 1200;
+
+/// An address is asked again after a retransmission timeout, or after so long if that has grown.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Payload of a frame for an address that is not validated: one fills a segment.
+const FIRST_FRAME: usize = SEGMENT - 8;
+
 /// Times that streams are asked in one flush, where the ARQ keeps its queue short.
 const FLUSHES: usize = 4;
 
@@ -97,6 +107,58 @@ pub struct WindowSmall {
     pub ceiling: u64,
     /// A size to try instead: four times as much, since what the path could carry is not known before.
     pub suggested: u32,
+}
+
+/// Another address that datagrams of a conversation come from, while it is found out whether its peer is there.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Candidate {
+    /// Where that is.
+    pub(crate) path: Path,
+    /// When something came from there last.
+    pub(crate) heard: Instant,
+    /// When the first question left.
+    pub(crate) asked: Option<Instant>,
+    /// When the next one is due.
+    pub(crate) next: Instant,
+    /// Questions that have left.
+    pub(crate) tries: u32,
+    /// Who is there gets what is sent there.
+    pub(crate) shown: bool,
+}
+
+/// A validated address is still heard.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Refresh {
+    /// When it was heard last.
+    pub(crate) heard: Instant,
+}
+
+/// What is known of the address that a session sends to.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Standing {
+    /// When it was last told that the validated address is heard; never for those that are configured. `None`: it is not validated.
+    since: Option<Instant>,
+    /// The last flush left something behind for which there is no allowance.
+    blocked: bool,
+    /// It may still repeat something.
+    repeats: bool,
+}
+
+impl Default for Standing {
+    /// That of an address that is configured.
+    fn default() -> Self {
+        Self {
+            since: Some(Instant::FAR_FUTURE),
+            blocked: false,
+            repeats: true,
+        }
+    }
+}
+
+impl Standing {
+    pub(crate) const fn is_known(&self) -> bool {
+        self.since.is_some()
+    }
 }
 
 /// What [`Session::fill`] found.
@@ -201,6 +263,7 @@ pub struct Session {
     carried_at_rest: u64,
     pub(crate) liveness: Liveness,
     measuring: Option<Box<Measuring>>,
+    pub(crate) standing: Standing,
     /// Whether this end checks a peer that has fallen quiet: only one end does, or they would keep each other awake.
     watches_quiet: bool,
     payload_seen: u64,
@@ -209,8 +272,8 @@ pub struct Session {
     pub(crate) opened_at: Instant,
     /// Whether a valid frame has arrived and the endpoint knows.
     pub(crate) proven: bool,
-    /// Where a datagram of this conversation came from that was news; the peer may have moved there.
-    pub(crate) candidate: Option<SocketAddr>,
+    /// Where the peer may have moved to.
+    pub(crate) candidate: Option<Box<Candidate>>,
     /// Whose limit on unproven sessions it counts against.
     pub(crate) first_ip: IpAddr,
     /// The receive window that it was built with, segments.
@@ -255,6 +318,7 @@ impl Session {
             thrifty: parts.thrifty,
             carried_at_rest: 0,
             liveness: Liveness::default(),
+            standing: Standing::default(),
             watches_quiet: parts.watches_quiet,
             payload_seen: 0,
             quiet_check: None,
@@ -305,6 +369,85 @@ impl Session {
     pub(crate) fn carried(&self) -> usize {
         let size = self.measuring.as_ref().map_or(0, |m| m.size());
         if self.kcp.snd_una().0 == 0 { 0 } else { size }
+    }
+
+    /// Whether the peer is known to be where it seems to be: it has been shown, or the address is configured.
+    pub(crate) const fn is_known(&self) -> bool {
+        self.standing.is_known()
+    }
+
+    /// When the peer was last heard from an address that has been shown to be its.
+    pub(crate) fn known_heard(&self) -> Option<Instant> {
+        let shown = self.standing.since? != Instant::FAR_FUTURE;
+        self.kcp.last_heard().filter(|_| shown)
+    }
+
+    /// The first datagram has so many bytes of UDP payload at least, where that may be, until the other side was heard: what a server
+    /// that does not know where its peers are may answer is three times as much. `around`: bytes around what KCP writes.
+    pub(crate) fn pad_first(&mut self, around: usize) {
+        let header = if self.encoder.is_some() {
+            FEC_HEADER_LEN
+        } else {
+            0
+        };
+        self.kcp
+            .pad_until_heard(FIRST_DATAGRAM.saturating_sub(around + header));
+    }
+
+    /// Whether it has something to say, and may not: nobody has shown to be where that would go.
+    pub(crate) const fn is_silenced(&self) -> bool {
+        self.standing.blocked && !self.standing.is_known()
+    }
+
+    /// Whether it has more to send than may go to its address.
+    pub(crate) const fn is_blocked(&self) -> bool {
+        self.standing.blocked
+    }
+
+    /// Whether the peer has shown that it gets what is sent to it, since this was asked last.
+    pub(crate) fn take_echo(&mut self) -> bool {
+        self.kcp.take_echo()
+    }
+
+    /// Anybody may have forged the address of the peer.
+    pub(crate) fn distrust(&mut self) {
+        self.standing = Standing {
+            since: None,
+            ..Standing::default()
+        };
+        self.kcp.expect_echo(true);
+        self.kcp.set_datagram_size(SEGMENT + HEADER_LEN);
+    }
+
+    /// The peer is where it seems to be. Its address is to be told to be heard from time to time, beginning at `now`.
+    pub(crate) fn trust(&mut self, now: Instant) {
+        self.standing = Standing {
+            since: Some(now),
+            ..Standing::default()
+        };
+        self.kcp.expect_echo(false);
+        let size = self.measuring.as_ref().map(|m| m.datagram_size());
+        let size = size.unwrap_or(self.kcp.config().mtu);
+        self.kcp.set_datagram_size(size);
+        if self.measuring.is_none() && self.kcp.snd_una() != self.kcp.snd_nxt() {
+            // The timeouts of what leaves now, all at once, are those of a path that nobody has measured.
+            self.kcp.measure_from(Some(now));
+        }
+    }
+
+    /// What is to be told of the address of a peer that has been shown to be there, if anything.
+    pub(crate) fn check_standing(&mut self, now: Instant) -> Option<Refresh> {
+        let since = self.standing.since?;
+        if since == Instant::FAR_FUTURE || now.since(since) < REFRESH_EVERY {
+            return None;
+        }
+        let heard = self.kcp.last_heard().unwrap_or(self.opened_at);
+        if now.since(heard) >= REMEMBERED_FOR {
+            self.distrust();
+            return None;
+        }
+        self.standing.since = Some(now);
+        Some(Refresh { heard })
     }
 
     /// Whether it only answers what may still arrive.
@@ -461,6 +604,7 @@ impl Session {
     ///
     /// # Errors
     /// When the session cannot go on.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn flush(
         &mut self,
         now: Instant,
@@ -469,6 +613,7 @@ impl Session {
         out: &mut VecDeque<Run>,
         allowance: Held,
         counters: &mut Counters,
+        credit: &mut Allowance,
     ) -> Result<Flushed, Reason> {
         if let Some((at, limit)) = self.silent_at()
             && at <= now
@@ -507,16 +652,21 @@ impl Session {
                 });
             }
         }
-        if let Some(measuring) = &mut self.measuring {
+        // To an address that is not validated no question about sizes goes, and no copies.
+        if let Some(measuring) = &mut self.measuring
+            && self.standing.is_known()
+        {
             let ours = self.layer.peer_is_fulmar();
             measuring.before_flush(now, &mut self.kcp, &mut self.encoder, ours);
         }
         let mut more = false;
+        let mut left = false;
         let mut flushed = false;
         let before = counters.out_pkts;
         for _ in 0..FLUSHES {
-            let filled = self.fill(now, allowance.sending);
+            let filled = self.fill(now, allowance.sending, credit);
             more = filled.more;
+            left = !filled.empty;
             let due = self.kcp.poll_timeout().is_some_and(|at| at <= now);
             let wanted = if due {
                 Some(Flush::Full)
@@ -527,11 +677,13 @@ impl Session {
                 break;
             };
             flushed = true;
-            let written = self.write(now, kind, cipher, pool, out);
+            let written = self.write(now, kind, cipher, pool, out, credit);
             counters.out_pkts += written.datagrams;
             counters.out_bytes += written.bytes;
             if filled.empty {
                 self.kcp.drained(now);
+            } else if credit.is_limited() {
+                self.kcp.starved(now);
             }
             // A strategy that keeps its queue short has taken only a part of what may leave now.
             if self.measuring.is_none()
@@ -542,6 +694,16 @@ impl Session {
                 break;
             }
             more = true;
+        }
+        self.standing.blocked = false;
+        if credit.is_limited() {
+            flushed |= self.repeat(now, cipher, pool, out, credit, counters);
+            let spent = credit.bytes < REPEAT_BYTES as u64;
+            more &= !spent && !self.kcp.is_blocked();
+            self.standing.blocked = self.kcp.is_blocked() || left && spent;
+            // What cannot leave although it is time, as it is too long, has to wait for other things.
+            let stuck = self.kcp.oldest_due().is_some_and(|at| at <= now);
+            self.standing.repeats = !stuck && (!spent || credit.repeats > 0);
         }
         if !flushed {
             self.rest(allowance);
@@ -559,7 +721,9 @@ impl Session {
         self.count(counters);
         self.rest(allowance);
         // A flush that ran out of room goes on in the next round.
-        let more = more || self.kcp.flush_wanted().kind().is_some();
+        let blocked = self.standing.blocked && self.kcp.is_blocked();
+        let wanted = self.kcp.flush_wanted().kind().is_some() && !blocked;
+        let more = more || wanted;
         let window = self.check_windows(now);
         Ok(Flushed {
             change,
@@ -577,6 +741,140 @@ impl Session {
         cipher: &mut dyn PacketCipher,
         pool: &mut BufferPool,
         out: &mut VecDeque<Run>,
+        allowance: &mut Allowance,
+    ) -> Written {
+        self.write_with(cipher, pool, out, allowance, now, |kcp, sink| {
+            kcp.flush(now, kind, sink);
+        })
+    }
+
+    /// Writes what `what` has to say to `path`, which is not where the session sends to: no parity, which would protect what goes elsewhere.
+    #[allow(clippy::too_many_arguments)]
+    fn write_away(
+        &mut self,
+        path: Path,
+        cipher: &mut dyn PacketCipher,
+        pool: &mut BufferPool,
+        out: &mut VecDeque<Run>,
+        allowance: &mut Allowance,
+        now: Instant,
+        what: impl FnOnce(&mut Kcp, &mut Sink<'_>),
+    ) -> Written {
+        let encoder = self.encoder.take();
+        let home = std::mem::replace(&mut self.path, path);
+        let written = self.write_with(cipher, pool, out, allowance, now, what);
+        self.path = home;
+        self.encoder = encoder;
+        written
+    }
+
+    /// Sends what acknowledgements are owed to `path`.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn acknowledge(
+        &mut self,
+        now: Instant,
+        path: Path,
+        cipher: &mut dyn PacketCipher,
+        pool: &mut BufferPool,
+        out: &mut VecDeque<Run>,
+        allowance: &mut Allowance,
+    ) -> Written {
+        self.write_away(path, cipher, pool, out, allowance, now, |kcp, sink| {
+            kcp.acknowledge(now, sink);
+        })
+    }
+
+    /// Asks whether the peer is at `path`, and, with the next flush, whether it is where it was. Nothing is written if there is nothing to ask with.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn ask_away(
+        &mut self,
+        now: Instant,
+        path: Path,
+        cipher: &mut dyn PacketCipher,
+        pool: &mut BufferPool,
+        out: &mut VecDeque<Run>,
+        allowance: &mut Allowance,
+    ) -> Written {
+        self.write_away(path, cipher, pool, out, allowance, now, |kcp, sink| {
+            kcp.ask_away(now, sink);
+        })
+    }
+
+    /// How long an address is asked before the next question, and how long the other one may take to say that the peer is still there.
+    pub(crate) fn patience(&self) -> Duration {
+        self.kcp.rto().min(LONGEST_PATIENCE)
+    }
+
+    /// Who sent the last datagram, as far as that has answered something.
+    pub(crate) fn take_answers(&mut self) -> arq::Answers {
+        self.kcp.take_answers()
+    }
+
+    /// The peer is not at the other address, or has moved there.
+    pub(crate) fn end_question(&mut self) {
+        self.candidate = None;
+        self.kcp.end_question();
+    }
+
+    /// The peer is now at `path`; where it was. What is under way to there is sent again.
+    pub(crate) fn move_to(&mut self, now: Instant, path: Path) -> Path {
+        self.end_question();
+        let old = std::mem::replace(&mut self.path, path);
+        self.trust(now);
+        self.kcp.resend_all(now);
+        old
+    }
+
+    /// When something is to be done about the other address.
+    fn candidate_due(&self) -> Option<Instant> {
+        let candidate = self.candidate.as_ref()?;
+        Some(match candidate.asked {
+            Some(asked) if candidate.shown => asked + self.patience(),
+            _ => candidate.next,
+        })
+    }
+
+    /// Sends the oldest segment in flight again to an address that may get nothing else, if it is time. Whether it left.
+    fn repeat(
+        &mut self,
+        now: Instant,
+        cipher: &mut dyn PacketCipher,
+        pool: &mut BufferPool,
+        out: &mut VecDeque<Run>,
+        allowance: &mut Allowance,
+        counters: &mut Counters,
+    ) -> bool {
+        let paid = allowance.bytes >= REPEAT_BYTES as u64;
+        let may = paid || allowance.repeats > 0;
+        if !may || self.kcp.oldest_due().is_none_or(|at| at > now) {
+            return false;
+        }
+        let mut one = Allowance {
+            bytes: REPEAT_BYTES as u64,
+            repeats: 0,
+        };
+        let written = self.write_with(cipher, pool, out, &mut one, now, |kcp, sink| {
+            kcp.repeat_oldest(now, sink);
+        });
+        if paid {
+            allowance.spend(written.bytes);
+        } else {
+            allowance.repeats -= u8::from(written.datagrams > 0);
+            counters.credit_repeats += written.datagrams;
+        }
+        counters.out_pkts += written.datagrams;
+        counters.out_bytes += written.bytes;
+        written.datagrams > 0
+    }
+
+    fn write_with(
+        &mut self,
+        cipher: &mut dyn PacketCipher,
+        pool: &mut BufferPool,
+        out: &mut VecDeque<Run>,
+        allowance: &mut Allowance,
+        now: Instant,
+        what: impl FnOnce(&mut Kcp, &mut Sink<'_>),
     ) -> Written {
         let flush_datagrams = self.pacer.as_ref().map_or(0, Pacer::flush_datagrams);
         let (queue, segments, limit) = match &mut self.pacer {
@@ -590,12 +888,14 @@ impl Session {
             full: self.kcp.mss() + HEADER_LEN,
             now,
             limit,
+            bytes: allowance.bytes,
             measuring: self.measuring.as_deref(),
             parity: 0,
         };
-        self.kcp.flush(now, kind, &mut sink);
+        what(&mut self.kcp, &mut sink);
         let parity = sink.parity;
         let written = sink.writer.finish();
+        allowance.spend(written.bytes);
         if let Some(measuring) = &mut self.measuring {
             measuring.after_flush(&self.kcp, written, parity);
         }
@@ -625,8 +925,9 @@ impl Session {
         self.layer.shrink();
     }
 
-    /// Pulls frames into the ARQ while it has room, not more than [`FILL_BYTES`] at a time, and while it holds less than `allowance`.
-    fn fill(&mut self, now: Instant, allowance: usize) -> Filled {
+    /// Pulls frames into the ARQ while it has room, not more than [`FILL_BYTES`] at a time, while it holds less than `allowance`, and what may leave
+    /// by `credit`.
+    fn fill(&mut self, now: Instant, allowance: usize, credit: &Allowance) -> Filled {
         let Self {
             kcp,
             layer,
@@ -650,7 +951,21 @@ impl Session {
         let mut bytes = 0;
         let mtu = kcp.config().mtu;
         let most = (allowance / mtu).max(SEGMENTS_FLOOR);
+        // What the credit does not cover stays in the streams.
+        let limited = credit.is_limited();
+        // Without streams that is a keep-alive now and then.
+        let held = limited && layer.streams() > 0;
+        let limit = if limited {
+            limit.min(u32::try_from(FIRST_FRAME).unwrap_or(limit))
+        } else {
+            limit
+        };
         while kcp.has_room() && kcp.waiting() < most {
+            // One is taken in any case, if it may leave in the place of a repeat.
+            let first = kcp.waiting() == 0 && credit.repeats > 0;
+            if held && !first && (kcp.not_sent() * REPEAT_BYTES) as u64 >= credit.bytes {
+                break;
+            }
             if bytes >= FILL_BYTES {
                 filled.more = true;
                 break;
@@ -669,8 +984,10 @@ impl Session {
                 kcp.end_segment();
             }
         }
-        // The periodic sender keeps to what upstream's sends. Behind a limit of memory nothing follows before something is acknowledged.
-        kcp.more_follows(measuring.is_some() && !filled.empty && kcp.waiting() < most);
+        // The periodic sender keeps to what upstream's sends. Behind a limit of memory nothing follows before something is acknowledged, nor
+        // where the credit is used up.
+        let more = !filled.empty && kcp.waiting() < most && !limited;
+        kcp.more_follows(measuring.is_some() && more);
         filled
     }
 
@@ -771,8 +1088,10 @@ impl Session {
         let paced = self.pacer.as_ref().and_then(Pacer::poll_timeout);
         let arq = if paced.is_some() {
             None
-        } else {
+        } else if self.standing.is_known() {
             self.kcp.poll_timeout()
+        } else {
+            self.limited_timeout()
         };
         let liveness = self.liveness.poll_timeout(self.unanswered, self.kcp.rto());
         [
@@ -782,6 +1101,7 @@ impl Session {
             self.quiet_check,
             self.silent_at().map(|(at, _)| at),
             self.layer.poll_timeout(),
+            self.candidate_due(),
             // While runs wait for the rate limit nothing is asked.
             self.measuring
                 .as_ref()
@@ -791,6 +1111,14 @@ impl Session {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// The same of KCP, while little may leave: what is held back waits for an allowance, which comes with a datagram.
+    fn limited_timeout(&self) -> Option<Instant> {
+        let repeat = self.kcp.oldest_due().filter(|_| self.standing.repeats);
+        let held = self.standing.blocked && self.kcp.is_blocked();
+        let other = self.kcp.poll_timeout().filter(|_| !held);
+        [repeat, other].into_iter().flatten().min()
     }
 
     /// This end has not run for a while.
@@ -803,7 +1131,9 @@ impl Session {
     /// Datagrams of the peer opened and were taken.
     pub(crate) fn heard(&mut self, now: Instant, datagrams: u64) -> Option<Change> {
         self.traces.opened(datagrams);
-        if let Some(measuring) = &mut self.measuring {
+        if let Some(measuring) = &mut self.measuring
+            && self.standing.is_known()
+        {
             measuring.heard(now, &mut self.kcp);
         }
         if self.watches_quiet && self.kcp.take_doubt() {
@@ -840,10 +1170,26 @@ struct Sink<'a> {
     now: Instant,
     /// Datagrams of one flush.
     limit: u64,
+    /// Bytes of UDP payload that may leave.
+    bytes: u64,
     /// Who keeps the budget.
     measuring: Option<&'a Measuring>,
     /// Bytes of parity written.
     parity: u64,
+}
+
+impl Sink<'_> {
+    /// Bytes that the next body may have.
+    fn room_for_body(&self) -> usize {
+        let left = self.bytes.saturating_sub(self.writer.written().bytes);
+        let header = if self.encoder.is_some() {
+            FEC_HEADER_LEN
+        } else {
+            0
+        };
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        left.saturating_sub(self.writer.overhead() + header)
+    }
 }
 
 impl DatagramSink for Sink<'_> {
@@ -853,12 +1199,15 @@ impl DatagramSink for Sink<'_> {
     }
 
     fn reserve(&mut self, max_len: usize) -> &mut [u8] {
+        // A shorter room is none for what is longer.
+        let allowed = self.room_for_body();
         if self.encoder.is_some() {
-            &mut self.writer.reserve(max_len + FEC_HEADER_LEN)[FEC_HEADER_LEN..]
+            let body = &mut self.writer.reserve(max_len + FEC_HEADER_LEN)[FEC_HEADER_LEN..];
+            &mut body[..max_len.min(allowed)]
         } else if self.padding.is_some() {
-            self.writer.reserve(max_len + MAX_PADDING)
+            &mut self.writer.reserve(max_len + MAX_PADDING)[..(max_len + MAX_PADDING).min(allowed)]
         } else {
-            self.writer.reserve(max_len)
+            &mut self.writer.reserve(max_len)[..max_len.min(allowed)]
         }
     }
 
@@ -874,10 +1223,11 @@ impl DatagramSink for Sink<'_> {
     }
 
     fn commit(&mut self, len: usize) {
+        let allowed = self.room_for_body();
         let Some(encoder) = &mut self.encoder else {
             let padded = match &mut self.padding {
                 Some(padding) => {
-                    let n = padding.draw(len, self.full);
+                    let n = padding.draw(len, self.full.min(allowed));
                     self.writer.reserved(len + n)[len..].fill(n as u8);
                     len + n
                 }
@@ -893,9 +1243,11 @@ impl DatagramSink for Sink<'_> {
         let all = parity * parity_len;
         // What is not sent, receivers bear.
         let so_far = usize::try_from(self.parity).unwrap_or(usize::MAX);
+        let sealed = (all + parity * self.writer.overhead()) as u64;
         let allowed = self
             .measuring
-            .is_none_or(|m| m.allows(so_far.saturating_add(all)));
+            .is_none_or(|m| m.allows(so_far.saturating_add(all)))
+            && self.writer.written().bytes.saturating_add(sealed) <= self.bytes;
         if parity > 0 && allowed {
             self.parity += all as u64;
             if self.writer.fits_one_run(parity, parity_len) {

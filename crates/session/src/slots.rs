@@ -8,6 +8,12 @@ pub struct SessionKey {
 }
 
 impl SessionKey {
+    /// The least of all.
+    pub(crate) const FIRST: Self = Self {
+        index: 0,
+        generation: 0,
+    };
+
     /// Its slot: small, and reused after the session is gone.
     #[must_use]
     pub const fn index(self) -> usize {

@@ -13,17 +13,16 @@
 //! ```
 
 use core::time::Duration;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use fulmar_arq::{self as arq, Restful};
 use fulmar_fec as fec;
-use fulmar_wire::seq::Seq;
 use fulmar_wire::time::Instant;
 
 use crate::layer::{Rested, Stillness};
 use crate::liveness::Liveness;
 use crate::loss::Resent;
-use crate::session::{Parts, Session};
+use crate::session::{Parts, Session, Standing};
 use crate::transmit::Path;
 
 /// A session without streams that was not heard for so long becomes a stub: two keep-alives of any peer that lives.
@@ -43,8 +42,8 @@ pub(crate) struct Stub {
     pub(crate) path: Path,
     pub(crate) cipher: u32,
     pub(crate) first_ip: IpAddr,
-    /// Where the peer may have moved to.
-    candidate: Option<SocketAddr>,
+    /// What is known of the address.
+    standing: Standing,
     opened_at: Instant,
     /// Since when it rests.
     since: Instant,
@@ -60,9 +59,9 @@ pub(crate) struct Stub {
 }
 
 impl Stub {
-    /// Whether something that only its peer got has been acknowledged.
-    pub(crate) fn was_answered(&self) -> bool {
-        self.kcp.snd_una() != Seq(0)
+    /// Whether its peer is known to be where it seems to be.
+    pub(crate) const fn is_known(&self) -> bool {
+        self.standing.is_known()
     }
 
     /// When it has to be whole again although nothing arrives.
@@ -85,7 +84,7 @@ impl Stub {
 impl Session {
     /// How far it is from being a stub.
     pub(crate) fn stillness(&self) -> Stillness {
-        match (self.layer.stillness(), self.kcp.restful()) {
+        match (self.layer.stillness(), self.kcp.restful(self.is_silenced())) {
             (Stillness::Streams, _) => Stillness::Streams,
             (Stillness::Full, _) | (_, Restful::No) => Stillness::Full,
             _ if self.is_paced() => Stillness::Busy,
@@ -106,7 +105,7 @@ impl Session {
             path: self.path,
             cipher: self.cipher as u32,
             first_ip: self.first_ip,
-            candidate: self.candidate,
+            standing: self.standing,
             opened_at: self.opened_at,
             liveness: self.liveness,
             resent: self.resent,
@@ -129,12 +128,16 @@ impl Session {
         let mut session = Self::new(parts, now);
         session.proven = true;
         session.first_ip = stub.first_ip;
-        session.candidate = stub.candidate;
         session.opened_at = stub.opened_at;
         session.liveness = stub.liveness;
         session.resent = stub.resent;
         session.resends = stub.resends;
         session.go_on(now, stub.groups);
+        if stub.standing.is_known() {
+            session.standing = stub.standing;
+        } else {
+            session.distrust();
+        }
         session
     }
 }

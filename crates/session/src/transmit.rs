@@ -313,6 +313,11 @@ impl<'a> RunWriter<'a> {
         }
     }
 
+    /// Bytes around each body.
+    pub(crate) const fn overhead(&self) -> usize {
+        self.front + self.back
+    }
+
     /// What was written so far.
     #[must_use]
     pub const fn written(&self) -> Written {

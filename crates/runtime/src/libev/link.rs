@@ -160,7 +160,8 @@ impl Link {
         let settings = self.settings(config);
         let client = settings.role == Role::Client;
         let seed = random.number ^ u64::from(random.conv) << 32;
-        let dialect = Box::new(Libev::new(settings, control, seed, Box::new(probe)));
+        let dialect = Libev::new(settings, control, seed, Box::new(probe));
+        let dialect = Box::new(dialect.with_clocks(self.nonces.source()));
         let cipher = self.cipher();
         if client {
             Endpoint::opener(dialect, cipher)

@@ -103,8 +103,8 @@ impl Kcptun {
         }
     }
 
-    /// The same; sessions with Fulmar peers exchange tokens drawn from `random`, by which the end of a session can be told
-    /// (docs/design/liveness.md).
+    /// The same; clocks of sessions begin at random, and sessions with Fulmar peers exchange tokens, by which the end of a session can
+    /// be told (docs/design/liveness.md). Both are drawn from `random`.
     #[must_use]
     pub fn with_tokens(mut self, random: NonceSource) -> Self {
         self.tokens = Some(Tokens::new(random));
@@ -132,13 +132,14 @@ impl Kcptun {
     }
 
     fn parts(
-        &self,
+        &mut self,
         path: Path,
         conv: u32,
         method: Method,
         cipher: usize,
         layer: Box<dyn StreamLayer>,
     ) -> Parts {
+        let clock = self.tokens.as_mut().map_or(0, Tokens::draw_clock);
         let s = &self.settings;
         let shape = s
             .fec
@@ -161,6 +162,7 @@ impl Kcptun {
             rcv_wnd: s.rcv_wnd,
             ack_no_delay: s.ack_no_delay,
             measure_repairs: false,
+            clock,
             ..arq::Config::default()
         };
         Parts {

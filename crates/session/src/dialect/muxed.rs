@@ -130,6 +130,13 @@ impl Tokens {
         self.0.fill(&mut token);
         u64::from_le_bytes(token)
     }
+
+    /// What a session's clock shows at the beginning, as little to be guessed.
+    pub(super) fn draw_clock(&mut self) -> u32 {
+        let mut clock = [0; 4];
+        self.0.fill(&mut clock);
+        u32::from_le_bytes(clock)
+    }
 }
 
 /// Keeps nothing for the next burst.

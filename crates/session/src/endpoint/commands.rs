@@ -1,6 +1,5 @@
 //! Commands on sessions and streams, for the owner of an endpoint.
 
-use fulmar_wire::seq::Seq;
 use fulmar_wire::time::Instant;
 
 use std::net::SocketAddr;
@@ -26,15 +25,13 @@ impl Endpoint {
     }
 
     /// Whether the peer of a session is known to be where it seems to be: it has our key, where there is one that proves something, or
-    /// has acknowledged what only went there. An address that is forged can have neither.
+    /// its address is validated ([`crate::addresses`]). An address that is forged can have neither.
     #[must_use]
     pub fn is_vouched(&self, key: SessionKey) -> bool {
         let keyed = |cipher: usize| self.ciphers[cipher].scheme().proves_key();
         match (self.sessions.get(key), self.sessions.stub(key)) {
-            (Some(session), _) => {
-                session.proven && keyed(session.cipher) || session.kcp().snd_una() != Seq(0)
-            }
-            (None, Some(stub)) => keyed(stub.cipher as usize) || stub.was_answered(),
+            (Some(session), _) => session.proven && keyed(session.cipher) || session.is_known(),
+            (None, Some(stub)) => keyed(stub.cipher as usize) || stub.is_known(),
             (None, None) => false,
         }
     }

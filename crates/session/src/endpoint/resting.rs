@@ -160,6 +160,7 @@ impl Endpoint {
             return;
         };
         session.line = None;
+        self.blocked.remove(&(session.path.remote, key));
         self.held_back -= usize::from(std::mem::take(&mut session.held_back));
         self.memory.change(
             std::mem::take(&mut session.held),

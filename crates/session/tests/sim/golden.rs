@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use fulmar_arq::Profile;
 use fulmar_cipher::NonceSource;
 use fulmar_codec::snappy;
+use fulmar_session::addresses::Addresses;
 use fulmar_session::endpoint::Event;
 use fulmar_session::layer::{Readable, StreamEvent, StreamId, Writable};
 use fulmar_session::transmit::Path;
@@ -325,7 +326,12 @@ fn answers(recording: &Recording, side: &str) -> Vec<(usize, Vec<u8>)> {
 }
 
 fn server_of(recording: &Recording, options: &Options) -> End {
-    let mut server = End::new(options.build_server(7), answers(recording, "server"));
+    let mut endpoint = options.build_server(7);
+    // A recording echoes nothing of ours, so it would never show where it is.
+    let addresses = Addresses::default();
+    addresses.validate(at(10_000), stranger(1));
+    endpoint.share_addresses(addresses);
+    let mut server = End::new(endpoint, answers(recording, "server"));
     server.replay(recording, true);
     server
 }

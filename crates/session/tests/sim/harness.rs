@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fulmar_cipher::NonceSpace;
 use fulmar_netem::{Delivery, Direction, Net, Path as Link, Rng};
+use fulmar_session::addresses::Addresses;
 use fulmar_session::endpoint::Event;
 use fulmar_session::layer::StreamId;
 use fulmar_session::session::Session;
@@ -252,6 +253,15 @@ impl Sim {
             conv,
         });
         self.clients.len() - 1
+    }
+
+    /// The server, which has no sessions yet, takes its clients to be where they seem to be, as if they had been there a minute ago.
+    pub(crate) fn know_clients(&mut self) {
+        let addresses = Addresses::default();
+        for client in &self.clients {
+            addresses.validate(self.now, client.host.addr);
+        }
+        self.server.endpoint.share_addresses(addresses);
     }
 
     /// The server is replaced by one that knows nothing.

@@ -707,6 +707,9 @@ fn padding_is_as_upstreams() {
     for method in METHODS {
         let ends = Options::libev(method, false);
         let mut sim = pair("padding", 1, &link(20, 0.0), &ends);
+        // So that the server knows where its client is, and segments are full.
+        sim.open(bulk(1, 1));
+        sim.finish(secs(20));
         sim.record = Some(Vec::new());
         for _ in 0..40 {
             sim.open(bulk(100, 3000));

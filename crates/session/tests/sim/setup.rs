@@ -454,7 +454,8 @@ impl Options {
             hold_end: false,
         };
         let probe = |datagram: &[u8]| fulmar_cipher::libev_probe(&libev_key(), datagram);
-        Box::new(Libev::new(settings, control, seed, Box::new(probe)))
+        let dialect = Libev::new(settings, control, seed, Box::new(probe));
+        Box::new(dialect.with_clocks(nonces(seed ^ 2)))
     }
 }
 

@@ -97,8 +97,8 @@ impl Kcptun2016 {
         }
     }
 
-    /// The same; sessions with Fulmar peers exchange tokens drawn from `random`, by which the end of a session can be told
-    /// (docs/design/liveness.md).
+    /// The same; clocks of sessions begin at random, and sessions with Fulmar peers exchange tokens, by which the end of a session can
+    /// be told (docs/design/liveness.md). Both are drawn from `random`.
     #[must_use]
     pub fn with_tokens(mut self, random: NonceSource) -> Self {
         self.tokens = Some(Tokens::new(random));
@@ -113,7 +113,8 @@ impl Kcptun2016 {
         self.parts(path, conv, 0, layer)
     }
 
-    fn parts(&self, path: Path, conv: u32, cipher: usize, layer: Layer) -> Parts {
+    fn parts(&mut self, path: Path, conv: u32, cipher: usize, layer: Layer) -> Parts {
+        let clock = self.tokens.as_mut().map_or(0, Tokens::draw_clock);
         let s = &self.settings;
         let method = s.methods.get(cipher).copied().unwrap_or(Method::Sealed);
         // The configuration refuses an MTU that leaves too little.
@@ -132,6 +133,7 @@ impl Kcptun2016 {
             ack_no_delay: s.ack_no_delay,
             max_fragments: MAX_FRAGMENTS,
             measure_repairs: false,
+            clock,
             ..arq::Config::default()
         };
         Parts {

@@ -22,13 +22,14 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use fulmar_arq::{self as arq, Kcp};
-use fulmar_cipher::Scheme;
+use fulmar_cipher::{NonceSource, Scheme};
 use fulmar_mux::single;
 use fulmar_wire::kcp::{Command, Format, HEADER_LEN};
 use fulmar_wire::libev::{self as wire, Carrier, MAX_PADDING, Method, Session0};
 use fulmar_wire::time::Instant;
 
 use crate::admission::{Body, Peek};
+use crate::dialect::muxed::Tokens;
 use crate::dialect::{Beside, Dialect, Opening, PathEvent, Stranger};
 use crate::measuring;
 use crate::session::{Parts, Silence};
@@ -133,6 +134,8 @@ pub struct Libev {
     stirred: bool,
     /// Finds out the method of a datagram that does not open.
     probe: Probe,
+    /// Makes what sessions' clocks show at the beginning.
+    clocks: Option<Tokens>,
 }
 
 impl Libev {
@@ -154,7 +157,15 @@ impl Libev {
             now: Instant::ZERO,
             stirred: true,
             probe,
+            clocks: None,
         }
+    }
+
+    /// The same; clocks of sessions begin at random, drawn from `random`.
+    #[must_use]
+    pub fn with_clocks(mut self, random: NonceSource) -> Self {
+        self.clocks = Some(Tokens::new(random));
+        self
     }
 
     /// What is said beside conversations.
@@ -164,6 +175,7 @@ impl Libev {
     }
 
     fn parts(&mut self, now: Instant, path: Path, conv: u32) -> Parts {
+        let clock = self.clocks.as_mut().map_or(0, Tokens::draw_clock);
         let s = &self.settings;
         let v6 = path.remote.is_ipv6();
         let headers = s.carrier.headers(v6);
@@ -185,6 +197,7 @@ impl Libev {
             ack_no_delay: s.ack_no_delay,
             write_delay: s.write_delay,
             measure_repairs: false,
+            clock,
             rules: arq::Rules::LIBEV,
             ..arq::Config::default()
         };

@@ -11,12 +11,14 @@
 //! | [`attacks`] | what it does, in small pieces |
 //! | [`invariants`] | what holds all the same |
 //! | [`outsider`], [`reflection`] | one attack at a time |
+//! | [`credit`] | addresses that nobody is at, and moves |
 //! | [`malleable`] | what flipping bits can do where nothing is authenticated |
 //! | [`member`], [`frames`] | lies, and the frames that some of them are made of |
 //! | [`memory`], [`stubs`] | what they can make a server hold |
 //! | [`history`] | several at once, by seed |
 
 pub(crate) mod attacks;
+mod credit;
 mod frames;
 pub(crate) mod history;
 pub(crate) mod invariants;
