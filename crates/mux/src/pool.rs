@@ -116,6 +116,8 @@ pub(crate) struct Pool {
     /// Entries of `chunks` without memory.
     bare: Vec<u32>,
     in_use: [usize; SIZES.len()],
+    /// Bytes of them.
+    used: usize,
     /// Most of `in_use` since the last trim.
     peak: [usize; SIZES.len()],
     /// How much larger than the smallest the next chunk for a reader is.
@@ -128,12 +130,8 @@ impl Pool {
     }
 
     /// Bytes of memory in chunks that queues use.
-    pub(crate) fn bytes_in_use(&self) -> usize {
-        self.in_use
-            .iter()
-            .zip(SIZES)
-            .map(|(n, size)| n * size)
-            .sum()
+    pub(crate) const fn bytes_in_use(&self) -> usize {
+        self.used
     }
 
     /// Bytes of memory in all chunks, used or kept for the next burst.
@@ -365,6 +363,7 @@ impl Pool {
 
     fn allocate(&mut self, size: usize) -> u32 {
         self.in_use[size] += 1;
+        self.used += SIZES[size];
         self.peak[size] = self.peak[size].max(self.in_use[size]);
         if let Some(index) = self.free[size].pop() {
             return index;
@@ -405,6 +404,7 @@ impl Pool {
         chunk.next = NONE;
         let size = usize::from(chunk.size);
         self.in_use[size] -= 1;
+        self.used -= SIZES[size];
         self.free[size].push(index);
     }
 }

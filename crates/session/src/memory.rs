@@ -22,6 +22,8 @@ const SESSION_SHARE: usize = 8;
 pub const SESSION_SEND_LIMIT: usize = 8 << 20;
 /// Which part of what is left of that one stream may hold.
 const STREAM_SHARE: usize = 8;
+/// Bytes that any stream's own buffer for sending has at most.
+const MOST_OF_A_STREAM: usize = 256 * 1024;
 /// Bytes that a stream may hold for sending in any case, so that none waits for others.
 pub const STREAM_FLOOR: usize = 512;
 /// Segments that a session's KCP may hold for sending in any case.
@@ -88,6 +90,12 @@ impl Share {
         }
     }
 
+    /// A session holds so many bytes more for sending.
+    pub(crate) fn add_sending(&mut self, bytes: usize) {
+        self.all.sending.fetch_add(bytes, Relaxed);
+        self.own.sending += bytes;
+    }
+
     /// A session that held `before` holds `now`.
     pub(crate) fn change(&mut self, before: Held, now: Held) {
         if before != now {
@@ -127,6 +135,13 @@ impl Drop for Share {
 pub(crate) fn is_scarce(allowance: Held) -> bool {
     allowance.sending < SESSION_SHARE * SEND_LIMIT / 2
         || allowance.receiving < SESSION_SHARE * RECEIVE_LIMIT / 2
+}
+
+/// Whether no stream of a session is limited: each may hold more than any asks for. `allowance`: of the session; `held`: by it.
+#[inline]
+pub(crate) const fn is_plenty(allowance: usize, held: usize) -> bool {
+    held + STREAM_SHARE * MOST_OF_A_STREAM <= SESSION_SEND_LIMIT
+        && held + STREAM_SHARE * MOST_OF_A_STREAM <= allowance
 }
 
 /// Bytes that a stream of a session may hold for sending. `allowance`: of the session; `held`: of all its streams.

@@ -577,12 +577,13 @@ impl Session {
             counters.receive_limited += 1;
         }
         let Self { kcp, layer, .. } = self;
-        let fits = |layer: &dyn StreamLayer| {
-            let held = layer.held().receiving;
-            held == 0 || held < allowance
-        };
-        while layer.wants_input() && fits(&**layer) {
-            let fragment = |bytes: &[u8], last| layer.handle_fragment(now, bytes, last);
+        // What comes at once fits in any case.
+        let mut room = allowance.saturating_sub(self.held.receiving).max(1);
+        while room > 0 && layer.wants_input() {
+            let fragment = |bytes: &[u8], last| {
+                room = room.saturating_sub(bytes.len());
+                layer.handle_fragment(now, bytes, last)
+            };
             let Some(outcome) = kcp.recv_fragment(fragment) else {
                 break;
             };

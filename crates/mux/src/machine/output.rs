@@ -260,14 +260,14 @@ impl Mux {
                     Class::Bulk
                 };
                 let half = config.send_buffer as usize / 2;
-                let mut relieved = before > half && before - n <= half;
-                relieved |= drained && core::mem::take(&mut stream.starved);
+                let relieved = before > half && before - n <= half || drained && stream.starved;
                 let draft = Draft {
                     class,
                     payload,
                     ..draft(Say::Data(n))
                 };
                 if relieved && stream.outbound == Outbound::Open {
+                    stream.starved = false;
                     self.note(slot, Changes::WRITABLE);
                 }
                 Some(draft)

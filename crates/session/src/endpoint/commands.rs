@@ -148,6 +148,9 @@ impl Endpoint {
             return Writable::Stopped;
         };
         let allowance = self.memory.allowance().sending;
+        if memory::is_plenty(allowance, session.held.sending) {
+            return session.layer.write(id, max);
+        }
         let most = memory::stream_allowance(allowance, session.layer.held().sending);
         let unsent = session.layer.unsent(id);
         if unsent < most {
@@ -173,9 +176,9 @@ impl Endpoint {
         if let Some(session) = self.sessions.get_mut(key) {
             session.layer.commit(id, n);
             if n > 0 {
-                let held = session.memory();
-                self.memory
-                    .change(std::mem::replace(&mut session.held, held), held);
+                // The next flush says it exactly.
+                session.held.sending += n;
+                self.memory.add_sending(n);
                 self.touch(key);
             }
         }

@@ -86,10 +86,13 @@ impl Endpoint {
 
     /// After whatever may have given a session streams or taken the last one away, or after its peer was heard.
     pub(super) fn line_up(&mut self, now: Instant, key: SessionKey) {
+        if self.role != Role::Server {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        if self.role != Role::Server || !session.proven {
+        if !session.proven {
             return;
         }
         if session.layer.streams() > 0 {
