@@ -577,8 +577,9 @@ impl Session {
             counters.receive_limited += 1;
         }
         let Self { kcp, layer, .. } = self;
-        // What comes at once fits in any case.
-        let mut room = allowance.saturating_sub(self.held.receiving).max(1);
+        // A piece fits in any case if there is none.
+        let held = layer.held().receiving;
+        let mut room = allowance.saturating_sub(held).max(usize::from(held == 0));
         while room > 0 && layer.wants_input() {
             let fragment = |bytes: &[u8], last| {
                 room = room.saturating_sub(bytes.len());
