@@ -44,6 +44,8 @@ pub struct Peek {
     pub opens: bool,
     /// Whether it has the very first segment of a conversation.
     pub first: bool,
+    /// When its first segment left, by its sender's clock; 0 where there is none.
+    pub time: Millis,
 }
 
 /// Looks at a body, or returns `None` when it is too short to be anything.
@@ -63,6 +65,7 @@ pub fn peek(body: &[u8]) -> Option<Peek> {
                 conv: Some(ended.conv),
                 opens: false,
                 first: false,
+                time: Millis(0),
             });
         }
         None => (Body::Plain, Some(body)),
@@ -76,6 +79,7 @@ pub fn peek(body: &[u8]) -> Option<Peek> {
         .and_then(|b| b.first_chunk::<4>())
         .map(|b| u32::from_le_bytes(*b));
     let first = segments.and_then(|s| kcp::Format::LittleEndian.view(s).ok()?.parse().ok());
+    let time = first.map_or(Millis(0), |(header, ..)| header.ts);
     let opens = first.is_some_and(|(header, ..)| header.command == kcp::Command::Push);
     let first = opens && first.is_some_and(|(header, ..)| header.sn.0 == 0);
     Some(Peek {
@@ -83,6 +87,7 @@ pub fn peek(body: &[u8]) -> Option<Peek> {
         conv,
         opens,
         first,
+        time,
     })
 }
 

@@ -154,6 +154,8 @@ struct Source<'a> {
     sealed: &'a [u8],
     /// Whether another endpoint opened them and says that their conversation is ours.
     handed: bool,
+    /// Whether the same has been here before.
+    replay: bool,
 }
 
 /// How long a client that was answered takes its address for known to the server, which forgets it a little later.
@@ -335,6 +337,7 @@ impl Endpoint {
                         cipher,
                         sealed: datagram,
                         handed: false,
+                        replay: false,
                     };
                     self.take(now, source, peek, body, &mut batch);
                 }
@@ -366,6 +369,7 @@ impl Endpoint {
             cipher: handover.cipher,
             sealed: &[],
             handed: true,
+            replay: false,
         };
         let mut batch = Batch::default();
         for body in handover.bodies() {
@@ -566,10 +570,14 @@ impl Endpoint {
         body: &[u8],
         batch: &mut Batch,
     ) {
-        if (peek.opens || peek.body == Body::Beside) && self.dialect.is_replay(source.sealed) {
+        let replay =
+            (peek.opens || peek.body == Body::Beside) && self.dialect.is_replay(source.sealed);
+        if replay && peek.body == Body::Beside {
             self.counters.refused_replays += 1;
             return;
         }
+        // What was copied on the way and comes late begins nothing, but what it began may be its sender's.
+        let source = Source { replay, ..source };
         match peek.body {
             Body::Beside => return self.handle_beside(now, source.path, body),
             Body::Ended => return self.peer_ended(source, body),
@@ -671,7 +679,7 @@ impl Endpoint {
                 let unique = self.dialect.conversations_are_unique();
                 // Of several sessions with that number it could be anyone's.
                 if let Some(key) = self.index.only(conv)
-                    && (unique || !peek.first)
+                    && (unique || !peek.first || self.dialect.is_copy(now, conv, peek.time))
                 {
                     self.wake(now, key);
                     self.follow(now, key, source, peek, body);
@@ -692,7 +700,7 @@ impl Endpoint {
                     .as_mut()
                     .map_or(Owner::Free, |s| s.directory.owner(conv));
                 match owner {
-                    Owner::Free => self.admit(now, path, cipher, conv, peek),
+                    Owner::Free => self.admit(now, source, conv, peek),
                     Owner::Other(to) => {
                         self.hand_over(to, path, cipher, body);
                         None
@@ -744,13 +752,19 @@ impl Endpoint {
     fn admit(
         &mut self,
         now: Instant,
-        path: Path,
-        cipher: usize,
+        source: Source<'_>,
         conv: u32,
         peek: Peek,
     ) -> Option<SessionKey> {
+        let Source { path, cipher, .. } = source;
         let ip = path.remote.ip();
-        if !peek.opens || self.dialect.has_ended(now, conv, path.remote) {
+        if source.replay {
+            self.counters.refused_replays += 1;
+            return None;
+        }
+        let over = self.dialect.has_ended(now, conv, path.remote)
+            || self.dialect.is_copy(now, conv, peek.time);
+        if !peek.opens || over {
             self.counters.stranger_datagrams += 1;
             self.dialect.unknown(now, path, conv);
             return None;
@@ -774,6 +788,7 @@ impl Endpoint {
         let stranger = Stranger {
             path,
             conv,
+            time: peek.time,
             cipher,
             scheme,
         };

@@ -11,7 +11,7 @@ mod muxed;
 use std::net::SocketAddr;
 
 use fulmar_cipher::Scheme;
-use fulmar_wire::time::Instant;
+use fulmar_wire::time::{Instant, Millis};
 
 use crate::admission::Peek;
 use crate::session::Parts;
@@ -27,6 +27,8 @@ pub struct Stranger {
     pub path: Path,
     /// The conversation it chose.
     pub conv: u32,
+    /// When the segment that opens it left, by its clock.
+    pub time: Millis,
     /// Index of the cipher that opened its datagram.
     pub cipher: usize,
     /// The method of that cipher.
@@ -106,6 +108,12 @@ pub trait Dialect: Send {
 
     /// Whether the end of `conv` of that peer is remembered, so that nothing late begins it anew.
     fn has_ended(&self, _now: Instant, _conv: u32, _peer: SocketAddr) -> bool {
+        false
+    }
+
+    /// Where a number belongs to an address: whether what begins `conv` at another address, at that time of its sender's, is nevertheless of
+    /// the one that has begun. It was copied or kept back on the way, or its client has moved meanwhile.
+    fn is_copy(&self, _now: Instant, _conv: u32, _time: Millis) -> bool {
         false
     }
 

@@ -86,8 +86,8 @@ impl Endpoint {
             return;
         };
         let answers = session.take_answers();
-        // Whoever answers from there is there, whatever it was that reached it.
-        if answers.elsewhere || answers.away {
+        // Whoever answers from there is there, whatever it was that reached it. Before that was shown it may be a copy that overtakes the answer.
+        if answers.elsewhere || answers.away && session.is_known() {
             session.end_question();
             self.counters.declined_moves += 1;
         }
@@ -99,14 +99,13 @@ impl Endpoint {
             return;
         };
         let patience = session.patience();
-        let known = session.is_known();
         let Some(candidate) = session.candidate.as_deref_mut() else {
             return;
         };
         let path = candidate.path;
         if candidate.shown {
             let over = candidate.asked.is_none_or(|at| now >= at + patience);
-            if over || !known {
+            if over {
                 self.move_session(now, key, path);
             }
             return;

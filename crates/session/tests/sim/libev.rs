@@ -337,12 +337,16 @@ fn a_recording_opens_nothing() {
 
 /// One plain segment of a conversation that is not known.
 fn segment(conv: u32, command: Command, sn: u32, una: u32, data: &[u8]) -> Vec<u8> {
+    segment_at(77, conv, command, sn, una, data)
+}
+
+fn segment_at(ts: u32, conv: u32, command: Command, sn: u32, una: u32, data: &[u8]) -> Vec<u8> {
     let header = Header {
         conv,
         command,
         frg: 0,
         wnd: 256,
-        ts: Millis(77),
+        ts: Millis(ts),
         sn: Seq(sn),
         una: Seq(una),
         len: data.len() as u32,
@@ -467,6 +471,43 @@ fn a_session_is_not_lost_with_another_of_the_same_number() {
     }
 }
 
+/// A copy that overtook the opening, or an opening that got lost and was sent again later by somebody else, began a second conversation of that
+/// number at another address: the target was dialled and told twice, and what it answered there could be mixed into the first.
+#[test]
+fn an_opening_that_was_copied_or_kept_back_opens_nothing_elsewhere() {
+    for method in Method::SEALED {
+        for ends in both(method) {
+            let mut sim = pair("copies", 1, &link(5, 0.0), &ends);
+            let mut cipher = libev_cipher(method, 99);
+            let mut open = |sim: &mut Sim, i: u16, ts: u32| {
+                let opening = segment_at(ts, 77, Command::Push, 0, 0, &[0, 0, 0, 4]);
+                let program = Program::new(Expect::Anything, [Step::ReadEnd]).unchecked();
+                sim.expect_stream(77, 77, program);
+                // A client seals what it sends again with another nonce.
+                sim.inject(stranger(i), &crate::raw::seal(&mut *cipher, &opening));
+                let counters = sim.server.endpoint.counters();
+                (counters.curr_estab, counters.passive_opens)
+            };
+            assert_eq!(open(&mut sim, 0, 1000), (1, 1));
+            assert_eq!(open(&mut sim, 1, 1200), (1, 1));
+            // Somebody else who has drawn the same number has another clock.
+            assert_eq!(open(&mut sim, 2, 1_000_000_000), (2, 2));
+            let keys: Vec<_> = sim.server.endpoint.sessions().collect();
+            for key in keys {
+                sim.server.endpoint.close_session(key);
+            }
+            sim.settle();
+            sim.strays.clear();
+            assert_eq!(open(&mut sim, 3, 1300), (0, 2));
+            sim.run_for(ms(10));
+            assert!(sim.strays.iter().any(|d| d.to == stranger(3)), "told");
+            // As long as its end is remembered.
+            sim.run_for(secs(121));
+            assert_eq!(open(&mut sim, 4, 1300), (1, 3));
+        }
+    }
+}
+
 /// What comes from a new place and could be of either of two sessions goes into neither.
 #[test]
 fn nobody_is_followed_whose_number_is_shared() {
@@ -480,7 +521,9 @@ fn nobody_is_followed_whose_number_is_shared() {
                 77,
                 Program::new(Expect::Anything, [Step::ReadEnd]).unchecked(),
             );
-            let opening = segment(77, Command::Push, 0, 0, &[0, 0, 0, 4]);
+            // Their clocks are not the same.
+            let ts = 77 + 10_000_000 * u32::from(i);
+            let opening = segment_at(ts, 77, Command::Push, 0, 0, &[0, 0, 0, 4]);
             sim.inject(stranger(i), &seal(&opening));
         }
         sim.run_for(secs(1));

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
-use fulmar_wire::time::Instant;
+use fulmar_wire::time::{Instant, Millis};
 
 /// Nonces in one generation; the last one to two generations are remembered.
 const GENERATION: usize = 65_536;
@@ -72,6 +72,59 @@ impl Ended {
 
     pub(super) fn shrink(&mut self) {
         self.until.shrink_to_fit();
+        self.order.shrink_to_fit();
+    }
+}
+
+/// Times at which conversations have begun, by their clients' clocks, while they exist and for `time_wait`. Where packets are authenticated, another that
+/// begins with the same number at about that time is a copy.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    at: HashMap<u32, (Millis, Option<Instant>)>,
+    /// Those that have ended.
+    order: VecDeque<u32>,
+}
+
+/// A client says for so long that it begins, milliseconds: twice what the first answer may take.
+const BEGINS_FOR: i32 = 60_000;
+
+impl Begun {
+    pub(super) fn insert(&mut self, conv: u32, time: Millis) {
+        let begun = self.at.entry(conv).or_insert((time, None));
+        // Of two with one number, the first.
+        if begun.1.is_some() {
+            *begun = (time, None);
+        }
+    }
+
+    /// It has ended, and is remembered until then.
+    pub(super) fn end(&mut self, now: Instant, conv: u32, until: Instant) {
+        let over = |at: Option<&(Millis, Option<Instant>)>| {
+            at.is_none_or(|(_, until)| until.is_some_and(|until| until <= now))
+        };
+        while let Some(oldest) = self.order.front()
+            && (self.order.len() >= ENDED || over(self.at.get(oldest)))
+        {
+            self.at.remove(oldest);
+            self.order.pop_front();
+        }
+        if let Some((_, end)) = self.at.get_mut(&conv)
+            && end.replace(until).is_none()
+        {
+            self.order.push_back(conv);
+        }
+    }
+
+    /// Whether one with that number has begun about then.
+    pub(super) fn contains(&self, now: Instant, conv: u32, time: Millis) -> bool {
+        self.at.get(&conv).is_some_and(|(began, until)| {
+            time.diff(*began).unsigned_abs() < BEGINS_FOR.unsigned_abs()
+                && until.is_none_or(|until| until > now)
+        })
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.at.shrink_to_fit();
         self.order.shrink_to_fit();
     }
 }

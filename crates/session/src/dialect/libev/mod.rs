@@ -26,7 +26,7 @@ use fulmar_cipher::{NonceSource, Scheme};
 use fulmar_mux::single;
 use fulmar_wire::kcp::{Command, Format, HEADER_LEN};
 use fulmar_wire::libev::{self as wire, Carrier, MAX_PADDING, Method, Session0};
-use fulmar_wire::time::Instant;
+use fulmar_wire::time::{Instant, Millis};
 
 use crate::admission::{Body, Peek};
 use crate::dialect::muxed::Tokens;
@@ -36,7 +36,7 @@ use crate::session::{Parts, Silence};
 use crate::transmit::Path;
 
 use control::{Control, Told};
-use memory::{Ended, Nonces};
+use memory::{Begun, Ended, Nonces};
 use stream::Layer;
 
 /// A client that has sent nothing of a conversation for so long sends a keep-alive in it (section 17): below the time after
@@ -122,6 +122,7 @@ pub struct Libev {
     control: Control,
     nonces: Nonces,
     ended: Ended,
+    begun: Begun,
     draw: Draw,
     next_conv: u32,
     /// What paths were found to carry, UDP payload in bytes: a session is short, a path is not.
@@ -149,6 +150,7 @@ impl Libev {
             control,
             nonces: Nonces::default(),
             ended: Ended::default(),
+            begun: Begun::default(),
             next_conv: draw.next() as u32,
             draw,
             sizes: VecDeque::new(),
@@ -291,6 +293,7 @@ impl Dialect for Libev {
                 conv: Some(0),
                 opens: false,
                 first: false,
+                time: Millis(0),
             });
         }
         let first = Format::BigEndian.view(body).ok()?.parse().ok();
@@ -305,10 +308,14 @@ impl Dialect for Libev {
             conv: Some(conv),
             opens: opens && self.settings.role == Role::Server,
             first: opens && first.is_some_and(|(h, ..)| h.sn.0 == 0),
+            time: first.map_or(Millis(0), |(h, ..)| h.ts),
         })
     }
 
     fn accept(&mut self, now: Instant, stranger: Stranger) -> Parts {
+        if self.settings.method != Method::Plain {
+            self.begun.insert(stranger.conv, stranger.time);
+        }
         self.parts(now, stranger.path, stranger.conv)
     }
 
@@ -365,6 +372,10 @@ impl Dialect for Libev {
         self.ended.contains(now, conv, peer)
     }
 
+    fn is_copy(&self, now: Instant, conv: u32, time: Millis) -> bool {
+        self.begun.contains(now, conv, time)
+    }
+
     fn unknown(&mut self, now: Instant, path: Path, conv: u32) {
         self.stir(now);
         self.reset(now, path, conv);
@@ -375,6 +386,7 @@ impl Dialect for Libev {
         if self.settings.role == Role::Server {
             let until = now + self.settings.time_wait;
             self.ended.insert(now, conv, path.remote, until);
+            self.begun.end(now, conv, until);
         }
         if tell {
             self.reset(now, path, conv);
@@ -463,6 +475,7 @@ impl Dialect for Libev {
 
     fn shrink(&mut self) {
         self.ended.shrink();
+        self.begun.shrink();
         self.resets.shrink_to_fit();
     }
 }
