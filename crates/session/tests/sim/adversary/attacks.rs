@@ -7,6 +7,7 @@ use fulmar_netem::Direction;
 
 use super::observer::{Attack, Fate, Hand, Seen, To};
 use super::setups::Nonce;
+use crate::harness::stranger;
 
 /// Where something comes from.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -20,7 +21,7 @@ pub(crate) enum Whence {
 }
 
 impl Whence {
-    fn addresses(self, original: SocketAddr, hand: &mut Hand) -> Vec<SocketAddr> {
+    fn addresses(self, original: SocketAddr, hand: &Hand) -> Vec<SocketAddr> {
         match self {
             Self::Same => vec![original],
             Self::Elsewhere => vec![hand.address()],
@@ -83,10 +84,15 @@ impl Change {
                 }
             }
             Self::Splice => {
+                // Of what went between the two.
+                let parties = [hand.client, hand.server];
                 let other = place(hand, hand.records.len());
-                let tail = &hand.records[other].data;
+                let theirs = hand.records[other..].iter();
+                let Some(tail) = theirs.rev().find(|r| parties.contains(&r.to)) else {
+                    return;
+                };
+                let tail = tail.data.clone();
                 let most = data.len().min(tail.len()) / 8;
-                let tail = tail.clone();
                 let cut = 8 * (1 + place(hand, most));
                 data.truncate(cut);
                 data.extend_from_slice(tail.get(cut..).unwrap_or_default());
@@ -164,6 +170,7 @@ pub(crate) struct Echo;
 impl Attack for Echo {
     fn sees(&mut self, seen: &Seen<'_>, hand: &mut Hand) -> Fate {
         if seen.to != hand.client && seen.to != hand.server {
+            hand.inhabited.insert(seen.to);
             hand.forward(
                 Duration::from_millis(1),
                 seen.to,
@@ -175,19 +182,18 @@ impl Attack for Echo {
     }
 }
 
-/// A host beside the path through which some datagrams go: it gives the server what the client sends, from its own address, and the
-/// client what the server sends there. Most originals arrive too.
+/// A host beside the path gives the server what the client sends, from its own address, and the client what the server sends there.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Redirection {
     pub(crate) relay: SocketAddr,
     /// What the detour takes.
     pub(crate) after: Duration,
-    /// How many originals are taken off the path.
-    pub(crate) taken: f64,
 }
 
 impl Attack for Redirection {
     fn sees(&mut self, seen: &Seen<'_>, hand: &mut Hand) -> Fate {
+        // The client answers from there, if the server asks.
+        hand.inhabited.insert(self.relay);
         let data = seen.data.to_vec();
         if seen.to == self.relay {
             let server = hand.server;
@@ -198,11 +204,7 @@ impl Attack for Redirection {
             return Fate::Passes;
         }
         hand.forward(self.after, self.relay, Direction::Up, data);
-        if hand.rng.chance(self.taken) {
-            Fate::Taken
-        } else {
-            Fate::Passes
-        }
+        Fate::Passes
     }
 }
 
@@ -221,7 +223,10 @@ impl Attack for Openings {
             self.first -= 1;
             for i in 0..self.addresses {
                 let after = self.after.draw(hand);
-                let from = crate::harness::stranger(10 + i);
+                let from = match i {
+                    0 => hand.address(),
+                    _ => stranger(10 + i),
+                };
                 hand.forward(after, from, Direction::Up, seen.data.to_vec());
             }
         }

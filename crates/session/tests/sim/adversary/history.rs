@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use fulmar_netem::{Path as Link, Rng};
 
-use super::attacks::{Change, Copies, Echo, Openings, Reflection, Span, Whence, send_all_again};
+use super::attacks::{
+    Change, Copies, Echo, Openings, Redirection, Reflection, Span, Whence, send_all_again,
+};
 use super::invariants::{MAX_STALL, assert_holds, longest_stall};
 use super::observer::Observer;
 use super::setups::{Class, Setup, of_class};
@@ -66,7 +68,8 @@ pub(crate) fn scene(
 }
 
 /// One of the attacks, as the seed has it.
-fn begin_one(observer: &mut Observer, rng: &mut Rng, setup: &Setup, delay: Duration) {
+fn begin_one(observer: &mut Observer, rng: &mut Rng, setup: &Setup, path: &Link) {
+    let delay = path.delay;
     let whence = pick(rng, &[Whence::Same, Whence::Elsewhere, Whence::Both]);
     let other_port = !setup.by_address && rng.chance(0.3);
     let chance = pick(rng, &[0.1, 0.5, 1.0]);
@@ -83,6 +86,7 @@ fn begin_one(observer: &mut Observer, rng: &mut Rng, setup: &Setup, delay: Durat
     );
     let early = Span(ms(1), delay);
     let late = Span(delay, delay + ms(400));
+    let overtakes = rng.chance(0.5);
     let copies = |after, change| Copies {
         whence,
         other_port,
@@ -90,7 +94,8 @@ fn begin_one(observer: &mut Observer, rng: &mut Rng, setup: &Setup, delay: Durat
         change,
         chance,
     };
-    match rng.below(5) {
+    let relay = observer.hand.address();
+    match rng.below(7) {
         0 => observer.begin(Reflection {
             change: pick(rng, &[Change::Nothing, Change::Nonce(setup.nonce)]),
             after: ms(1 + rng.below(60)),
@@ -99,8 +104,15 @@ fn begin_one(observer: &mut Observer, rng: &mut Rng, setup: &Setup, delay: Durat
         2 => observer.begin(copies(Span(early.0, late.1), change)),
         3 => observer.begin(Openings {
             first: 1 + rng.below(3) as usize,
-            addresses: 1 + rng.below(20) as u16,
-            after: late,
+            // One that overtakes is found out about at once; of several, one after the other.
+            addresses: if overtakes { 1 } else { 20 },
+            after: if overtakes { early } else { late },
+        }),
+        4 => observer.begin(copies(early, Change::Nothing)),
+        // If it passes on what the path loses, it is the better path.
+        5 if path.loss == 0.0 => observer.begin(Redirection {
+            relay,
+            after: delay + ms(1 + rng.below(50)),
         }),
         _ => observer.begin(Echo),
     }
@@ -116,11 +128,11 @@ fn history(setup: &Setup, seed: u64) -> Duration {
     let ends = setup.varied(&mut rng);
     let delay = pick(&mut rng, &[5, 15, 40]);
     let path = link(delay, pick(&mut rng, &[0.0, 0.0, 0.01, 0.05]));
-    let mut sim = scene("history", seed, setup, &ends, path);
+    let mut sim = scene("history", seed, setup, &ends, path.clone());
     let attacks = 1 + rng.below(3);
     let observer = sim.observer.as_mut().expect("it is there");
     for _ in 0..attacks {
-        begin_one(observer, &mut rng, setup, ms(delay));
+        begin_one(observer, &mut rng, setup, &path);
     }
     let volumes = [(); 2].map(|()| pick(&mut rng, &[100, 4000, 30_000]));
     begin_load(&mut sim, setup.class, volumes);
@@ -187,13 +199,11 @@ fn histories(of: &[Setup], seeds: &[u64]) -> Duration {
 }
 
 #[test]
-#[ignore = "until addresses are validated"]
 fn histories_of_authenticated_ciphers() {
     histories(&of_class(Class::Authenticated), &seeds(ORDINARY));
 }
 
 #[test]
-#[ignore = "until addresses are validated"]
 fn histories_of_checked_ciphers() {
     histories(&of_class(Class::Checked), &seeds(ORDINARY));
 }

@@ -94,8 +94,8 @@ pub(crate) fn assert_bounded(sim: &Sim, what: &str) {
 pub(crate) fn assert_holds(sim: &Sim, class: Class, what: &str) {
     if class != Class::Open {
         assert_unharmed(sim, what);
-        assert_bounded(sim, what);
     }
+    assert_bounded(sim, what);
 }
 
 /// The longest time for which an honest client's application read nothing.

@@ -340,7 +340,6 @@ fn with_salsa20_any_byte_can_be_changed() {
 
 /// What is acknowledged by forgery moves nothing: the time that an acknowledgement echoes is in a block that cannot be changed.
 #[test]
-#[ignore = "until addresses are validated"]
 fn forged_acknowledgements_from_elsewhere_move_nothing() {
     for seed in seeds(2) {
         for setup in checked(Flips::LastBlock(16)).chain(checked(Flips::Stream)) {

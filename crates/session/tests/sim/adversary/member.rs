@@ -252,7 +252,6 @@ impl Attack for Silence {
 
 /// It asks for a lot and says no more: nobody knows whether it is there at all.
 #[test]
-#[ignore = "until addresses are validated"]
 fn a_member_that_falls_silent_draws_little() {
     for seed in seeds(1) {
         for setup in setups() {

@@ -1,7 +1,7 @@
 //! Somebody on the path between a client and its server: sees every datagram that leaves, may keep or change it, and sends what
 //! it likes from any address at any time. What it does is a list of [`Attack`]s; everything random comes from one seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -72,6 +72,8 @@ pub(crate) struct Hand {
     pub(crate) server: SocketAddr,
     queue: BTreeMap<(Instant, u64), Forged>,
     sent: u64,
+    /// Addresses of the observer's at which there is somebody who can answer: whatever goes there is asked for.
+    pub(crate) inhabited: BTreeSet<SocketAddr>,
     /// Bytes that went from and to each address of the observer's.
     ledger: BTreeMap<SocketAddr, Account>,
 }
@@ -106,9 +108,9 @@ impl Hand {
         self.send(after, from, to, data);
     }
 
-    /// One of the observer's addresses.
-    pub(crate) fn address(&mut self) -> SocketAddr {
-        stranger(self.rng.below(5) as u16)
+    /// An address of the observer's.
+    pub(crate) fn address(&self) -> SocketAddr {
+        stranger(3)
     }
 
     /// Datagrams sent so far.
@@ -137,6 +139,7 @@ impl Observer {
             server,
             queue: BTreeMap::new(),
             sent: 0,
+            inhabited: BTreeSet::new(),
             ledger: BTreeMap::new(),
         };
         Self {
@@ -216,9 +219,11 @@ impl Observer {
         self.by_address && is_the_observers(addr)
     }
 
-    /// What went from and to each address of the observer's.
-    pub(crate) const fn ledger(&self) -> &BTreeMap<SocketAddr, Account> {
-        &self.hand.ledger
+    /// What went from and to each address of the observer's where nobody is.
+    pub(crate) fn ledger(&self) -> impl Iterator<Item = (&SocketAddr, &Account)> {
+        let hand = &self.hand;
+        let all = hand.ledger.iter();
+        all.filter(|(addr, _)| !hand.inhabited.contains(addr))
     }
 }
 
