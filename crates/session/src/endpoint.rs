@@ -463,6 +463,11 @@ impl Endpoint {
             let written = writer.finish();
             self.counters.out_pkts += written.datagrams;
             self.counters.out_bytes += written.bytes;
+            // It is no longer than what it answers, so there is always room for it; sessions have what is left.
+            if let Some(mut left) = self.addresses.take(now, path.remote) {
+                left.bytes = left.bytes.saturating_sub(written.bytes);
+                self.addresses.give_back(now, path.remote, left);
+            }
         }
         while let Some(event) = self.dialect.poll_event() {
             self.events.push_back(Event::Beside(event));

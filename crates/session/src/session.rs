@@ -122,8 +122,21 @@ pub(crate) struct Candidate {
     pub(crate) next: Instant,
     /// Questions that have left.
     pub(crate) tries: u32,
-    /// Who is there gets what is sent there.
-    pub(crate) shown: bool,
+    /// Since when it is known that who is there gets what is sent there.
+    pub(crate) shown: Option<Instant>,
+}
+
+impl Candidate {
+    /// When the peer is believed to be there, unless the other address answers before that: `patience` after the question, and half of it
+    /// after the answer, which the other one's may follow.
+    pub(crate) fn over_at(&self, patience: Duration) -> Option<Instant> {
+        let shown = self.shown?;
+        let answered = shown + patience / 2;
+        Some(
+            self.asked
+                .map_or(answered, |asked| answered.max(asked + patience)),
+        )
+    }
 }
 
 /// A validated address is still heard.
@@ -831,8 +844,8 @@ impl Session {
     fn candidate_due(&self) -> Option<Instant> {
         let candidate = self.candidate.as_ref()?;
         Some(match candidate.asked {
-            Some(asked) if candidate.shown => asked + self.patience(),
-            _ => candidate.next,
+            Some(_) => candidate.over_at(self.patience()).unwrap_or(candidate.next),
+            None => candidate.next,
         })
     }
 

@@ -58,7 +58,9 @@ impl Endpoint {
             Some(candidate) if candidate.path.remote == path.remote => {
                 candidate.path = path;
                 candidate.heard = now;
-                candidate.shown |= answers.away;
+                if answers.away {
+                    candidate.shown.get_or_insert(now);
+                }
             }
             // What brings nothing new may be a recording.
             Some(_) if !news => self.counters.stranger_datagrams += 1,
@@ -70,7 +72,7 @@ impl Endpoint {
                     asked: None,
                     next: now,
                     tries: 0,
-                    shown: false,
+                    shown: None,
                 }));
                 self.counters.asked_moves += 1;
             }
@@ -103,9 +105,8 @@ impl Endpoint {
             return;
         };
         let path = candidate.path;
-        if candidate.shown {
-            let over = candidate.asked.is_none_or(|at| now >= at + patience);
-            if over {
+        if let Some(over) = candidate.over_at(patience) {
+            if now >= over {
                 self.move_session(now, key, path);
             }
             return;
