@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use fulmar_wire::time::Instant;
+use fulmar_wire::time::{Instant, Millis};
 
 use super::{Endpoint, Role};
 use crate::chain::{Chain, Links};
@@ -186,6 +186,8 @@ impl Endpoint {
         let stranger = Stranger {
             path: stub.path,
             conv: stub.conv,
+            // When it began is known.
+            time: Millis(0),
             cipher,
             scheme: self.ciphers[cipher].scheme(),
         };
