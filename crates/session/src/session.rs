@@ -1195,7 +1195,11 @@ struct Sink<'a> {
 
 impl Sink<'_> {
     /// Bytes that the next body may have.
+    #[inline]
     fn room_for_body(&self) -> usize {
+        if self.bytes == u64::MAX {
+            return usize::MAX;
+        }
         let left = self.bytes.saturating_sub(self.writer.written().bytes);
         let header = if self.encoder.is_some() {
             FEC_HEADER_LEN
