@@ -2,7 +2,7 @@
 
 use super::attacks::{Change, Copies, Echo, Openings, Redirection, Span, Whence};
 use super::history::{again, begin_load, scene, settle_load};
-use super::invariants::assert_holds;
+use super::invariants::{MAX_STALL, assert_holds};
 use super::observer::Observer;
 use super::setups::{Class, Setup, setups};
 use crate::harness::{Sim, link, ms, seeds, stranger};
@@ -23,7 +23,7 @@ fn under_loss(name: &'static str, loss: f64, attack: impl Fn(&mut Observer, &Set
                 let mut sim = scene(name, seed, &setup, &ends, link(DELAY, loss));
                 attack(sim.observer.as_mut().expect("it is there"), &setup);
                 begin_load(&mut sim, setup.class, [20_000, 20_000]);
-                settle_load(&mut sim, &setup);
+                settle_load(&mut sim, &setup, MAX_STALL);
                 assert_holds(&sim, setup.class, &setup.name);
             }
         }
@@ -74,7 +74,7 @@ fn a_session_that_is_sent_again_opens_nothing() {
                 // Nothing is lost: what has never arrived is no replay.
                 let mut sim = scene("again", seed, &setup, &ends, link(DELAY, 0.0));
                 begin_load(&mut sim, setup.class, [20_000, 20_000]);
-                settle_load(&mut sim, &setup);
+                settle_load(&mut sim, &setup, MAX_STALL);
                 let other_port = !setup.by_address && seed % 2 == 0;
                 let opened = |sim: &Sim| sim.server_counters().streams_opened;
                 let before = opened(&sim);
