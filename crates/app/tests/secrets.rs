@@ -162,31 +162,18 @@ fn a_process_with_a_key_is_closed_to_others_of_its_user() {
     )
     .expect("written");
     let config = config.to_str().expect("text");
+    let client = &[
+        "client",
+        "-l",
+        "127.0.0.1:0",
+        "-r",
+        "127.0.0.1:9",
+        "--key",
+        SECRET,
+    ][..];
     for (args, open) in [
-        (
-            &[
-                "client",
-                "-l",
-                "127.0.0.1:0",
-                "-r",
-                "127.0.0.1:9",
-                "--key",
-                SECRET,
-            ][..],
-            "no",
-        ),
-        (
-            &[
-                "client",
-                "-l",
-                "127.0.0.1:0",
-                "-r",
-                "127.0.0.1:9",
-                "--key",
-                SECRET,
-            ],
-            "yes",
-        ),
+        (client, "no"),
+        (client, "yes"),
         (&["run", "-c", config], "no"),
         (&["run", "-c", config], "yes"),
     ] {

@@ -26,14 +26,9 @@ impl<C: SenderControl> Kcp<C> {
         self.tick(now);
         self.last_flush = now;
         self.control.on_flush(now);
-        let mut packer = Packer {
-            out,
-            mtu: self.config.mtu,
-            // Acknowledgements can always be parted.
-            fill: self.tx.mss() + HEADER_LEN,
-            used: 0,
-            datagrams: 0,
-        };
+        let mut packer = Packer::new(out, self.config.mtu);
+        // Acknowledgements can always be parted.
+        packer.fill = self.tx.mss() + HEADER_LEN;
         let mut header = self.plain_header();
         let mut blocked = !self.write_acks(&mut packer, &mut header);
         self.watch_closed_window(now);
@@ -79,13 +74,7 @@ impl<C: SenderControl> Kcp<C> {
             return false;
         }
         self.control.on_flush(now);
-        let mut packer = Packer {
-            out,
-            mtu: self.config.mtu,
-            fill: self.config.mtu,
-            used: 0,
-            datagrams: 0,
-        };
+        let mut packer = Packer::new(out, self.config.mtu);
         let header = Header {
             command: Command::Push,
             ts: now.wire_millis(),
@@ -333,13 +322,7 @@ impl<C: SenderControl> Kcp<C> {
                 .0
                 .wrapping_sub(QUESTIONS_BEFORE.cast_unsigned()),
         );
-        let mut packer = Packer {
-            out,
-            mtu: self.config.mtu,
-            fill: self.config.mtu,
-            used: 0,
-            datagrams: 0,
-        };
+        let mut packer = Packer::new(out, self.config.mtu);
         let header = self.plain_header();
         if !self.write_question(&mut packer, header, ts) {
             return false;
@@ -365,13 +348,7 @@ impl<C: SenderControl> Kcp<C> {
     /// Writes the acknowledgements that are owed, and nothing else.
     pub fn acknowledge<S: DatagramSink + ?Sized>(&mut self, now: Instant, out: &mut S) {
         self.tick(now);
-        let mut packer = Packer {
-            out,
-            mtu: self.config.mtu,
-            fill: self.config.mtu,
-            used: 0,
-            datagrams: 0,
-        };
+        let mut packer = Packer::new(out, self.config.mtu);
         let mut header = self.plain_header();
         self.write_acks(&mut packer, &mut header);
         packer.finish();
@@ -774,7 +751,19 @@ struct Packer<'a, S: ?Sized> {
     datagrams: u64,
 }
 
-impl<S: DatagramSink + ?Sized> Packer<'_, S> {
+impl<'a, S: DatagramSink + ?Sized> Packer<'a, S> {
+    /// Datagrams of up to `mtu` bytes.
+    #[inline]
+    const fn new(out: &'a mut S, mtu: usize) -> Self {
+        Self {
+            out,
+            mtu,
+            fill: mtu,
+            used: 0,
+            datagrams: 0,
+        }
+    }
+
     /// Appends a segment, in the same datagram if it fits. `false` if there is no room, and then nothing has happened
     /// to it.
     #[inline]

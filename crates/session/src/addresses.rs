@@ -81,6 +81,11 @@ impl Allowance {
         bytes: u64::MAX,
         repeats: 0,
     };
+    /// One repeat.
+    pub(crate) const ONE_REPEAT: Self = Self {
+        bytes: REPEAT_BYTES as u64,
+        repeats: 0,
+    };
 
     pub(crate) const fn is_limited(&self) -> bool {
         self.bytes != u64::MAX

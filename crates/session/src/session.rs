@@ -2,21 +2,23 @@
 //!
 //! The way in: `handle_body` takes the opened bodies of datagrams, `deliver` moves what has come
 //! into order to the stream layer. The way out: `flush` pulls frames from the layer while the ARQ has
-//! room and writes datagrams into runs. Nothing here knows of sockets, and the cipher belongs to the endpoint.
+//! room and writes datagrams into runs (`packets`), as far as the peer is known to be where they go (`whereabouts`). Nothing here knows of sockets, and the cipher belongs to the endpoint.
+
+mod packets;
+mod whereabouts;
+
+pub(crate) use packets::Outlet;
+use packets::Padding;
+pub(crate) use whereabouts::{Candidate, Standing};
 
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use fulmar_arq::{self as arq, DatagramSink, Flush, Kcp, Origin};
-use fulmar_cipher::PacketCipher;
+use fulmar_arq::{self as arq, Flush, Kcp, Origin};
 use fulmar_fec as fec;
-use fulmar_wire::fec::HEADER_LEN as FEC_HEADER_LEN;
-use fulmar_wire::kcp::HEADER_LEN;
-use fulmar_wire::libev::MAX_PADDING;
 use fulmar_wire::time::Instant;
 
-use crate::addresses::{Allowance, REFRESH_EVERY, REMEMBERED_FOR, REPEAT_BYTES, SEGMENT};
+use crate::addresses::{Allowance, REPEAT_BYTES, SEGMENT};
 use crate::admission::{self, Body, Peek};
 use crate::counters::Counters;
 use crate::diagnosis::Traces;
@@ -27,7 +29,7 @@ use crate::loss::Resent;
 use crate::measuring::{self, Measuring};
 use crate::memory::{self, Held, SEGMENTS_FLOOR, WINDOW_FLOOR};
 use crate::pacer::Pacer;
-use crate::transmit::{BufferPool, MAX_SEGMENTS, Path, Run, RunWriter, Written};
+use crate::transmit::Path;
 
 /// Why a session ended.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -68,20 +70,11 @@ pub enum Reason {
 /// and a large window does not become one burst of buffers.
 const FILL_BYTES: usize = 256 * 1024;
 
-/// UDP payload of a client's first datagram, bytes: what every path carries, and what QUIC's have (RFC 9000, section 14.1).
-const FIRST_DATAGRAM: usize = 1200;
-
-/// An address is asked again after a retransmission timeout, or after so long if that has grown.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(1);
-
 /// Payload of a frame for an address that is not validated: one fills a segment.
 const FIRST_FRAME: usize = SEGMENT - 8;
 
 /// Times that streams are asked in one flush, where the ARQ keeps its queue short.
 const FLUSHES: usize = 4;
-
-/// Datagrams of one flush, before it lets other sessions go on: some runs full.
-const FLUSH_DATAGRAMS: u64 = 4 * MAX_SEGMENTS as u64;
 
 /// Bytes between two moments of rest that are a transfer.
 const RESTLESS: u64 = 16 * 1024;
@@ -107,71 +100,6 @@ pub struct WindowSmall {
     pub ceiling: u64,
     /// A size to try instead: four times as much, since what the path could carry is not known before.
     pub suggested: u32,
-}
-
-/// Another address that datagrams of a conversation come from, while it is found out whether its peer is there.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct Candidate {
-    /// Where that is.
-    pub(crate) path: Path,
-    /// When something came from there last.
-    pub(crate) heard: Instant,
-    /// When the first question left.
-    pub(crate) asked: Option<Instant>,
-    /// When the next one is due.
-    pub(crate) next: Instant,
-    /// Questions that have left.
-    pub(crate) tries: u32,
-    /// Since when it is known that who is there gets what is sent there.
-    pub(crate) shown: Option<Instant>,
-}
-
-impl Candidate {
-    /// When the peer is believed to be there, unless the other address answers before that: `patience` after the question, and half of it
-    /// after the answer, which the other one's may follow.
-    pub(crate) fn over_at(&self, patience: Duration) -> Option<Instant> {
-        let shown = self.shown?;
-        let answered = shown + patience / 2;
-        Some(
-            self.asked
-                .map_or(answered, |asked| answered.max(asked + patience)),
-        )
-    }
-}
-
-/// A validated address is still heard.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct Refresh {
-    /// When it was heard last.
-    pub(crate) heard: Instant,
-}
-
-/// What is known of the address that a session sends to.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct Standing {
-    /// When it was last told that the validated address is heard; never for those that are configured. `None`: it is not validated.
-    since: Option<Instant>,
-    /// The last flush left something behind for which there is no allowance.
-    blocked: bool,
-    /// It may still repeat something.
-    repeats: bool,
-}
-
-impl Default for Standing {
-    /// That of an address that is configured.
-    fn default() -> Self {
-        Self {
-            since: Some(Instant::FAR_FUTURE),
-            blocked: false,
-            repeats: true,
-        }
-    }
-}
-
-impl Standing {
-    pub(crate) const fn is_known(&self) -> bool {
-        self.since.is_some()
-    }
 }
 
 /// What [`Session::fill`] found.
@@ -231,33 +159,6 @@ pub struct Silence {
     pub first: Duration,
     /// Afterwards.
     pub then: Duration,
-}
-
-/// Puts a few bytes behind datagrams that are not full, before they are sealed (docs/spec/kcptun-libev.md, section 4.3): as many
-/// as their value says, 0 to 15, so that lengths tell less. Receivers ignore what is too short for a segment.
-#[derive(Copy, Clone, Debug)]
-struct Padding(u64);
-
-impl Padding {
-    /// How many bytes go behind `len`, where `most` may be.
-    const fn draw(&mut self, len: usize, most: usize) -> usize {
-        let room = most.saturating_sub(len);
-        if room == 0 {
-            return 0;
-        }
-        // Xorshift: what it hides is no secret.
-        let mut x = self.0 | 1;
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.0 = x;
-        let room = if room < MAX_PADDING {
-            room
-        } else {
-            MAX_PADDING
-        };
-        ((x >> 32) % (room as u64 + 1)) as usize
-    }
 }
 
 /// A conversation with one peer.
@@ -382,85 +283,6 @@ impl Session {
     pub(crate) fn carried(&self) -> usize {
         let size = self.measuring.as_ref().map_or(0, |m| m.size());
         if self.kcp.snd_una().0 == 0 { 0 } else { size }
-    }
-
-    /// Whether the peer is known to be where it seems to be: it has been shown, or the address is configured.
-    pub(crate) const fn is_known(&self) -> bool {
-        self.standing.is_known()
-    }
-
-    /// When the peer was last heard from an address that has been shown to be its.
-    pub(crate) fn known_heard(&self) -> Option<Instant> {
-        let shown = self.standing.since? != Instant::FAR_FUTURE;
-        self.kcp.last_heard().filter(|_| shown)
-    }
-
-    /// The first datagram has so many bytes of UDP payload at least, where that may be, until the other side was heard: what a server
-    /// that does not know where its peers are may answer is three times as much. `around`: bytes around what KCP writes.
-    pub(crate) fn pad_first(&mut self, around: usize) {
-        let header = if self.encoder.is_some() {
-            FEC_HEADER_LEN
-        } else {
-            0
-        };
-        self.kcp
-            .pad_until_heard(FIRST_DATAGRAM.saturating_sub(around + header));
-    }
-
-    /// Whether it has something to say, and may not: nobody has shown to be where that would go.
-    pub(crate) const fn is_silenced(&self) -> bool {
-        self.standing.blocked && !self.standing.is_known()
-    }
-
-    /// Whether it has more to send than may go to its address.
-    pub(crate) const fn is_blocked(&self) -> bool {
-        self.standing.blocked
-    }
-
-    /// Whether the peer has shown that it gets what is sent to it, since this was asked last.
-    pub(crate) fn take_echo(&mut self) -> bool {
-        self.kcp.take_echo()
-    }
-
-    /// Anybody may have forged the address of the peer.
-    pub(crate) fn distrust(&mut self) {
-        self.standing = Standing {
-            since: None,
-            ..Standing::default()
-        };
-        self.kcp.expect_echo(true);
-        self.kcp.set_datagram_size(SEGMENT + HEADER_LEN);
-    }
-
-    /// The peer is where it seems to be. Its address is to be told to be heard from time to time, beginning at `now`.
-    pub(crate) fn trust(&mut self, now: Instant) {
-        self.standing = Standing {
-            since: Some(now),
-            ..Standing::default()
-        };
-        self.kcp.expect_echo(false);
-        let size = self.measuring.as_ref().map(|m| m.datagram_size());
-        let size = size.unwrap_or(self.kcp.config().mtu);
-        self.kcp.set_datagram_size(size);
-        if self.measuring.is_none() && self.kcp.snd_una() != self.kcp.snd_nxt() {
-            // The timeouts of what leaves now, all at once, are those of a path that nobody has measured.
-            self.kcp.measure_from(Some(now));
-        }
-    }
-
-    /// What is to be told of the address of a peer that has been shown to be there, if anything.
-    pub(crate) fn check_standing(&mut self, now: Instant) -> Option<Refresh> {
-        let since = self.standing.since?;
-        if since == Instant::FAR_FUTURE || now.since(since) < REFRESH_EVERY {
-            return None;
-        }
-        let heard = self.kcp.last_heard().unwrap_or(self.opened_at);
-        if now.since(heard) >= REMEMBERED_FOR {
-            self.distrust();
-            return None;
-        }
-        self.standing.since = Some(now);
-        Some(Refresh { heard })
     }
 
     /// Whether it only answers what may still arrive.
@@ -619,16 +441,12 @@ impl Session {
     ///
     /// # Errors
     /// When the session cannot go on.
-    #[allow(clippy::too_many_arguments)]
     pub(crate) fn flush(
         &mut self,
         now: Instant,
-        cipher: &mut dyn PacketCipher,
-        pool: &mut BufferPool,
-        out: &mut VecDeque<Run>,
+        outlet: &mut Outlet<'_>,
         allowance: Held,
         counters: &mut Counters,
-        credit: &mut Allowance,
     ) -> Result<Flushed, Reason> {
         if let Some((at, limit)) = self.silent_at()
             && at <= now
@@ -658,7 +476,7 @@ impl Session {
             self.kcp.probe(now);
         }
         if let Some(pacer) = &mut self.pacer {
-            pacer.release(now, out);
+            pacer.release(now, outlet.out);
             if pacer.is_backlogged() {
                 self.unanswered = self.unanswered(now);
                 return Ok(Flushed {
@@ -679,7 +497,7 @@ impl Session {
         let mut flushed = false;
         let before = counters.out_pkts;
         for _ in 0..FLUSHES {
-            let filled = self.fill(now, allowance.sending, credit);
+            let filled = self.fill(now, allowance.sending, outlet.credit);
             more = filled.more;
             left = !filled.empty;
             let due = self.kcp.poll_timeout().is_some_and(|at| at <= now);
@@ -692,12 +510,12 @@ impl Session {
                 break;
             };
             flushed = true;
-            let written = self.write(now, kind, cipher, pool, out, credit);
+            let written = self.write(now, outlet, |kcp, sink| kcp.flush(now, kind, sink));
             counters.out_pkts += written.datagrams;
             counters.out_bytes += written.bytes;
             if filled.empty {
                 self.kcp.drained(now);
-            } else if credit.is_limited() {
+            } else if outlet.credit.is_limited() {
                 self.kcp.starved(now);
             }
             // A strategy that keeps its queue short has taken only a part of what may leave now.
@@ -711,14 +529,14 @@ impl Session {
             more = true;
         }
         self.standing.blocked = false;
-        if credit.is_limited() {
-            flushed |= self.repeat(now, cipher, pool, out, credit, counters);
-            let spent = credit.bytes < REPEAT_BYTES as u64;
+        if outlet.credit.is_limited() {
+            flushed |= self.repeat(now, outlet, counters);
+            let spent = outlet.credit.bytes < REPEAT_BYTES as u64;
             more &= !spent && !self.kcp.is_blocked();
             self.standing.blocked = self.kcp.is_blocked() || left && spent;
             // What cannot leave although it is time, as it is too long, has to wait for other things.
             let stuck = self.kcp.oldest_due().is_some_and(|at| at <= now);
-            self.standing.repeats = !stuck && (!spent || credit.repeats > 0);
+            self.standing.repeats = !stuck && (!spent || outlet.credit.repeats > 0);
         }
         if !flushed {
             self.rest(allowance);
@@ -730,7 +548,7 @@ impl Session {
             });
         }
         if let Some(pacer) = &mut self.pacer {
-            pacer.release(now, out);
+            pacer.release(now, outlet.out);
         }
         self.unanswered = self.unanswered(now);
         self.count(counters);
@@ -746,178 +564,6 @@ impl Session {
             window,
             sent: counters.out_pkts != before,
         })
-    }
-
-    /// Writes what the ARQ has to say into runs.
-    fn write(
-        &mut self,
-        now: Instant,
-        kind: Flush,
-        cipher: &mut dyn PacketCipher,
-        pool: &mut BufferPool,
-        out: &mut VecDeque<Run>,
-        allowance: &mut Allowance,
-    ) -> Written {
-        self.write_with(cipher, pool, out, allowance, now, |kcp, sink| {
-            kcp.flush(now, kind, sink);
-        })
-    }
-
-    /// Writes what `what` has to say to `path`, which is not where the session sends to: no parity, which would protect what goes elsewhere.
-    #[allow(clippy::too_many_arguments)]
-    fn write_away(
-        &mut self,
-        path: Path,
-        cipher: &mut dyn PacketCipher,
-        pool: &mut BufferPool,
-        out: &mut VecDeque<Run>,
-        allowance: &mut Allowance,
-        now: Instant,
-        what: impl FnOnce(&mut Kcp, &mut Sink<'_>),
-    ) -> Written {
-        let encoder = self.encoder.take();
-        let home = std::mem::replace(&mut self.path, path);
-        let written = self.write_with(cipher, pool, out, allowance, now, what);
-        self.path = home;
-        self.encoder = encoder;
-        written
-    }
-
-    /// Sends what acknowledgements are owed to `path`.
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn acknowledge(
-        &mut self,
-        now: Instant,
-        path: Path,
-        cipher: &mut dyn PacketCipher,
-        pool: &mut BufferPool,
-        out: &mut VecDeque<Run>,
-        allowance: &mut Allowance,
-    ) -> Written {
-        self.write_away(path, cipher, pool, out, allowance, now, |kcp, sink| {
-            kcp.acknowledge(now, sink);
-        })
-    }
-
-    /// Asks whether the peer is at `path`, and, with the next flush, whether it is where it was. Nothing is written if there is nothing to ask with.
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn ask_away(
-        &mut self,
-        now: Instant,
-        path: Path,
-        cipher: &mut dyn PacketCipher,
-        pool: &mut BufferPool,
-        out: &mut VecDeque<Run>,
-        allowance: &mut Allowance,
-    ) -> Written {
-        self.write_away(path, cipher, pool, out, allowance, now, |kcp, sink| {
-            kcp.ask_away(now, sink);
-        })
-    }
-
-    /// How long an address is asked before the next question, and how long the other one may take to say that the peer is still there.
-    pub(crate) fn patience(&self) -> Duration {
-        self.kcp.rto().min(LONGEST_PATIENCE)
-    }
-
-    /// Who sent the last datagram, as far as that has answered something.
-    pub(crate) fn take_answers(&mut self) -> arq::Answers {
-        self.kcp.take_answers()
-    }
-
-    /// The peer is not at the other address, or has moved there.
-    pub(crate) fn end_question(&mut self) {
-        self.candidate = None;
-        self.kcp.end_question();
-    }
-
-    /// The peer is now at `path`; where it was. What is under way to there is sent again.
-    pub(crate) fn move_to(&mut self, now: Instant, path: Path) -> Path {
-        self.end_question();
-        let old = std::mem::replace(&mut self.path, path);
-        self.trust(now);
-        self.kcp.resend_all(now);
-        old
-    }
-
-    /// When something is to be done about the other address.
-    fn candidate_due(&self) -> Option<Instant> {
-        let candidate = self.candidate.as_ref()?;
-        Some(match candidate.asked {
-            Some(_) => candidate.over_at(self.patience()).unwrap_or(candidate.next),
-            None => candidate.next,
-        })
-    }
-
-    /// Sends the oldest segment in flight again to an address that may get nothing else, if it is time. Whether it left.
-    fn repeat(
-        &mut self,
-        now: Instant,
-        cipher: &mut dyn PacketCipher,
-        pool: &mut BufferPool,
-        out: &mut VecDeque<Run>,
-        allowance: &mut Allowance,
-        counters: &mut Counters,
-    ) -> bool {
-        let paid = allowance.bytes >= REPEAT_BYTES as u64;
-        let may = paid || allowance.repeats > 0;
-        if !may || self.kcp.oldest_due().is_none_or(|at| at > now) {
-            return false;
-        }
-        let mut one = Allowance {
-            bytes: REPEAT_BYTES as u64,
-            repeats: 0,
-        };
-        let written = self.write_with(cipher, pool, out, &mut one, now, |kcp, sink| {
-            kcp.repeat_oldest(now, sink);
-        });
-        if paid {
-            allowance.spend(written.bytes);
-        } else {
-            allowance.repeats -= u8::from(written.datagrams > 0);
-            counters.credit_repeats += written.datagrams;
-        }
-        counters.out_pkts += written.datagrams;
-        counters.out_bytes += written.bytes;
-        written.datagrams > 0
-    }
-
-    fn write_with(
-        &mut self,
-        cipher: &mut dyn PacketCipher,
-        pool: &mut BufferPool,
-        out: &mut VecDeque<Run>,
-        allowance: &mut Allowance,
-        now: Instant,
-        what: impl FnOnce(&mut Kcp, &mut Sink<'_>),
-    ) -> Written {
-        let flush_datagrams = self.pacer.as_ref().map_or(0, Pacer::flush_datagrams);
-        let (queue, segments, limit) = match &mut self.pacer {
-            Some(pacer) => (pacer.queue(), crate::pacer::RUN_SEGMENTS, flush_datagrams),
-            None => (&mut *out, MAX_SEGMENTS, FLUSH_DATAGRAMS),
-        };
-        let mut sink = Sink {
-            writer: RunWriter::new(queue, pool, cipher, self.path, segments),
-            encoder: self.encoder.as_deref_mut(),
-            padding: self.padding.as_mut(),
-            full: self.kcp.mss() + HEADER_LEN,
-            now,
-            limit,
-            bytes: allowance.bytes,
-            measuring: self.measuring.as_deref(),
-            parity: 0,
-        };
-        what(&mut self.kcp, &mut sink);
-        let parity = sink.parity;
-        let written = sink.writer.finish();
-        allowance.spend(written.bytes);
-        if let Some(measuring) = &mut self.measuring {
-            measuring.after_flush(&self.kcp, written, parity);
-        }
-        if written.datagrams > 0 {
-            self.traces.sent(now);
-        }
-        written
     }
 
     /// Holds no buffers while there is nothing in them, where that is wanted, or others need the memory. In the middle of a transfer there is nothing in them now
@@ -1128,14 +774,6 @@ impl Session {
         .min()
     }
 
-    /// The same of KCP, while little may leave: what is held back waits for an allowance, which comes with a datagram.
-    fn limited_timeout(&self) -> Option<Instant> {
-        let repeat = self.kcp.oldest_due().filter(|_| self.standing.repeats);
-        let held = self.standing.blocked && self.kcp.is_blocked();
-        let other = self.kcp.poll_timeout().filter(|_| !held);
-        [repeat, other].into_iter().flatten().min()
-    }
-
     /// This end has not run for a while.
     pub(crate) fn stalled(&mut self, now: Instant) {
         if !self.liveness.is_suspect() {
@@ -1172,117 +810,5 @@ impl Session {
             self.kcp.resend_all(now);
         }
         change
-    }
-}
-
-/// Datagrams from the ARQ, given their FEC header and followed by their parity.
-struct Sink<'a> {
-    writer: RunWriter<'a>,
-    encoder: Option<&'a mut fec::Encoder>,
-    padding: Option<&'a mut Padding>,
-    /// Bytes of a full datagram.
-    full: usize,
-    now: Instant,
-    /// Datagrams of one flush.
-    limit: u64,
-    /// Bytes of UDP payload that may leave.
-    bytes: u64,
-    /// Who keeps the budget.
-    measuring: Option<&'a Measuring>,
-    /// Bytes of parity written.
-    parity: u64,
-}
-
-impl Sink<'_> {
-    /// Bytes that the next body may have.
-    #[inline]
-    fn room_for_body(&self) -> usize {
-        if self.bytes == u64::MAX {
-            return usize::MAX;
-        }
-        let left = self.bytes.saturating_sub(self.writer.written().bytes);
-        let header = if self.encoder.is_some() {
-            FEC_HEADER_LEN
-        } else {
-            0
-        };
-        let left = usize::try_from(left).unwrap_or(usize::MAX);
-        left.saturating_sub(self.writer.overhead() + header)
-    }
-}
-
-impl DatagramSink for Sink<'_> {
-    fn room(&self) -> usize {
-        usize::try_from(self.limit.saturating_sub(self.writer.written().datagrams))
-            .unwrap_or(usize::MAX)
-    }
-
-    fn reserve(&mut self, max_len: usize) -> &mut [u8] {
-        // A shorter room is none for what is longer.
-        let allowed = self.room_for_body();
-        if self.encoder.is_some() {
-            let body = &mut self.writer.reserve(max_len + FEC_HEADER_LEN)[FEC_HEADER_LEN..];
-            &mut body[..max_len.min(allowed)]
-        } else if self.padding.is_some() {
-            &mut self.writer.reserve(max_len + MAX_PADDING)[..(max_len + MAX_PADDING).min(allowed)]
-        } else {
-            &mut self.writer.reserve(max_len)[..max_len.min(allowed)]
-        }
-    }
-
-    fn commit_probe(&mut self, len: usize) {
-        let Some(encoder) = &mut self.encoder else {
-            return self.writer.commit_probe(len);
-        };
-        let len = len + FEC_HEADER_LEN;
-        encoder.push(self.now, self.writer.reserved(len));
-        // Rebuilt from parity it would be answered, although it did not pass.
-        encoder.withhold();
-        self.writer.commit_probe(len);
-    }
-
-    fn commit(&mut self, len: usize) {
-        let allowed = self.room_for_body();
-        let Some(encoder) = &mut self.encoder else {
-            let padded = match &mut self.padding {
-                Some(padding) => {
-                    let n = padding.draw(len, self.full.min(allowed));
-                    self.writer.reserved(len + n)[len..].fill(n as u8);
-                    len + n
-                }
-                None => len,
-            };
-            self.writer.commit(padded);
-            return;
-        };
-        let len = len + FEC_HEADER_LEN;
-        let parity = encoder.push(self.now, self.writer.reserved(len));
-        self.writer.commit(len);
-        let parity_len = encoder.parity_len();
-        let all = parity * parity_len;
-        // What is not sent, receivers bear.
-        let so_far = usize::try_from(self.parity).unwrap_or(usize::MAX);
-        let sealed = (all + parity * self.writer.overhead()) as u64;
-        let allowed = self
-            .measuring
-            .is_none_or(|m| m.allows(so_far.saturating_add(all)))
-            && self.writer.written().bytes.saturating_add(sealed) <= self.bytes;
-        if parity > 0 && allowed {
-            self.parity += all as u64;
-            if self.writer.fits_one_run(parity, parity_len) {
-                self.writer
-                    .append_equal(parity, parity_len, |out, stride, offset| {
-                        encoder.emit_parity(out, stride, offset);
-                    });
-            } else {
-                // Only with some fifty parity shards or more.
-                let mut all = vec![0; parity * parity_len];
-                encoder.emit_parity(&mut all, parity_len, 0);
-                for packet in all.chunks(parity_len) {
-                    self.writer.reserve(parity_len).copy_from_slice(packet);
-                    self.writer.commit(parity_len);
-                }
-            }
-        }
     }
 }

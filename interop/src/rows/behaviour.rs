@@ -565,16 +565,7 @@ async fn address_changes(context: Context) -> Observed {
     let mut tunnel = context.tunnel(setup).await?;
     let mut open = begin_echo(&tunnel).await?;
     tunnel.relay.as_ref().ok_or("no relay")?.change_address();
-    let pattern = Request {
-        op: Op::Echo,
-        kind: Kind::Noise,
-        stream: 1,
-        up: 0,
-        down: 0,
-        option: 0,
-    }
-    .up_pattern();
-    let goes_on = load::echo_once(&mut open, pattern, 100_000, 100_000);
+    let goes_on = load::echo_once(&mut open, ECHO.up_pattern(), 100_000, 100_000);
     let (goes_on, again) =
         tokio::join!(tokio::time::timeout(SECONDS, goes_on), works_again(&tunnel));
     let observed = if matches!(goes_on, Ok(Ok(()))) {
@@ -587,20 +578,22 @@ async fn address_changes(context: Context) -> Observed {
     Ok(observed)
 }
 
+/// What [`begin_echo`] asks for.
+const ECHO: Request = Request {
+    op: Op::Echo,
+    kind: Kind::Noise,
+    stream: 1,
+    up: 0,
+    down: 0,
+    option: 0,
+};
+
 /// A connection that has proved to work and stays open.
 async fn begin_echo(tunnel: &Tunnel) -> Result<tokio::net::TcpStream, String> {
-    let request = Request {
-        op: Op::Echo,
-        kind: Kind::Noise,
-        stream: 1,
-        up: 0,
-        down: 0,
-        option: 0,
-    };
-    let mut open = load::begin(tunnel.entry(), &request)
+    let mut open = load::begin(tunnel.entry(), &ECHO)
         .await
         .map_err(|f| f.to_string())?;
-    load::echo_once(&mut open, request.up_pattern(), 0, 100_000)
+    load::echo_once(&mut open, ECHO.up_pattern(), 0, 100_000)
         .await
         .map_err(|f| format!("before the disturbance: {f}; {}", tunnel.last_words()))?;
     Ok(open)
@@ -668,15 +661,7 @@ async fn client_sleeps(context: Context) -> Observed {
     tunnel.client.signal("STOP").map_err(|e| e.to_string())?;
     tokio::time::sleep(Duration::from_secs(75)).await;
     tunnel.client.signal("CONT").map_err(|e| e.to_string())?;
-    let request = Request {
-        op: Op::Echo,
-        kind: Kind::Noise,
-        stream: 1,
-        up: 0,
-        down: 0,
-        option: 0,
-    };
-    let goes_on = load::echo_once(&mut open, request.up_pattern(), 100_000, 100_000);
+    let goes_on = load::echo_once(&mut open, ECHO.up_pattern(), 100_000, 100_000);
     let observed = match tokio::time::timeout(Duration::from_secs(10), goes_on).await {
         Ok(Ok(())) => "open connections go on".to_owned(),
         Ok(Err(_)) => match works_again(&tunnel).await.as_str() {

@@ -63,14 +63,19 @@ impl Endpoint {
         if session.is_known() {
             return Allowance::UNLIMITED;
         }
-        let limited = self.addresses.take(now, session.path.remote);
+        self.allowed(now, session.path.remote)
+    }
+
+    /// What may go to an address now. What is left is to be given back.
+    pub(super) fn allowed(&self, now: Instant, addr: SocketAddr) -> Allowance {
+        let limited = self.addresses.take(now, addr);
         limited.unwrap_or(Allowance::UNLIMITED)
     }
 
-    /// Gives back what a session has not used.
-    pub(super) fn settle(&self, now: Instant, session: &Session, left: Allowance) {
+    /// Gives back what has not been used.
+    pub(super) fn give_back(&self, now: Instant, addr: SocketAddr, left: Allowance) {
         if left.is_limited() {
-            self.addresses.give_back(now, session.path.remote, left);
+            self.addresses.give_back(now, addr, left);
         }
     }
 }

@@ -1,14 +1,13 @@
 //! Peers that seem to have moved: both addresses are asked, and who answers is believed (docs/design/roaming.md).
 
 use core::time::Duration;
-use std::net::SocketAddr;
 
 use fulmar_wire::time::Instant;
 
 use super::{Endpoint, Event, Source};
-use crate::addresses::{Allowance, REPEAT_BYTES};
+use crate::addresses::Allowance;
 use crate::admission::Peek;
-use crate::session::Candidate;
+use crate::session::{Candidate, Outlet};
 use crate::slots::SessionKey;
 use crate::transmit::Path;
 
@@ -154,16 +153,18 @@ impl Endpoint {
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
-        let cipher = &mut *self.ciphers[session.cipher];
-        let (pool, out) = (&mut self.pool, &mut self.ready);
-        let mut written = session.ask_away(now, path, cipher, pool, out, &mut allowance);
-        if written.datagrams == 0 && allowance.repeats > 0 {
-            let mut one = Allowance {
-                bytes: REPEAT_BYTES as u64,
-                repeats: 0,
-            };
-            written = session.ask_away(now, path, cipher, pool, out, &mut one);
-            allowance.repeats -= u8::from(written.datagrams > 0);
+        let mut outlet = Outlet {
+            cipher: &mut *self.ciphers[session.cipher],
+            pool: &mut self.pool,
+            out: &mut self.ready,
+            credit: &mut allowance,
+        };
+        let mut written = session.ask_away(now, path, &mut outlet);
+        if written.datagrams == 0 && outlet.credit.repeats > 0 {
+            let all = std::mem::replace(outlet.credit, Allowance::ONE_REPEAT);
+            written = session.ask_away(now, path, &mut outlet);
+            *outlet.credit = all;
+            outlet.credit.repeats -= u8::from(written.datagrams > 0);
             self.counters.credit_repeats += written.datagrams;
         }
         self.counters.out_pkts += written.datagrams;
@@ -182,23 +183,15 @@ impl Endpoint {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        let cipher = &mut *self.ciphers[session.cipher];
-        let (pool, out) = (&mut self.pool, &mut self.ready);
-        let written = session.acknowledge(now, path, cipher, pool, out, &mut allowance);
+        let mut outlet = Outlet {
+            cipher: &mut *self.ciphers[session.cipher],
+            pool: &mut self.pool,
+            out: &mut self.ready,
+            credit: &mut allowance,
+        };
+        let written = session.acknowledge(now, path, &mut outlet);
         self.counters.out_pkts += written.datagrams;
         self.counters.out_bytes += written.bytes;
         self.give_back(now, path.remote, allowance);
-    }
-
-    /// What may go to an address now. What is left is to be given back.
-    fn allowed(&self, now: Instant, addr: SocketAddr) -> Allowance {
-        let limited = self.addresses.take(now, addr);
-        limited.unwrap_or(Allowance::UNLIMITED)
-    }
-
-    fn give_back(&self, now: Instant, addr: SocketAddr, left: Allowance) {
-        if left.is_limited() {
-            self.addresses.give_back(now, addr, left);
-        }
     }
 }
